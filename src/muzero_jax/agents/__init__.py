@@ -1,0 +1,1 @@
+"""The learners: every agent is three pure functions, `init`, `act` and `learn`."""

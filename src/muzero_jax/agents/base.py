@@ -1,0 +1,68 @@
+"""What the loop asks of a learner, whichever it is."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from flax import struct
+
+from muzero_jax.replay.buffer import Batch, WindowSpec
+from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep
+
+Hyperparameters: TypeAlias = Mapping[str, Array | float]
+"""Traced settings by their dotted name, for example `optimizer.learning_rate`."""
+
+
+class AgentState(Protocol):
+    """A pytree with at least these fields."""
+
+    hyperparameters: Hyperparameters
+    num_updates: Array
+
+
+class ActOutput(struct.PyTreeNode):
+    """What acting gives for a batch of environments.
+
+    Attributes:
+      action: `[B]` int32.
+      record: `[B, ...]` what is stored with the transition.
+      priority: `[B]` the replay priority of the windows that start here, until they are learned.
+      metrics: scalars, by name.
+    """
+
+    action: Array
+    record: PyTree
+    priority: Array
+    metrics: Metrics
+
+
+class LearnOutput(struct.PyTreeNode):
+    """What one update gives.
+
+    Attributes:
+      state: the agent's next state.
+      metrics: scalars, by name; one that is not finite stops the run.
+      priorities: `[B]` the new replay priorities of the batch.
+    """
+
+    state: PyTree
+    metrics: Metrics
+    priorities: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """A learner as three pure functions; no state is hidden in it.
+
+    Attributes:
+      window: what `learn` needs to read around each replayed step.
+      init: `(rng_key, hyperparameters) -> state`. The `rng_key` is consumed.
+      act: `(state, rng_key, timestep [B, ...], explore) -> ActOutput`; `explore` is a Python bool,
+        False for greedy evaluation. The `rng_key` is consumed.
+      learn: `(state, rng_key, batch) -> LearnOutput`. The `rng_key` is consumed.
+    """
+
+    window: WindowSpec
+    init: Callable[[PRNGKey, Hyperparameters], PyTree]
+    act: Callable[[PyTree, PRNGKey, TimeStep, bool], ActOutput]
+    learn: Callable[[PyTree, PRNGKey, Batch], LearnOutput]

@@ -1,0 +1,88 @@
+"""MuZero's K-step unrolled loss (arXiv 1911.08265, equation 1 and appendix G)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from muzero_jax.agents.base import Hyperparameters
+from muzero_jax.agents.targets import Targets
+from muzero_jax.maths.value_support import scalar_to_support, support_to_scalar
+from muzero_jax.networks.model import MuZeroModel
+from muzero_jax.types import Array, Metrics, Params
+
+
+def muzero_loss(
+    model: MuZeroModel,
+    params: Params,
+    hyperparameters: Hyperparameters,
+    consistency_weight: float,
+    observation: Array,
+    targets: Targets,
+    importance_weights: Array,
+) -> tuple[Array, tuple[Metrics, Array]]:
+    """The loss of one batch.
+
+    The root counts 1 and each of the K unrolled states 1/K, so that the loss does not grow with K.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      hyperparameters: the `loss.*_weight`.
+      consistency_weight: 0 leaves the consistency term out.
+      observation: `[B, O, ...]`; the first is the root's, and for the consistency term those of
+        the next K states follow.
+      targets: of the batch.
+      importance_weights: `[B]`.
+
+    Returns:
+      The `[]` loss, and its terms by name with the `[B]` absolute error of the roots' values.
+    """
+    output = model.unroll(params, observation[:, 0], targets.action.T)
+    support_size = (output.value_logits.shape[-1] - 1) // 2
+    num_unroll_steps = targets.action.shape[1]
+    step_weights = jnp.full(num_unroll_steps + 1, 1.0 / max(num_unroll_steps, 1)).at[0].set(1.0)
+
+    def term(logits: Array, labels: Array, mask: Array, weights: Array) -> Array:
+        """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
+        entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
+        chex.assert_equal_shape([entropy, mask.T])
+        per_window = weights @ jnp.where(mask.T, entropy, 0.0)
+        return jnp.mean(importance_weights * per_window)
+
+    value_labels = scalar_to_support(targets.value, support_size)
+    reward_labels = scalar_to_support(targets.reward, support_size)
+    terms = {
+        "policy": term(output.prior_logits, targets.policy, targets.policy_mask, step_weights),
+        "value": term(output.value_logits, value_labels, targets.value_mask, step_weights),
+        "reward": term(
+            output.reward_logits[1:], reward_labels, targets.reward_mask, step_weights[1:]
+        ),
+    }
+    total = sum((hyperparameters[f"loss.{name}_weight"] * x for name, x in terms.items()), 0.0)
+    if consistency_weight:
+        per_window = _consistency(model, params, output.embedding[1:], observation, targets)
+        terms["consistency"] = jnp.mean(importance_weights * per_window)
+        total = total + consistency_weight * terms["consistency"]
+    error = jnp.abs(support_to_scalar(output.value_logits[0]) - targets.value[:, 0])
+    metrics = {f"loss/{name}": value for name, value in terms.items()}
+    return total, ({"loss/total": total, **metrics}, error)
+
+
+def _consistency(
+    model: MuZeroModel, params: Params, embedding: Array, observation: Array, targets: Targets
+) -> Array:
+    """`[B]` negative cosine of unrolled (`[K, B, *E]`) and encoded latents, mean over K.
+
+    The encoded side takes no gradient (EfficientZero, section 4.1).
+    """
+    assert model.project is not None and model.predict_projection is not None
+    num_steps, batch_size = embedding.shape[:2]
+    seen = observation[:, 1 : num_steps + 1].swapaxes(0, 1)
+    encoded = model.represent(params, seen.reshape((-1, *seen.shape[2:])))
+    target = jax.lax.stop_gradient(model.project(params, encoded))
+    unrolled = model.project(params, embedding.reshape((-1, *embedding.shape[2:])))
+    prediction = model.predict_projection(params, unrolled)
+    similarity = optax.cosine_similarity(prediction, target, epsilon=1e-6)
+    mask = targets.policy_mask[:, 1:].T
+    return -jnp.where(mask, similarity.reshape((num_steps, batch_size)), 0.0).mean(axis=0)

@@ -1,0 +1,380 @@
+"""Every setting of an experiment: frozen, validated, documented, and free of arrays.
+
+Nothing here imports JAX, so that ``muzero train --help`` stays quick. "Paper" in a setting's line
+is MuZero (Schrittwieser et al. 2020, arXiv 1911.08265) unless another is named. Settings marked
+*traced* travel in the agent's state and can differ between the members of one vmapped program;
+all others decide shapes or control flow and are static.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+
+class ConfigError(ValueError):
+    """A setting, or a pair of settings, that cannot work; the message is one clear sentence."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _require_range(
+    section: str, config: Any, low: float, high: float | None, *names: str
+) -> None:
+    for name in names:
+        value = getattr(config, name)
+        allowed = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        inside = low <= value and (high is None or value <= high)
+        _require(inside, f"{section}.{name} must be {allowed}, found {value!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    """The task."""
+
+    name: str = "catch"
+    """Registry name (see `muzero list`), or module:factory of your own environment."""
+    time_limit: int = 0
+    """Steps after which an episode is truncated; 0 keeps the environment's own limit."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "environment.name must not be empty.")
+        _require_range("environment", self, 0, None, "time_limit")
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Representation, dynamics and prediction functions."""
+
+    kind: Literal["auto", "mlp", "resnet"] = "auto"
+    """Architecture; auto takes mlp for vector observations and resnet for grids (paper: resnet)."""
+    embedding_size: int = 64
+    """mlp: width of the latent state."""
+    hidden_sizes: tuple[int, ...] = (128,)
+    """mlp: widths of the hidden layers of each of the three functions."""
+    stem_channels: int = 16
+    """mlp: channels of the 3x3 convolution that grid observations pass first."""
+    num_channels: int = 32
+    """resnet: channels of the latent state (paper: 256)."""
+    num_blocks: int = 1
+    """resnet: residual blocks of representation and of dynamics (paper: 16)."""
+    downsample: int = 0
+    """resnet: stride-2 convolutions before the residual blocks (paper, Atari: 96x96 to 6x6)."""
+    head_hidden_size: int = 64
+    """resnet: width of the hidden layer of each head."""
+    support_size: int = 30
+    """Half-width S of the transformed categorical support: 2 S + 1 bins over [-S, S] (paper: 300)."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the layers' arithmetic; parameters and losses stay float32."""
+
+    def __post_init__(self) -> None:
+        names = (
+            "embedding_size",
+            "stem_channels",
+            "num_channels",
+            "head_hidden_size",
+            "support_size",
+        )
+        _require_range("network", self, 1, None, *names)
+        _require_range("network", self, 0, None, "num_blocks", "downsample")
+        _require(
+            all(size >= 1 for size in self.hidden_sizes),
+            f"network.hidden_sizes must all be at least 1, found {self.hidden_sizes}.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The tree search that acts, and that makes the policy targets."""
+
+    policy: Literal["gumbel", "muzero"] = "gumbel"
+    """gumbel: Gumbel MuZero with sequential halving (Danihelka et al. 2022); muzero: PUCT."""
+    num_simulations: int = 16
+    """Simulations a search (paper: 50 on Atari, 800 on boards)."""
+    max_depth: int = 0
+    """Longest path from the root in tree edges; 0 for no limit."""
+    max_num_considered_actions: int = 16
+    """gumbel: actions sampled at the root without replacement (Gumbel paper: 16)."""
+    gumbel_scale: float = 1.0
+    """gumbel, traced: scale of the root's exploration noise while acting; evaluation uses 0."""
+    value_scale: float = 0.1
+    """gumbel: scale c_scale of the completed Q-values (Gumbel paper: 0.1 on Atari, 1 in Go)."""
+    maxvisit_init: float = 50.0
+    """gumbel: visit offset c_visit of the completed Q-values (Gumbel paper: 50)."""
+    root_value: Literal["policy", "mean"] = "policy"
+    """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
+    the root's average backup (paper), which sequential halving biases towards bad actions."""
+    dirichlet_alpha: float = 0.3
+    """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
+    dirichlet_fraction: float = 0.25
+    """muzero, traced: share of noise in the root's prior while acting (paper: 0.25)."""
+    pb_c_init: float = 1.25
+    """muzero: constant c1 of PUCT (paper: 1.25)."""
+    pb_c_base: float = 19652.0
+    """muzero: constant c2 of PUCT (paper: 19652)."""
+    temperature: float = 1.0
+    """muzero, traced: softmax temperature over visit counts at the start of training (paper: 1)."""
+    final_temperature: float = 0.25
+    """muzero, traced: temperature at the end of training, reached linearly (paper: steps to 0.25)."""
+
+    def __post_init__(self) -> None:
+        _require_range("search", self, 1, None, "num_simulations", "max_num_considered_actions")
+        _require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
+        _require_range("search", self, 0, None, "temperature", "final_temperature")
+        _require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
+        _require_range("search", self, 0, 1, "dirichlet_fraction")
+        _require(
+            self.dirichlet_alpha > 0,
+            f"search.dirichlet_alpha must be above 0, found {self.dirichlet_alpha!r}.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+    """The on-device ring of transitions."""
+
+    capacity: int = 50_000
+    """Transitions kept, over all environments (paper: 125k games of 200 steps)."""
+    min_size: int = 2_000
+    """Transitions held before learning starts."""
+    batch_size: int = 128
+    """Windows a batch (paper: 1024 Atari, 2048 boards)."""
+    ratio: float = 4.0
+    """Replay ratio: windows learned from for each environment step (paper, Reanalyze: 2)."""
+    prioritised: bool = False
+    """Sample windows by priority |search value - n-step value| instead of uniformly."""
+    priority_exponent: float = 1.0
+    """Traced: exponent alpha of the priorities (paper: 1)."""
+    importance_exponent: float = 1.0
+    """Traced: exponent beta of the importance weights (paper: 1)."""
+
+    def __post_init__(self) -> None:
+        _require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
+        _require_range("replay", self, 0, None, "priority_exponent")
+        _require_range("replay", self, 0, 1, "importance_exponent")
+        _require(self.ratio > 0, f"replay.ratio must be above 0, found {self.ratio!r}.")
+        _require(
+            self.min_size <= self.capacity,
+            f"replay.min_size ({self.min_size}) must not exceed replay.capacity ({self.capacity}).",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig:
+    """What the networks are trained towards."""
+
+    discount: float = 0.997
+    """Traced: discount of one environment step (paper: 0.997 Atari, 1 boards)."""
+    num_unroll_steps: int = 5
+    """Model unroll steps K of the loss (paper: 5)."""
+    td_steps: int = 10
+    """Steps n of the value target (paper: 10; Reanalyze: 5)."""
+    td_lambda: float = 1.0
+    """TD(lambda) mix of the 1- to n-step returns; 1 is the pure n-step return (paper)."""
+    bootstrap: Literal["search", "network", "target_network"] = "target_network"
+    """Value at the end of the n steps: search is the one stored when acting (paper), network the
+    current parameters' value of the stored observation, target_network that of slow parameters."""
+    target_update_rate: float = 0.01
+    """target_network: share of the new parameters mixed into the slow ones at each update."""
+    reanalyse_fraction: float = 0.0
+    """Share of each batch whose policies and bootstrap values come from a fresh search with the
+    bootstrap's parameters (paper, Reanalyze: 0.8)."""
+
+    def __post_init__(self) -> None:
+        _require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
+        _require_range("target", self, 0, 1, "target_update_rate")
+        _require_range("target", self, 0, None, "num_unroll_steps")
+        _require_range("target", self, 1, None, "td_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms of the K-step unrolled loss."""
+
+    policy_weight: float = 1.0
+    """Traced: cross-entropy of the prior with the search policy (paper: 1)."""
+    value_weight: float = 0.25
+    """Traced: cross-entropy of the value (paper: 1; Reanalyze: 0.25)."""
+    reward_weight: float = 1.0
+    """Traced: cross-entropy of the reward (paper: 1)."""
+    consistency_weight: float = 0.0
+    """Self-predictive consistency of unrolled with encoded latents; 0 leaves its heads out
+    (EfficientZero, Ye et al. 2021: 2)."""
+
+    def __post_init__(self) -> None:
+        names = ("policy_weight", "value_weight", "reward_weight", "consistency_weight")
+        _require_range("loss", self, 0, None, *names)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with global-norm clipping and a learning-rate schedule."""
+
+    learning_rate: float = 1e-3
+    """Traced: peak learning rate (paper: 0.05 with momentum SGD; MuZero Unplugged: 1e-4 Adam)."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Decay of the learning rate over all updates of the run, after the warm-up."""
+    final_fraction: float = 0.0
+    """Learning rate at the end of the decay, as a share of the peak."""
+    warmup_updates: int = 100
+    """Updates over which the learning rate rises linearly from 0."""
+    weight_decay: float = 1e-4
+    """Traced: decoupled weight decay, multiplied by the learning rate (paper: 1e-4, L2)."""
+    max_gradient_norm: float = 5.0
+    """Traced: the gradient is scaled down to this global norm."""
+
+    def __post_init__(self) -> None:
+        _require_range("optimizer", self, 0, None, "learning_rate", "warmup_updates")
+        _require_range("optimizer", self, 0, None, "weight_decay")
+        _require_range("optimizer", self, 0, 1, "final_fraction")
+        _require(
+            self.max_gradient_norm > 0,
+            f"optimizer.max_gradient_norm must be above 0, found {self.max_gradient_norm!r}.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The actor-learner loop."""
+
+    num_env_steps: int = 100_000
+    """Environment steps of the whole run, over all environments; rounded up to whole chunks."""
+    num_envs: int = 16
+    """Environments that act in one batch."""
+    rollout_length: int = 16
+    """Steps of each environment between two phases of learning."""
+    iterations_per_chunk: int = 8
+    """Iterations [rollout, learn] in one compiled call; between calls the host logs and saves."""
+
+    def __post_init__(self) -> None:
+        names = ("num_env_steps", "num_envs", "rollout_length", "iterations_per_chunk")
+        _require_range("training", self, 1, None, *names)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Greedy evaluation over complete episodes: no root noise, no temperature."""
+
+    interval: int = 10_000
+    """Environment steps between evaluations during training; 0 evaluates only at the end."""
+    num_episodes: int = 32
+    """Complete episodes an evaluation during training."""
+    final_num_episodes: int = 100
+    """Complete episodes of the last evaluation."""
+    num_envs: int = 32
+    """Episodes that run at a time."""
+    max_episode_steps: int = 10_000
+    """Steps after which an episode that will not end is given up, with an error."""
+
+    def __post_init__(self) -> None:
+        _require_range("evaluation", self, 0, None, "interval")
+        names = ("num_episodes", "final_num_episodes", "num_envs", "max_episode_steps")
+        _require_range("evaluation", self, 1, None, *names)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingConfig:
+    """What a run leaves behind."""
+
+    checkpoint_interval: int = 20_000
+    """Environment steps between checkpoints; one is always written at the end and on a signal."""
+    checkpoints_kept: int = 2
+    """Newest checkpoints kept."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.jsonl (needs the extra `tensorboard`)."""
+    wandb: bool = False
+    """Send the metrics to Weights & Biases as well (needs the extra `wandb`)."""
+
+    def __post_init__(self) -> None:
+        _require_range("logging", self, 1, None, "checkpoint_interval", "checkpoints_kept")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """One run: everything that decides its numbers, and what it writes."""
+
+    name: str = "experiment"
+    """Name of the experiment, used for the run folder."""
+    seed: int = 0
+    """Seed of everything random in the run; the same seed repeats it bit for bit."""
+    environment: EnvironmentConfig = EnvironmentConfig()
+    network: NetworkConfig = NetworkConfig()
+    search: SearchConfig = SearchConfig()
+    replay: ReplayConfig = ReplayConfig()
+    target: TargetConfig = TargetConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, f"seed must be between 0 and 2^32 - 1, found {self.seed}.")
+        _require(
+            self.num_updates_per_iteration >= 1,
+            f"replay.ratio ({self.replay.ratio:g}) with replay.batch_size "
+            f"({self.replay.batch_size}) gives no update in an iteration of "
+            f"{self.env_steps_per_iteration} environment steps; raise the ratio to at least "
+            f"{self.replay.batch_size / self.env_steps_per_iteration:g}.",
+        )
+        window = self.target.num_unroll_steps + self.target.td_steps + 1
+        time_capacity = self.replay.capacity // self.training.num_envs
+        needed = max(window, self.training.rollout_length)
+        _require(
+            time_capacity >= needed,
+            f"replay.capacity ({self.replay.capacity}) over training.num_envs "
+            f"({self.training.num_envs}) keeps {time_capacity} steps of each environment, "
+            f"but a window or rollout needs {needed}.",
+        )
+
+    @property
+    def env_steps_per_iteration(self) -> int:
+        """Environment steps of one iteration [rollout, learn]."""
+        return self.training.num_envs * self.training.rollout_length
+
+    @property
+    def env_steps_per_chunk(self) -> int:
+        """Environment steps of one compiled call."""
+        return self.env_steps_per_iteration * self.training.iterations_per_chunk
+
+    @property
+    def num_chunks(self) -> int:
+        """Compiled calls of the whole run."""
+        return -(-self.training.num_env_steps // self.env_steps_per_chunk)
+
+    @property
+    def num_updates_per_iteration(self) -> int:
+        """Optimiser steps of one iteration, from the replay ratio, rounded."""
+        return round(self.replay.ratio * self.env_steps_per_iteration / self.replay.batch_size)
+
+    @property
+    def num_updates(self) -> int:
+        """Upper bound of the optimiser steps of the whole run; the schedules end there."""
+        iterations = self.num_chunks * self.training.iterations_per_chunk
+        return iterations * self.num_updates_per_iteration
+
+
+TRACED_SETTINGS = (
+    "search.gumbel_scale",
+    "search.dirichlet_alpha",
+    "search.dirichlet_fraction",
+    "search.temperature",
+    "search.final_temperature",
+    "replay.priority_exponent",
+    "replay.importance_exponent",
+    "target.discount",
+    "loss.policy_weight",
+    "loss.value_weight",
+    "loss.reward_weight",
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.max_gradient_norm",
+)
+"""Settings that members of one vmapped program may differ in."""
+
+
+def traced_settings(config: ExperimentConfig) -> dict[str, float]:
+    """The values of `TRACED_SETTINGS` in `config`, by dotted name."""
+    sections = {name: name.split(".") for name in TRACED_SETTINGS}
+    return {n: float(getattr(getattr(config, s), f)) for n, (s, f) in sections.items()}

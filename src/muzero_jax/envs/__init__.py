@@ -1,0 +1,1 @@
+"""Environments: one protocol, a few built-in tasks, adapters for suites, a registry of names."""

@@ -1,0 +1,88 @@
+"""The environment protocol: pure functions over an explicit state, and its static description."""
+
+import dataclasses
+from typing import Protocol, TypeAlias
+
+import jax.numpy as jnp
+
+from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
+
+EnvState: TypeAlias = PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentSpec:
+    """What is known of an environment before it runs.
+
+    Attributes:
+      name: the registry name, for messages and run folders.
+      observation_shape: shape of one observation; rank 1 is a vector, rank 3 a grid `[H, W, C]`.
+      observation_dtype: NumPy name of the dtype in which observations are stored.
+      num_actions: number of discrete actions `A`.
+      num_players: 1, or 2 for a zero-sum game whose players alternate.
+      can_truncate: whether a time limit can end an episode.
+      max_episode_steps: an upper bound on the length of an episode, where one is known.
+    """
+
+    name: str
+    observation_shape: tuple[int, ...]
+    observation_dtype: str
+    num_actions: int
+    num_players: int = 1
+    can_truncate: bool = False
+    max_episode_steps: int | None = None
+
+
+class Environment(Protocol):
+    """An environment: static `spec` and two pure functions, neither batched nor auto-resetting."""
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """The static description."""
+        ...
+
+    def reset(self, rng_key: PRNGKey) -> tuple[EnvState, TimeStep]:
+        """Starts an episode. The `rng_key` is consumed; the reward is 0 and the discount 1."""
+        ...
+
+    def step(self, rng_key: PRNGKey, state: EnvState, action: Array) -> tuple[EnvState, TimeStep]:
+        """Takes `action` (`[]` int32). The `rng_key` is consumed.
+
+        What a step from a state whose episode has ended does is undefined; wrap the environment in
+        `AutoReset` to go on.
+        """
+        ...
+
+
+def make_timestep(
+    observation: Array,
+    *,
+    num_actions: int,
+    reward: Array | float = 0.0,
+    terminated: Array | bool = False,
+    truncated: Array | bool = False,
+    legal_action_mask: Array | None = None,
+    to_play: Array | int = 0,
+) -> TimeStep:
+    """Builds a `TimeStep` with the protocol's dtypes from loosely typed parts.
+
+    Args:
+      observation: `[*observation_shape]`.
+      num_actions: `A`, for the mask when none is given.
+      reward: `[]` for one player or `[P]`, one entry a player.
+      terminated: `[]`, the episode truly ended.
+      truncated: `[]`, a time limit ended it; ignored where `terminated`.
+      legal_action_mask: `[A]`, all actions are legal when None.
+      to_play: `[]`, the player to move next.
+    """
+    terminated = jnp.asarray(terminated, bool)
+    if legal_action_mask is None:
+        legal_action_mask = jnp.ones(num_actions, bool)
+    return TimeStep(
+        observation=observation,
+        reward=jnp.atleast_1d(jnp.asarray(reward, jnp.float32)),
+        discount=jnp.where(terminated, 0.0, 1.0).astype(jnp.float32),
+        truncated=jnp.asarray(truncated, bool) & ~terminated,
+        legal_action_mask=legal_action_mask,
+        to_play=jnp.asarray(to_play, jnp.int32),
+    )

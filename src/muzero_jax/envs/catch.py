@@ -1,0 +1,93 @@
+"""Catch: a ball falls down a grid and a paddle must be under it when it lands."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from muzero_jax.envs.base import EnvironmentSpec, make_timestep
+from muzero_jax.types import Array, PRNGKey, TimeStep
+
+_NUM_ACTIONS = 3
+
+
+class CatchState(struct.PyTreeNode):
+    """State of `Catch`.
+
+    Attributes:
+      ball_row: `[]` int32, 0 is the top.
+      ball_column: `[]` int32.
+      paddle_column: `[]` int32; the paddle stays in the bottom row.
+    """
+
+    ball_row: Array
+    ball_column: Array
+    paddle_column: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Catch:
+    """Catch as in bsuite (Osband et al., 2020, https://arxiv.org/abs/1908.03568, appendix A).
+
+    The ball starts in a random column of the top row and falls one row a step; actions 0, 1, 2 move
+    the paddle left, not at all, right, and it starts in the middle. When the ball reaches the
+    bottom row, after `rows - 1` steps, the episode terminates with reward +1 if the paddle is
+    there and -1 if not; every other reward is 0. The optimal return is 1 while the farthest column
+    can be reached in time, that is while `columns // 2 <= rows - 1`.
+
+    Attributes:
+      rows: height of the grid, at least 2.
+      columns: width of the grid, at least 1.
+    """
+
+    rows: int = 10
+    columns: int = 5
+
+    def __post_init__(self) -> None:
+        if self.rows < 2 or self.columns < 1:
+            raise ValueError(
+                f"Catch needs at least 2 rows and 1 column, got {self.rows} x {self.columns}."
+            )
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """The static description; the observation is one plane, ball and paddle both True."""
+        return EnvironmentSpec(
+            name="catch",
+            observation_shape=(self.rows, self.columns, 1),
+            observation_dtype="bool",
+            num_actions=_NUM_ACTIONS,
+            max_episode_steps=self.rows - 1,
+        )
+
+    def reset(self, rng_key: PRNGKey) -> tuple[CatchState, TimeStep]:
+        """Drops a ball from a random column. The `rng_key` is consumed."""
+        state = CatchState(
+            ball_row=jnp.zeros((), jnp.int32),
+            ball_column=jax.random.randint(rng_key, (), 0, self.columns, jnp.int32),
+            paddle_column=jnp.full((), self.columns // 2, jnp.int32),
+        )
+        return state, make_timestep(self._observe(state), num_actions=_NUM_ACTIONS)
+
+    def step(
+        self, rng_key: PRNGKey, state: CatchState, action: Array
+    ) -> tuple[CatchState, TimeStep]:
+        """Moves the paddle by `action - 1` and the ball down; deterministic."""
+        del rng_key
+        paddle_column = jnp.clip(state.paddle_column + action - 1, 0, self.columns - 1)
+        next_state = state.replace(ball_row=state.ball_row + 1, paddle_column=paddle_column)
+        landed = next_state.ball_row == self.rows - 1
+        caught = next_state.ball_column == paddle_column
+        return next_state, make_timestep(
+            self._observe(next_state),
+            num_actions=_NUM_ACTIONS,
+            reward=jnp.where(landed, jnp.where(caught, 1.0, -1.0), 0.0),
+            terminated=landed,
+        )
+
+    def _observe(self, state: CatchState) -> Array:
+        """Returns `[rows, columns, 1]` bool."""
+        grid = jnp.zeros((self.rows, self.columns, 1), bool)
+        grid = grid.at[state.ball_row, state.ball_column, 0].set(True)
+        return grid.at[self.rows - 1, state.paddle_column, 0].set(True)

@@ -1,0 +1,9 @@
+"""What can go wrong when an environment is asked for by name, each as one clear sentence."""
+
+
+class EnvironmentCreationError(ValueError):
+    """The environment exists, but cannot be made: a suite, an option or a member is missing."""
+
+
+class UnknownEnvironmentError(EnvironmentCreationError):
+    """No built-in environment, suite or module answers to the name."""

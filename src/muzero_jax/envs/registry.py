@@ -1,0 +1,155 @@
+"""From a name to an environment, without importing a suite that the name does not need."""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.envs import probes
+from muzero_jax.envs.base import Environment, EnvironmentSpec
+from muzero_jax.envs.catch import Catch
+from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES, make_gymnax
+from muzero_jax.envs.pgx_adapter import PGX_NAMES, make_pgx
+from muzero_jax.envs.tic_tac_toe import TicTacToe
+
+_BUILT_INS: Mapping[str, Callable[..., Environment]] = {
+    "catch": Catch,
+    "tic_tac_toe": TicTacToe,
+    "probe_constant_reward": probes.constant_reward,
+    "probe_observation_reward": probes.observation_reward,
+    "probe_delayed_reward": probes.delayed_reward,
+    "probe_action_reward": probes.action_reward,
+    "probe_action_and_observation_reward": probes.action_and_observation_reward,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Suite:
+    """The names that a suite is known to have, and how to make one of them."""
+
+    names: tuple[str, ...]
+    make: Callable[..., Environment]
+
+
+_SUITES: Mapping[str, _Suite] = {
+    "gymnax": _Suite(GYMNAX_NAMES, make_gymnax),
+    "pgx": _Suite(PGX_NAMES, make_pgx),
+}
+
+
+def make_environment(name: str, **options: Any) -> Environment:
+    """Makes the environment called `name`.
+
+    Args:
+      name: one of
+        a built-in name, for example `catch`;
+        `SUITE:NAME`, for example `gymnax:CartPole-v1` or `pgx:go_9x9`;
+        the bare name in a suite where no built-in has it, for example `CartPole-v1`;
+        `MODULE:FACTORY`, for example `my_maze:make`: a callable that returns an environment, in a
+        module that can be imported here or from the working directory.
+      **options: keyword arguments of the environment's factory.
+
+    Returns:
+      An environment that does not reset by itself, see `AutoReset`.
+
+    Raises:
+      UnknownEnvironmentError: nothing answers to the name; the message lists close matches.
+      EnvironmentCreationError: a suite, an option, a factory or a member of the protocol is
+        missing; the message says which.
+    """
+    if name in _BUILT_INS:
+        return _call(_BUILT_INS[name], name, options)
+    suite_name, _, bare_name = name.rpartition(":")
+    if suite_name in _SUITES:
+        return _make_from_suite(suite_name, bare_name, options)
+    if suite_name:
+        return _make_custom(suite_name, bare_name, options)
+    for known_suite, suite in _SUITES.items():
+        if name in suite.names:
+            return _make_from_suite(known_suite, name, options)
+    raise UnknownEnvironmentError(f"Unknown environment {name!r}{_suggest(name)}")
+
+
+def list_environments() -> dict[str, list[str]]:
+    """Returns the names by suite, "built-in" first, for the suites that are installed."""
+    installed = {
+        suite_name: sorted(suite.names)
+        for suite_name, suite in _SUITES.items()
+        if importlib.util.find_spec(suite_name) is not None
+    }
+    return {"built-in": list(_BUILT_INS), **installed}
+
+
+def _make_from_suite(suite_name: str, bare_name: str, options: dict[str, Any]) -> Environment:
+    full_name = f"{suite_name}:{bare_name}"
+    try:
+        return _call(_SUITES[suite_name].make, full_name, {"name": bare_name, **options})
+    except UnknownEnvironmentError as error:
+        raise UnknownEnvironmentError(
+            f"Unknown environment {full_name!r}{_suggest(bare_name)}"
+        ) from error
+
+
+def _suggest(name: str) -> str:
+    """Returns the end of the sentence: what the user may have meant."""
+    known = [*_BUILT_INS, *(n for suite in _SUITES.values() for n in suite.names)]
+    by_lower_case = {known_name.lower(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(by_lower_case[match] for match in close)}?"
+    return "; `list_environments()` names them all, and MODULE:FACTORY makes your own."
+
+
+def _call(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Environment:
+    """Calls `factory(**options)`, telling options that it does not take from its own errors."""
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        accepted = ", ".join(p for p in signature.parameters if p != "name") or "none"
+        raise EnvironmentCreationError(
+            f"{name} cannot be made with these options ({error}); it takes: {accepted}."
+        ) from error
+    return factory(**options)
+
+
+def _make_custom(module_name: str, factory_name: str, options: dict[str, Any]) -> Environment:
+    full_name = f"{module_name}:{factory_name}"
+    factory = getattr(_import_custom(module_name), factory_name, None)
+    if not callable(factory):
+        raise EnvironmentCreationError(
+            f"{full_name}: the module {module_name!r} has no callable {factory_name!r}."
+        )
+    env = _call(factory, full_name, options)
+    missing = [member for member in ("reset", "step") if not callable(getattr(env, member, None))]
+    if not isinstance(getattr(env, "spec", None), EnvironmentSpec):
+        missing.insert(0, "spec (an EnvironmentSpec)")
+    if missing:
+        raise EnvironmentCreationError(
+            f"{full_name} returned {type(env).__name__}, which is no Environment: it lacks "
+            f"{', '.join(missing)}."
+        )
+    return env
+
+
+def _import_custom(module_name: str) -> Any:
+    # Console scripts do not have the working directory on the path. It goes last, so that a file
+    # there cannot shadow an installed module.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        suites = ", ".join(_SUITES)
+        raise UnknownEnvironmentError(
+            f"There is no module {module_name!r}, neither installed nor in {here}, and the known "
+            f"suites are {suites}."
+        ) from error

@@ -1,0 +1,1 @@
+"""Unbatched, pure mathematics: value supports and returns."""

@@ -1,0 +1,1 @@
+"""Flax modules behind `MuZeroModel`; nobody outside this room sees a module."""

@@ -1,0 +1,180 @@
+"""The model as the agents see it: pure functions over a parameter pytree.
+
+A `MuZeroModel` can be backed by flax.linen (`model_from_linen`), flax.nnx (`model_from_nnx`) or
+anything else that provides the three functions of MuZero (arXiv 1911.08265, section 3):
+representation, dynamics and prediction.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import nnx, struct
+
+from muzero_jax.maths.value_support import support_to_scalar
+from muzero_jax.types import Array, Params, PRNGKey
+
+
+class NetworkOutput(struct.PyTreeNode):
+    """What the networks say of a batch of states.
+
+    Attributes:
+      embedding: `[B, *E]` the latent states.
+      prior_logits: `[B, A]` unnormalised log-probabilities of the prior policy.
+      value_logits: `[B, bins]` logits of the value's categorical support.
+      reward_logits: `[B, bins]` logits of the reward of the step that led here; all 0 at a root.
+    """
+
+    embedding: Array
+    prior_logits: Array
+    value_logits: Array
+    reward_logits: Array
+
+    @property
+    def value(self) -> Array:
+        """`[B]` the value as a scalar."""
+        return support_to_scalar(self.value_logits)
+
+    @property
+    def reward(self) -> Array:
+        """`[B]` the reward as a scalar."""
+        return support_to_scalar(self.reward_logits)
+
+
+@dataclasses.dataclass(frozen=True)
+class MuZeroModel:
+    """The functions of MuZero over explicit parameters; every argument is batched.
+
+    Attributes:
+      init: `rng_key -> params`. The `rng_key` is consumed.
+      represent: `(params, observation [B, ...]) -> embedding [B, *E]`.
+      predict: `(params, embedding) -> (prior_logits [B, A], value_logits [B, bins])`.
+      dynamics: `(params, embedding, action [B]) -> (embedding [B, *E], reward_logits [B, bins])`.
+      project: `(params, embedding) -> projection [B, D]`, for the consistency loss; None without.
+      predict_projection: `(params, projection) -> [B, D]`, the predictor of that loss.
+    """
+
+    init: Callable[[PRNGKey], Params]
+    represent: Callable[[Params, Array], Array]
+    predict: Callable[[Params, Array], tuple[Array, Array]]
+    dynamics: Callable[[Params, Array, Array], tuple[Array, Array]]
+    project: Callable[[Params, Array], Array] | None = None
+    predict_projection: Callable[[Params, Array], Array] | None = None
+
+    def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
+        """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""
+        embedding = self.represent(params, observation)
+        prior_logits, value_logits = self.predict(params, embedding)
+        return NetworkOutput(embedding, prior_logits, value_logits, jnp.zeros_like(value_logits))
+
+    def recurrent_inference(self, params: Params, embedding: Array, action: Array) -> NetworkOutput:
+        """Steps the latent model and evaluates the *next* latent state.
+
+        Args:
+          params: the parameters.
+          embedding: `[B, *E]` latent states.
+          action: `[B]` int32, one action each.
+        """
+        embedding, reward_logits = self.dynamics(params, embedding, action)
+        prior_logits, value_logits = self.predict(params, embedding)
+        return NetworkOutput(embedding, prior_logits, value_logits, reward_logits)
+
+    def unroll(self, params: Params, observation: Array, actions: Array) -> NetworkOutput:
+        """Unrolls the model along given actions, as the loss does.
+
+        Equal to `initial_inference` and then `recurrent_inference` for each action, but all
+        predictions are made in one batch, and the gradient into the dynamics is halved at every
+        step (paper, appendix G).
+
+        Args:
+          params: the parameters.
+          observation: `[B, ...]` first observations.
+          actions: `[K, B]` int32, the actions taken.
+
+        Returns:
+          A `NetworkOutput` with a leading axis `K + 1`.
+        """
+
+        def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array]]:
+            next_embedding, reward_logits = self.dynamics(params, embedding, action)
+            return scale_gradient(next_embedding, 0.5), (next_embedding, reward_logits)
+
+        root = self.represent(params, observation)
+        _, (embeddings, reward_logits) = jax.lax.scan(step, root, actions)
+        embeddings = jnp.concatenate([root[None], embeddings])
+        flat = embeddings.reshape((-1, *root.shape[1:]))
+        prior_logits, value_logits = jax.tree.map(
+            lambda x: x.reshape((*embeddings.shape[:2], -1)), self.predict(params, flat)
+        )
+        no_reward = jnp.zeros_like(value_logits[:1])
+        reward_logits = jnp.concatenate([no_reward, reward_logits])
+        return NetworkOutput(embeddings, prior_logits, value_logits, reward_logits)
+
+
+def scale_gradient(x: Array, scale: float) -> Array:
+    """The identity, whose gradient is multiplied by `scale`."""
+    return x * scale + jax.lax.stop_gradient(x) * (1.0 - scale)
+
+
+def model_from_linen(module: nn.Module, observation: jax.ShapeDtypeStruct) -> MuZeroModel:
+    """Wraps a linen module that has the methods `represent`, `predict` and `dynamics`.
+
+    Args:
+      module: its `__call__(observation, action)` must touch every parameter once; with methods
+        `project` and `predict_projection` it also serves the consistency loss.
+      observation: shape and dtype of one unbatched observation.
+    """
+
+    def init(rng_key: PRNGKey) -> Params:
+        dummy = jnp.zeros((1, *observation.shape), observation.dtype)
+        return module.init(rng_key, dummy, jnp.zeros(1, jnp.int32))
+
+    def method(name: str) -> Callable[..., Any]:
+        return lambda params, *inputs: module.apply(params, *inputs, method=name)
+
+    return _model(init, method, has_projection=hasattr(module, "project"))
+
+
+class NnxModule(Protocol):
+    """What `model_from_nnx` asks of an nnx module; see the fields of `MuZeroModel`."""
+
+    represent: Callable[[Array], Array]
+    predict: Callable[[Array], tuple[Array, Array]]
+    dynamics: Callable[[Array, Array], tuple[Array, Array]]
+
+
+def model_from_nnx(make_module: Callable[[nnx.Rngs], NnxModule]) -> MuZeroModel:
+    """Wraps a flax.nnx module: split once, merged inside each pure function.
+
+    Args:
+      make_module: builds the module from its random streams; it is traced, never stored.
+    """
+    abstract = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+    graph, _ = nnx.split(abstract)
+
+    def init(rng_key: PRNGKey) -> Params:
+        return nnx.split(make_module(nnx.Rngs(rng_key)))[1]
+
+    def method(name: str) -> Callable[..., Any]:
+        return lambda params, *inputs: getattr(nnx.merge(graph, params), name)(*inputs)
+
+    return _model(init, method, has_projection=hasattr(abstract, "project"))
+
+
+def _model(
+    init: Callable[[PRNGKey], Params],
+    method: Callable[[str], Callable[..., Any]],
+    *,
+    has_projection: bool,
+) -> MuZeroModel:
+    return MuZeroModel(
+        init=init,
+        represent=cast(Callable[[Params, Array], Array], method("represent")),
+        predict=cast(Callable[[Params, Array], tuple[Array, Array]], method("predict")),
+        dynamics=cast(Callable[[Params, Array, Array], tuple[Array, Array]], method("dynamics")),
+        project=method("project") if has_projection else None,
+        predict_projection=method("predict_projection") if has_projection else None,
+    )

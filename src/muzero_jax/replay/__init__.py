@@ -1,0 +1,1 @@
+"""On-device replay: a ring of transitions, sampled in windows."""

@@ -1,0 +1,242 @@
+"""A ring of transitions on the device, sampled in windows of consecutive steps.
+
+Storage is `[time_capacity, num_envs, ...]`: one row for each step of all environments, written
+round and round. A window starts anywhere and runs along one environment's column; it may wrap
+around the end of the storage and span the ends of episodes, but never crosses the write head.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from muzero_jax.types import Array, PRNGKey, PyTree, Transition
+
+PRIORITY_FLOOR = 1e-3
+"""Added to every priority, so that no window is forgotten."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSpec:
+    """Which part of the stored steps an agent learns from.
+
+    Attributes:
+      length: consecutive transitions `L` in a window.
+      observation_offsets: positions in the window whose observations are read; observations are
+        large, and most of a window's are needed for nothing.
+    """
+
+    length: int
+    observation_offsets: tuple[int, ...]
+
+
+class ReplayState(struct.PyTreeNode):
+    """The ring. `C` rows, of which the `size` before `head` are filled.
+
+    Attributes:
+      transitions: fields `[C, num_envs, ...]`.
+      priorities: `[C, num_envs]` float32, of the windows that start there.
+      head: `[]` int32, the row written next.
+      size: `[]` int32, filled rows.
+    """
+
+    transitions: Transition
+    priorities: Array
+    head: Array
+    size: Array
+
+
+class Batch(struct.PyTreeNode):
+    """Sampled windows.
+
+    Attributes:
+      transitions: fields `[B, L, ...]`, but `observation` is `[B, len(observation_offsets), ...]`
+        and `final_observation` is `[B, ...]`, that of the window's first end.
+      importance_weights: `[B]` in (0, 1], 1 for uniform sampling.
+      index: `[B]` int32, flat positions of the starts, for `update_priorities`.
+    """
+
+    transitions: Transition
+    importance_weights: Array
+    index: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """Pure functions over a `ReplayState`.
+
+    Attributes:
+      init: `transition -> state`, from one unbatched example that is only looked at for its shapes.
+      add: `(state, transitions [T, num_envs, ...], priorities [T, num_envs]) -> state`.
+      can_sample: `state -> []` bool, enough is held to learn.
+      sample: `(state, rng_key, priority_exponent, importance_exponent) -> Batch`; consumes the key.
+      update_priorities: `(state, index [B], priorities [B]) -> state`.
+    """
+
+    init: Callable[[Transition], ReplayState]
+    add: Callable[[ReplayState, Transition, Array], ReplayState]
+    can_sample: Callable[[ReplayState], Array]
+    sample: Callable[[ReplayState, PRNGKey, Array | float, Array | float], Batch]
+    update_priorities: Callable[[ReplayState, Array, Array], ReplayState]
+
+
+def make_replay(
+    *,
+    capacity: int,
+    num_envs: int,
+    window: WindowSpec,
+    batch_size: int,
+    min_size: int = 0,
+    prioritised: bool = False,
+) -> Replay:
+    """Builds the functions of a ring of `capacity` transitions.
+
+    Args:
+      capacity: transitions over all environments; rounded down to whole rows.
+      num_envs: environments that are written side by side.
+      window: what is read around each sampled start.
+      batch_size: windows in a batch.
+      min_size: transitions that must be held before `can_sample` is true.
+      prioritised: sample by priority (Schaul et al. 2016, arXiv 1511.05952, section 3.3).
+
+    Raises:
+      ValueError: the ring could not hold one window.
+    """
+    time_capacity = capacity // num_envs
+    if time_capacity < window.length:
+        raise ValueError(
+            f"a replay of {capacity} transitions over {num_envs} environments keeps "
+            f"{time_capacity} steps of each, but a window needs {window.length}."
+        )
+    min_rows = max(window.length, min(math.ceil(min_size / num_envs), time_capacity))
+    draw = _draw_by_priority if prioritised else _draw_uniformly
+
+    def init(transition: Transition) -> ReplayState:
+        return ReplayState(
+            transitions=jax.tree.map(
+                lambda x: jnp.zeros((time_capacity, num_envs, *x.shape), x.dtype), transition
+            ),
+            priorities=jnp.zeros((time_capacity, num_envs), jnp.float32),
+            head=jnp.zeros((), jnp.int32),
+            size=jnp.zeros((), jnp.int32),
+        )
+
+    def sample(
+        state: ReplayState,
+        rng_key: PRNGKey,
+        priority_exponent: Array | float = 1.0,
+        importance_exponent: Array | float = 1.0,
+    ) -> Batch:
+        probabilities = jnp.power(state.priorities + PRIORITY_FLOOR, priority_exponent)
+        row, env, weights = draw(state, rng_key, probabilities, window.length, batch_size)
+        weights = jnp.power(weights, importance_exponent)
+        return Batch(
+            transitions=_read(state.transitions, row, env, window),
+            importance_weights=weights / weights.max(),
+            index=row * num_envs + env,
+        )
+
+    return Replay(
+        init=init,
+        add=_add,
+        can_sample=lambda state: state.size >= min_rows,
+        sample=sample,
+        update_priorities=_update_priorities,
+    )
+
+
+def replay_bytes(state: PyTree) -> int:
+    """Bytes of a replay state or of its `jax.eval_shape`."""
+    leaves = jax.tree.leaves(state)
+    return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in leaves)
+
+
+def _add(state: ReplayState, transitions: Transition, priorities: Array) -> ReplayState:
+    """Writes `T` rows at the head."""
+    chex.assert_tree_shape_prefix(transitions, priorities.shape)
+    num_rows, time_capacity = priorities.shape[0], state.priorities.shape[0]
+    if num_rows > time_capacity:
+        raise ValueError(f"cannot add {num_rows} rows to a replay of {time_capacity}.")
+    rows = (state.head + jnp.arange(num_rows)) % time_capacity
+
+    def write(stored: Array, new: Array) -> Array:
+        return stored.at[rows].set(new, unique_indices=True)
+
+    return ReplayState(
+        transitions=jax.tree.map(write, state.transitions, transitions),
+        priorities=write(state.priorities, priorities),
+        head=(state.head + num_rows) % time_capacity,
+        size=jnp.minimum(state.size + num_rows, time_capacity),
+    )
+
+
+def _update_priorities(state: ReplayState, index: Array, priorities: Array) -> ReplayState:
+    """Writes the priorities of the windows that start at the flat positions `index` (`[B]`)."""
+    num_envs = state.priorities.shape[1]
+    updated = state.priorities.at[index // num_envs, index % num_envs].set(priorities)
+    return state.replace(priorities=updated)
+
+
+def _draw_uniformly(
+    state: ReplayState, rng_key: PRNGKey, probabilities: Array, length: int, batch_size: int
+) -> tuple[Array, Array, Array]:
+    """Rows, environments and importance weights (all 1) of uniformly drawn windows, `[B]` each."""
+    del probabilities
+    time_capacity, num_envs = state.priorities.shape
+    row_key, env_key = jax.random.split(rng_key)
+    num_starts = jnp.maximum(state.size - length + 1, 1)
+    age = jax.random.randint(row_key, (batch_size,), 0, num_starts)
+    row = (state.head - state.size + age) % time_capacity
+    env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
+    return row, env, jnp.ones(batch_size)
+
+
+def _draw_by_priority(
+    state: ReplayState, rng_key: PRNGKey, probabilities: Array, length: int, batch_size: int
+) -> tuple[Array, Array, Array]:
+    """Stratified proportional draws: first a row by the sum of its weights, then an environment.
+
+    Two short cumulative sums keep float32 exact enough for millions of transitions, where one long
+    sum would not be.
+    """
+    time_capacity, num_envs = state.priorities.shape
+    age = (jnp.arange(time_capacity) - (state.head - state.size)) % time_capacity
+    is_start = age + length <= state.size
+    probabilities = jnp.where(is_start[:, None], probabilities, 0.0)
+    cumulative = jnp.cumsum(probabilities.sum(axis=1))
+    total = cumulative[-1]
+    strata = jnp.arange(batch_size) + jax.random.uniform(rng_key, (batch_size,))
+    target = jnp.minimum(strata / batch_size * total, jnp.nextafter(total, 0.0))
+    row = jnp.searchsorted(cumulative, target, side="right")
+    before = jnp.where(row > 0, cumulative[row - 1], 0.0)
+    within = jnp.cumsum(probabilities[row], axis=1)
+    # Rounding may leave the rest of the draw a hair past the row's own sum.
+    env = jnp.minimum((within <= (target - before)[:, None]).sum(axis=1), num_envs - 1)
+    num_starts = is_start.sum() * num_envs
+    weights = total / (num_starts * probabilities[row, env])
+    return row.astype(jnp.int32), env.astype(jnp.int32), weights
+
+
+def _read(transitions: Transition, row: Array, env: Array, window: WindowSpec) -> Transition:
+    """Gathers the windows `[B, L, ...]` that start at (`row`, `env`), `[B]` each."""
+    time_capacity, num_envs = transitions.action.shape
+
+    def gather(stored: Array, offsets: Array) -> Array:
+        index = (row[:, None] + offsets) % time_capacity * num_envs + env[:, None]
+        return stored.reshape((-1, *stored.shape[2:]))[index]
+
+    every = jnp.arange(window.length)[None]
+    small = transitions.replace(observation=None, final_observation=None)
+    windows = jax.tree.map(lambda x: gather(x, every), small)
+    offsets = jnp.array(window.observation_offsets, jnp.int32)[None]
+    windows = windows.replace(observation=gather(transitions.observation, offsets))
+    if transitions.final_observation is None:
+        return windows
+    last = (windows.discount == 0.0) | windows.truncated
+    first_end = jnp.argmax(last, axis=1)[:, None]
+    final_observation = gather(transitions.final_observation, first_end)[:, 0]
+    return windows.replace(final_observation=final_observation)

@@ -1,0 +1,1 @@
+"""Tree search; the only room that imports mctx."""

@@ -1,0 +1,189 @@
+"""Search policies behind one signature: Gumbel MuZero and MuZero's PUCT, on mctx.
+
+Environments say which actions are legal (True = legal); only this room turns that into mctx's
+`invalid_actions`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import mctx
+from flax import struct
+from mctx import RecurrentFnOutput, RootFnOutput
+
+from muzero_jax.config import SearchConfig
+from muzero_jax.types import Array, Params, PRNGKey, PyTree
+
+__all__ = [
+    "RecurrentFn",
+    "RecurrentFnOutput",
+    "RootFnOutput",
+    "Search",
+    "SearchNoise",
+    "SearchOutput",
+    "make_search",
+]
+
+RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[RecurrentFnOutput, PyTree]]
+
+
+class SearchNoise(struct.PyTreeNode):
+    """How much a search explores; scalars, so that a sweep can vary them.
+
+    Attributes:
+      gumbel_scale: scale of the root's Gumbel noise.
+      dirichlet_alpha: concentration of the root's Dirichlet noise (PUCT).
+      dirichlet_fraction: its share in the root's prior (PUCT).
+      temperature: softmax temperature over the visit counts (PUCT).
+    """
+
+    gumbel_scale: Array | float
+    dirichlet_alpha: Array | float
+    dirichlet_fraction: Array | float
+    temperature: Array | float
+
+    @classmethod
+    def none(cls) -> "SearchNoise":
+        """No noise and no temperature: evaluation and reanalysis."""
+        return cls(0.0, 1.0, 0.0, 0.0)
+
+
+class SearchOutput(struct.PyTreeNode):
+    """What a search of a batch of roots found.
+
+    Attributes:
+      action: `[B]` int32, the action to take.
+      action_weights: `[B, A]` the improved policy, a target for the prior.
+      search_value: `[B]` the value of the root after the search (`SearchConfig.root_value`).
+      depth_mean: `[B]` mean depth of the nodes in edges from the root.
+      depth_max: `[B]` depth of the deepest node.
+    """
+
+    action: Array
+    action_weights: Array
+    search_value: Array
+    depth_mean: Array
+    depth_max: Array
+
+
+class Search(Protocol):
+    """Searches a batch of roots."""
+
+    def __call__(
+        self,
+        params: Params,
+        rng_key: PRNGKey,
+        root: RootFnOutput,
+        recurrent_fn: RecurrentFn,
+        legal_action_mask: Array,
+        noise: SearchNoise,
+    ) -> SearchOutput:
+        """Runs the search. The `rng_key` is consumed.
+
+        Args:
+          params: handed to `recurrent_fn`.
+          rng_key: randomness of the noise and of tie-breaking.
+          root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
+          recurrent_fn: `(params, rng_key, action [B], embedding) -> (RecurrentFnOutput, embedding)`;
+            its discount is negative where the next state's value is the opponent's.
+          legal_action_mask: `[B, A]` bool, at the root; inside the tree every action is tried.
+          noise: how much to explore.
+        """
+        ...
+
+
+def make_search(config: SearchConfig) -> Search:
+    """The search that `config` describes."""
+    policy = _gumbel_policy if config.policy == "gumbel" else _puct_policy
+
+    def search(
+        params: Params,
+        rng_key: PRNGKey,
+        root: RootFnOutput,
+        recurrent_fn: RecurrentFn,
+        legal_action_mask: Array,
+        noise: SearchNoise,
+    ) -> SearchOutput:
+        chex.assert_rank([root.prior_logits, legal_action_mask], 2)
+        chex.assert_equal_shape([root.prior_logits, legal_action_mask])
+        output = policy(config, noise)(
+            params=params,
+            rng_key=rng_key,
+            root=root,
+            recurrent_fn=recurrent_fn,
+            num_simulations=config.num_simulations,
+            invalid_actions=~legal_action_mask,
+            max_depth=config.max_depth or None,
+        )
+        depth_mean, depth_max = _tree_depth(output.search_tree.parents)
+        return SearchOutput(
+            action=output.action,
+            action_weights=output.action_weights,
+            search_value=_root_value(config, output, root.value),
+            depth_mean=depth_mean,
+            depth_max=depth_max,
+        )
+
+    return search
+
+
+def _gumbel_policy(
+    config: SearchConfig, noise: SearchNoise
+) -> Callable[..., mctx.PolicyOutput]:
+    """Gumbel MuZero with sequential halving (Danihelka et al. 2022, section 4)."""
+    qtransform = functools.partial(
+        mctx.qtransform_completed_by_mix_value,
+        value_scale=config.value_scale,
+        maxvisit_init=config.maxvisit_init,
+    )
+    return functools.partial(
+        mctx.gumbel_muzero_policy,
+        qtransform=qtransform,
+        max_num_considered_actions=config.max_num_considered_actions,
+        gumbel_scale=noise.gumbel_scale,
+    )
+
+
+def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., mctx.PolicyOutput]:
+    """MuZero's PUCT with Dirichlet noise at the root (MuZero, appendix B)."""
+    return functools.partial(
+        mctx.muzero_policy,
+        dirichlet_fraction=noise.dirichlet_fraction,
+        dirichlet_alpha=noise.dirichlet_alpha,
+        pb_c_init=config.pb_c_init,
+        pb_c_base=config.pb_c_base,
+        temperature=noise.temperature,
+    )
+
+
+def _root_value(config: SearchConfig, output: mctx.PolicyOutput, prior_value: Array) -> Array:
+    """`[B]` value of the searched roots; actions that were not tried count with the prior value."""
+    summary = output.search_tree.summary()
+    if config.root_value == "mean":
+        return summary.value
+    qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, prior_value[:, None])
+    return jnp.sum(output.action_weights * qvalues, axis=-1)
+
+
+def _tree_depth(parents: Array) -> tuple[Array, Array]:
+    """Mean and greatest depth `[B]` of the nodes below the roots, from parent indices `[B, N + 1]`.
+
+    Doubles the pointers: after k rounds a node knows its ancestor 2^k edges up, and how many of
+    those edges exist, so that a chain of N nodes needs log2(N) rounds.
+    """
+    ancestor, depth = parents, (parents >= 0).astype(jnp.int32)
+    for _ in range((parents.shape[1] - 1).bit_length()):
+        at_ancestor = functools.partial(_take_or, index=ancestor)
+        depth, ancestor = depth + at_ancestor(depth, 0), at_ancestor(ancestor, -1)
+    num_nodes = jnp.maximum((parents >= 0).sum(axis=1), 1)
+    return depth.sum(axis=1) / num_nodes, depth.max(axis=1)
+
+
+def _take_or(values: Array, default: int, index: Array) -> Array:
+    """`values[b, index[b, n]]`, or `default` where the index is negative."""
+    taken = jnp.take_along_axis(values, jnp.maximum(index, 0), axis=1)
+    return jnp.where(index >= 0, taken, default)

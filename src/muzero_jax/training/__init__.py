@@ -1,0 +1,1 @@
+"""The fused actor-learner chunk, and the host side around it."""

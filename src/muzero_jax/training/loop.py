@@ -1,0 +1,268 @@
+"""The one compiled actor-learner loop that trains every agent.
+
+    chunk = scan over iterations of
+        [ scan over steps: act -> environment ] -> replay.add -> [ scan: replay.sample -> learn ]
+
+`init` and `train_chunk` are pure: compile `train_chunk` once with its argument donated, or
+`jax.vmap` both over seeds and traced hyperparameters.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput
+from muzero_jax.config import ExperimentConfig, traced_settings
+from muzero_jax.envs.base import Environment, EnvState
+from muzero_jax.envs.wrappers import AutoReset, Vectorised
+from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
+from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
+
+
+class FirstFailure(struct.PyTreeNode):
+    """The first update whose metrics were not finite; it and later such updates are not applied.
+
+    Attributes:
+      update: `[]` int32, which update, or -1.
+      term: `[]` int32, index into the sorted names of the metrics of `Agent.learn`.
+    """
+
+    update: Array
+    term: Array
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything a run is made of; saving it and restoring it continues the run bit for bit.
+
+    Attributes:
+      agent: the agent's state.
+      replay: the ring.
+      env_state: of `num_envs` auto-resetting environments.
+      timestep: `[num_envs, ...]` what they last returned.
+      rng_key: the only stored key of the loop.
+      episode_return: `[num_envs]` undiscounted return so far, of the first player.
+      episode_length: `[num_envs]` int32, steps so far.
+      num_env_steps: `[]` int32, over all environments.
+      first_failure: see `FirstFailure`.
+    """
+
+    agent: PyTree
+    replay: ReplayState
+    env_state: EnvState
+    timestep: TimeStep
+    rng_key: PRNGKey
+    episode_return: Array
+    episode_length: Array
+    num_env_steps: Array
+    first_failure: FirstFailure
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """The pure functions of a run.
+
+    Attributes:
+      init: `(rng_key, hyperparameters=None) -> state`; the traced settings of the config where
+        None. The `rng_key` is consumed.
+      train_chunk: `state -> (state, metrics)`, `iterations_per_chunk` iterations; the metrics are
+        scalars, see `LoopMetrics`.
+      learn_metric_names: sorted names of the metrics that `Agent.learn` gives.
+    """
+
+    init: Callable[..., TrainState]
+    train_chunk: Callable[[TrainState], tuple[TrainState, Metrics]]
+    learn_metric_names: tuple[str, ...]
+
+
+def make_train(
+    env: Environment, agent: Agent, config: ExperimentConfig, replay: Replay | None = None
+) -> Train:
+    """Builds the functions of a run.
+
+    Args:
+      env: one environment, neither batched nor auto-resetting.
+      agent: the learner.
+      config: sizes of the loop.
+      replay: the ring; the one that `config.replay` describes where None.
+    """
+    if replay is None:
+        replay = make_replay(
+            capacity=config.replay.capacity,
+            num_envs=config.training.num_envs,
+            window=agent.window,
+            batch_size=config.replay.batch_size,
+            min_size=config.replay.min_size,
+            prioritised=config.replay.prioritised,
+        )
+    loop = _Loop(env, agent, config, replay)
+    return Train(loop.init, loop.train_chunk, tuple(sorted(loop.learn_shapes.metrics)))
+
+
+class _Loop:
+    """The functions of the loop around their static parts; it holds no state."""
+
+    def __init__(self, env: Environment, agent: Agent, config: ExperimentConfig, replay: Replay):
+        self.agent, self.config, self.replay = agent, config, replay
+        self.env = Vectorised(AutoReset(env), config.training.num_envs)
+        self.spec = env.spec
+        state = jax.eval_shape(self.init, jax.random.key(0))
+        _, self.learn_shapes = jax.eval_shape(self._update, state, jax.random.key(0))
+
+    def init(
+        self, rng_key: PRNGKey, hyperparameters: Hyperparameters | None = None
+    ) -> TrainState:
+        settings = traced_settings(self.config) | dict(hyperparameters or {})
+        rng_key, agent_key, env_key = jax.random.split(rng_key, 3)
+        env_state, timestep = self.env.reset(env_key)
+        agent_state = self.agent.init(agent_key, settings)
+        num_envs = self.config.training.num_envs
+
+        def example(rng_key: PRNGKey) -> Transition:
+            _, _, (transition, _, _) = self._env_step(agent_state, env_state, timestep, rng_key)
+            return jax.tree.map(lambda x: x[0], transition)
+
+        return TrainState(
+            agent=agent_state,
+            replay=self.replay.init(jax.eval_shape(example, rng_key)),
+            env_state=env_state,
+            timestep=timestep,
+            rng_key=rng_key,
+            episode_return=jnp.zeros(num_envs),
+            episode_length=jnp.zeros(num_envs, jnp.int32),
+            num_env_steps=jnp.zeros((), jnp.int32),
+            first_failure=FirstFailure(jnp.full((), -1), jnp.full((), -1)),
+        )
+
+    def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        length = self.config.training.iterations_per_chunk
+        state, sums = jax.lax.scan(self._iteration, state, None, length=length)
+        totals = jax.tree.map(lambda x: x.sum(axis=0), sums)
+        counts = {"num_updates": totals["learn_count"], "episodes": totals["episode_count"]}
+        return state, {
+            **{f"train/{name}": count for name, count in counts.items()},
+            **_mean(totals["act"], totals["act_count"]),
+            **_mean(totals["episode"], totals["episode_count"]),
+            **_mean(totals["learn"], totals["learn_count"]),
+        }
+
+    def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
+        state, (transitions, priorities), sums = self._rollout(state)
+        state = state.replace(replay=self.replay.add(state.replay, transitions, priorities))
+        state, learn_sums, learn_count = jax.lax.cond(
+            self.replay.can_sample(state.replay), self._learn, self._skip_learning, state
+        )
+        return state, {**sums, "learn": learn_sums, "learn_count": learn_count}
+
+    def _rollout(
+        self, state: TrainState
+    ) -> tuple[TrainState, tuple[Transition, Array], dict[str, Any]]:
+        """Acts for `rollout_length` steps; returns `[T, num_envs]` transitions and priorities."""
+        length = self.config.training.rollout_length
+
+        def step(state: TrainState, _: None) -> tuple[TrainState, tuple[Any, ...]]:
+            rng_key, step_key = jax.random.split(state.rng_key)
+            env_state, timestep, (transition, priority, metrics) = self._env_step(
+                state.agent, state.env_state, state.timestep, step_key
+            )
+            episode_return = state.episode_return + env_state.outcome.reward[:, 0]
+            episode_length = state.episode_length + 1
+            last = env_state.outcome.last
+            finished = {
+                "return": jnp.where(last, episode_return, 0.0).sum(),
+                "length": jnp.where(last, episode_length, 0).sum().astype(jnp.float32),
+            }
+            state = state.replace(
+                env_state=env_state,
+                timestep=timestep,
+                rng_key=rng_key,
+                episode_return=jnp.where(last, 0.0, episode_return),
+                episode_length=jnp.where(last, 0, episode_length),
+            )
+            return state, (transition, priority, metrics, finished, last.sum())
+
+        state, (transitions, priorities, metrics, finished, num_finished) = jax.lax.scan(
+            step, state, None, length=length
+        )
+        num_env_steps = state.num_env_steps + length * self.config.training.num_envs
+        sums = {
+            "act": jax.tree.map(jnp.sum, metrics),
+            "act_count": jnp.asarray(length),
+            "episode": {f"episode/{k}": v.sum() for k, v in finished.items()},
+            "episode_count": num_finished.sum(),
+        }
+        return state.replace(num_env_steps=num_env_steps), (transitions, priorities), sums
+
+    def _env_step(
+        self, agent_state: PyTree, env_state: EnvState, timestep: TimeStep, rng_key: PRNGKey
+    ) -> tuple[EnvState, TimeStep, tuple[Transition, Array, Metrics]]:
+        """One batched step; the stored reward is that of the player who moved."""
+        act_key, env_key = jax.random.split(rng_key)
+        act = self.agent.act(agent_state, act_key, timestep, True)
+        env_state, next_timestep = self.env.step(env_key, env_state, act.action)
+        outcome = env_state.outcome
+        reward = jnp.take_along_axis(outcome.reward, timestep.to_play[:, None], axis=1)[:, 0]
+        transition = Transition(
+            observation=timestep.observation,
+            legal_action_mask=timestep.legal_action_mask,
+            to_play=timestep.to_play,
+            action=act.action,
+            reward=reward,
+            discount=outcome.discount,
+            truncated=outcome.truncated,
+            final_observation=outcome.observation if self.spec.can_truncate else None,
+            record=act.record,
+        )
+        return env_state, next_timestep, (transition, act.priority, act.metrics)
+
+    def _learn(self, state: TrainState) -> tuple[TrainState, Metrics, Array]:
+        """All updates of one iteration; returns the sums of their metrics, and their number."""
+        length = self.config.num_updates_per_iteration
+        rng_key, learn_key = jax.random.split(state.rng_key)
+
+        def update(state: TrainState, rng_key: PRNGKey) -> tuple[TrainState, Metrics]:
+            state, output = self._update(state, rng_key)
+            return state, output.metrics
+
+        state = state.replace(rng_key=rng_key)
+        state, metrics = jax.lax.scan(update, state, jax.random.split(learn_key, length))
+        return state, jax.tree.map(jnp.sum, metrics), jnp.asarray(length)
+
+    def _skip_learning(self, state: TrainState) -> tuple[TrainState, Metrics, Array]:
+        zeros = {name: jnp.zeros(()) for name in self.learn_shapes.metrics}
+        return state, zeros, jnp.asarray(0)
+
+    def _update(self, state: TrainState, rng_key: PRNGKey) -> tuple[TrainState, LearnOutput]:
+        """Samples, learns, writes priorities back; an update that is not finite is not applied."""
+        sample_key, learn_key = jax.random.split(rng_key)
+        settings = state.agent.hyperparameters
+        batch = self.replay.sample(
+            state.replay,
+            sample_key,
+            settings["replay.priority_exponent"],
+            settings["replay.importance_exponent"],
+        )
+        output = self.agent.learn(state.agent, learn_key, batch)
+        names = sorted(output.metrics)
+        is_bad = ~jnp.isfinite(jnp.stack([output.metrics[name] for name in names]))
+        failed = is_bad.any()
+        keep = jax.tree.map(lambda new, old: jnp.where(failed, old, new), output.state, state.agent)
+        is_first = failed & (state.first_failure.update < 0)
+        failure = FirstFailure(state.agent.num_updates, jnp.argmax(is_bad).astype(jnp.int32))
+        first_failure = jax.tree.map(
+            lambda new, old: jnp.where(is_first, new, old), failure, state.first_failure
+        )
+        replay = state.replay
+        if self.config.replay.prioritised:
+            priorities = jnp.where(failed, 0.0, output.priorities)
+            replay = self.replay.update_priorities(replay, batch.index, priorities)
+        state = state.replace(agent=keep, replay=replay, first_failure=first_failure)
+        return state, output
+
+
+def _mean(sums: Metrics, count: Array) -> Metrics:
+    """Means of a chunk; NaN where nothing was counted."""
+    return cast(Metrics, jax.tree.map(lambda x: x / count, sums))
