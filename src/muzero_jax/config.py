@@ -7,7 +7,8 @@ all others decide shapes or control flow and are static.
 """
 
 import dataclasses
-from typing import Any, Literal
+import math
+from typing import Any, Literal, get_args, get_origin
 
 
 class ConfigError(ValueError):
@@ -19,14 +20,24 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _require_range(
-    section: str, config: Any, low: float, high: float | None, *names: str
-) -> None:
+def _require_range(section: str, config: Any, low: float, high: float | None, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        allowed = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
-        inside = low <= value and (high is None or value <= high)
+        if high is None:
+            allowed, inside = f"at least {low:g} and finite", low <= value < math.inf
+        else:
+            allowed, inside = f"between {low:g} and {high:g}", low <= value <= high
         _require(inside, f"{section}.{name} must be {allowed}, found {value!r}.")
+
+
+def _require_choices(section: str, config: Any) -> None:
+    for field in dataclasses.fields(config):
+        choices = get_args(field.type) if get_origin(field.type) is Literal else ()
+        value = getattr(config, field.name)
+        _require(
+            not choices or value in choices,
+            f"{section}.{field.name} must be one of {', '.join(choices)}, found {value!r}.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +80,7 @@ class NetworkConfig:
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 
     def __post_init__(self) -> None:
+        _require_choices("network", self)
         names = (
             "embedding_size",
             "stem_channels",
@@ -79,8 +91,9 @@ class NetworkConfig:
         _require_range("network", self, 1, None, *names)
         _require_range("network", self, 0, None, "num_blocks", "downsample")
         _require(
-            all(size >= 1 for size in self.hidden_sizes),
-            f"network.hidden_sizes must all be at least 1, found {self.hidden_sizes}.",
+            min(self.hidden_sizes, default=0) >= 1,
+            f"network.hidden_sizes must be one or more sizes of at least 1, "
+            f"found {self.hidden_sizes}.",
         )
 
 
@@ -119,14 +132,15 @@ class SearchConfig:
     """muzero, traced: temperature at the end of training, reached linearly (paper: steps to 0.25)."""
 
     def __post_init__(self) -> None:
+        _require_choices("search", self)
         _require_range("search", self, 1, None, "num_simulations", "max_num_considered_actions")
         _require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
         _require_range("search", self, 0, None, "temperature", "final_temperature")
         _require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
         _require_range("search", self, 0, 1, "dirichlet_fraction")
         _require(
-            self.dirichlet_alpha > 0,
-            f"search.dirichlet_alpha must be above 0, found {self.dirichlet_alpha!r}.",
+            0 < self.dirichlet_alpha < math.inf,
+            f"search.dirichlet_alpha must be above 0 and finite, found {self.dirichlet_alpha!r}.",
         )
 
 
@@ -153,7 +167,10 @@ class ReplayConfig:
         _require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
         _require_range("replay", self, 0, None, "priority_exponent")
         _require_range("replay", self, 0, 1, "importance_exponent")
-        _require(self.ratio > 0, f"replay.ratio must be above 0, found {self.ratio!r}.")
+        _require(
+            0 < self.ratio < math.inf,
+            f"replay.ratio must be above 0 and finite, found {self.ratio!r}.",
+        )
         _require(
             self.min_size <= self.capacity,
             f"replay.min_size ({self.min_size}) must not exceed replay.capacity ({self.capacity}).",
@@ -182,6 +199,7 @@ class TargetConfig:
     bootstrap's parameters (paper, Reanalyze: 0.8)."""
 
     def __post_init__(self) -> None:
+        _require_choices("target", self)
         _require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
         _require_range("target", self, 0, 1, "target_update_rate")
         _require_range("target", self, 0, None, "num_unroll_steps")
@@ -225,6 +243,7 @@ class OptimizerConfig:
     """Traced: the gradient is scaled down to this global norm."""
 
     def __post_init__(self) -> None:
+        _require_choices("optimizer", self)
         _require_range("optimizer", self, 0, None, "learning_rate", "warmup_updates")
         _require_range("optimizer", self, 0, None, "weight_decay")
         _require_range("optimizer", self, 0, 1, "final_fraction")
@@ -317,6 +336,11 @@ class ExperimentConfig:
             f"({self.replay.batch_size}) gives no update in an iteration of "
             f"{self.env_steps_per_iteration} environment steps; raise the ratio to at least "
             f"{self.replay.batch_size / self.env_steps_per_iteration:g}.",
+        )
+        _require(
+            self.loss.consistency_weight == 0 or self.target.num_unroll_steps >= 1,
+            f"loss.consistency_weight ({self.loss.consistency_weight:g}) compares unrolled states, "
+            "but target.num_unroll_steps is 0.",
         )
         window = self.target.num_unroll_steps + self.target.td_steps + 1
         time_capacity = self.replay.capacity // self.training.num_envs

@@ -47,7 +47,8 @@ def muzero_loss(
         """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
         entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
         chex.assert_equal_shape([entropy, mask.T])
-        per_window = weights @ jnp.where(mask.T, entropy, 0.0)
+        masked = jnp.where(mask.T, entropy, 0.0)
+        per_window = jnp.dot(weights, masked, precision=jax.lax.Precision.HIGHEST)
         return jnp.mean(importance_weights * per_window)
 
     value_labels = scalar_to_support(targets.value, support_size)

@@ -68,17 +68,21 @@ def make_muzero(
       ConfigError: the network does not suit the observations, or the consistency loss is asked of
         a model without projections.
     """
-    use_projection = config.loss.consistency_weight > 0
-    if model is None:
-        observation = jax.ShapeDtypeStruct(
-            spec.observation_shape, jnp.dtype(spec.observation_dtype)
-        )
-        model = make_model(
-            config.network, observation, spec.num_actions, use_projection=use_projection
-        )
-    if use_projection and model.project is None:
+    model = model or make_muzero_model(config, spec)
+    if config.loss.consistency_weight > 0 and model.project is None:
         raise ConfigError("loss.consistency_weight needs a model with projection heads.")
     return _MuZero(config, spec, model).as_agent()
+
+
+def make_muzero_model(config: ExperimentConfig, spec: EnvironmentSpec) -> MuZeroModel:
+    """The networks that `config.network` describes, for the observations of `spec`."""
+    observation = jax.ShapeDtypeStruct(spec.observation_shape, jnp.dtype(spec.observation_dtype))
+    return make_model(
+        config.network,
+        observation,
+        spec.num_actions,
+        use_projection=config.loss.consistency_weight > 0,
+    )
 
 
 class _MuZero:

@@ -54,7 +54,7 @@ def apply_gradient(
     Returns:
       The new parameters and state, and the `[]` norm of the gradient before clipping.
     """
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     clip = jnp.minimum(1.0, hyperparameters["optimizer.max_gradient_norm"] / (norm + 1e-12))
     gradient = jax.tree.map(lambda g: g * clip, gradient)
     direction, state = _ADAM.update(gradient, state)

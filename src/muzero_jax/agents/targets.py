@@ -154,17 +154,21 @@ def _reanalyse(
     offsets = jnp.array(window.observation_offsets)
     observation = transitions.observation[:share]
     legal = transitions.legal_action_mask[:share, offsets]
-    fresh_policy, fresh_value = search_fn(
-        observation.reshape((-1, *observation.shape[2:])), legal.reshape((-1, legal.shape[-1]))
-    )
+    roots = observation.reshape((-1, *observation.shape[2:]))
+    root_legal = legal.reshape((-1, legal.shape[-1]))
+    num_roots = roots.shape[0]
+    if transitions.final_observation is not None:
+        # Which actions are legal after a time limit was not stored; only the value is used.
+        every = jnp.ones((share, legal.shape[-1]), bool)
+        roots = jnp.concatenate([roots, transitions.final_observation[:share]])
+        root_legal = jnp.concatenate([root_legal, every])
+    fresh_policy, fresh_value = search_fn(roots, root_legal)
+    fresh_final = fresh_value[num_roots:]  # Empty where nothing truncates.
+    final_value = final_value.at[: len(fresh_final)].set(fresh_final)
+    fresh_policy, fresh_value = fresh_policy[:num_roots], fresh_value[:num_roots]
     row_values = row_values.at[:share, offsets].set(fresh_value.reshape((share, -1)))
     # The unrolled states are the first offsets, in order.
     num_policies = policy.shape[1]
     fresh_policy = fresh_policy.reshape((share, -1, policy.shape[-1]))[:, :num_policies]
     policy = policy.at[:share].set(fresh_policy)
-    if transitions.final_observation is not None:
-        # Which actions are legal after a time limit was not stored; only the value is used.
-        every = jnp.ones((share, legal.shape[-1]), bool)
-        _, fresh_final = search_fn(transitions.final_observation[:share], every)
-        final_value = final_value.at[:share].set(fresh_final)
     return policy, row_values, final_value

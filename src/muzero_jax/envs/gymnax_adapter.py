@@ -171,7 +171,9 @@ def make_gymnax(
     except (TypeError, OSError) as error:  # OSError: the MNIST images are fetched on first use.
         raise EnvironmentCreationError(f"gymnax:{name} cannot be made: {error}.") from error
     if not hasattr(suite_env.action_space(suite_params), "n"):
-        raise EnvironmentCreationError(f"gymnax:{name} has continuous actions, which MuZero lacks.")
+        raise EnvironmentCreationError(
+            f"gymnax:{name} has continuous actions; discrete ones are supported."
+        )
     return _adapt(name, suite_env, suite_params, max_steps)
 
 

@@ -56,4 +56,6 @@ def support_to_scalar(logits: Array) -> Array:
     """`[..., 2 S + 1]` logits to the `[...]` scalars of their mean, transformed back."""
     support_size = (logits.shape[-1] - 1) // 2
     atoms = jnp.arange(-support_size, support_size + 1, dtype=jnp.float32)
-    return signed_parabolic(jax.nn.softmax(logits.astype(jnp.float32)) @ atoms)
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    # An accelerator's default matrix product rounds to TF32 or bfloat16.
+    return signed_parabolic(jnp.dot(probabilities, atoms, precision=jax.lax.Precision.HIGHEST))

@@ -47,21 +47,6 @@ class OutputHead(nn.Module):
         return head(x).astype(jnp.float32)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a skip connection, pre-activation, `[B, H, W, C]`."""
-
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Applies the block."""
-        y = x
-        for _ in range(2):
-            y = nn.relu(nn.LayerNorm(dtype=self.dtype)(y))
-            y = nn.Conv(x.shape[-1], (3, 3), dtype=self.dtype)(y)
-        return x + y
-
-
 class Projector(nn.Module):
     """Projection of a latent state for the consistency loss (EfficientZero, figure 2)."""
 

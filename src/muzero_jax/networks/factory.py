@@ -1,5 +1,7 @@
 """Which architecture serves which observations."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -38,7 +40,7 @@ def make_model(
         )
     num_bins = 2 * config.support_size + 1
     dtype = jnp.dtype(config.compute_dtype)
-    shared = {"num_actions": num_actions, "num_bins": num_bins, "dtype": dtype}
+    shared: dict[str, Any] = {"num_actions": num_actions, "num_bins": num_bins, "dtype": dtype}
     shared["use_projection"] = use_projection
     if kind == "mlp":
         module: MLPNetwork | ResNetNetwork = MLPNetwork(

@@ -124,7 +124,8 @@ def model_from_linen(module: nn.Module, observation: jax.ShapeDtypeStruct) -> Mu
 
     Args:
       module: its `__call__(observation, action)` must touch every parameter once; with methods
-        `project` and `predict_projection` it also serves the consistency loss.
+        `project` and `predict_projection` it also serves the consistency loss, unless its field
+        `use_projection` is False.
       observation: shape and dtype of one unbatched observation.
     """
 
@@ -135,7 +136,8 @@ def model_from_linen(module: nn.Module, observation: jax.ShapeDtypeStruct) -> Mu
     def method(name: str) -> Callable[..., Any]:
         return lambda params, *inputs: module.apply(params, *inputs, method=name)
 
-    return _model(init, method, has_projection=hasattr(module, "project"))
+    has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
+    return _model(init, method, has_projection=has_projection)
 
 
 class NnxModule(Protocol):

@@ -201,23 +201,29 @@ def _draw_by_priority(
     """Stratified proportional draws: first a row by the sum of its weights, then an environment.
 
     Two short cumulative sums keep float32 exact enough for millions of transitions, where one long
-    sum would not be.
+    sum would not be. Rows are taken by age, where all starts come first: a parallel cumulative sum
+    is not quite flat over the weightless rows that follow, and a draw that falls there by rounding
+    is given to the last start. The strata are shuffled, because learners may treat the first part
+    of a batch differently from the rest.
     """
     time_capacity, num_envs = state.priorities.shape
-    age = (jnp.arange(time_capacity) - (state.head - state.size)) % time_capacity
-    is_start = age + length <= state.size
-    probabilities = jnp.where(is_start[:, None], probabilities, 0.0)
-    cumulative = jnp.cumsum(probabilities.sum(axis=1))
+    order_key, offset_key = jax.random.split(rng_key)
+    num_starts = jnp.maximum(state.size - length + 1, 1)
+    ages = jnp.arange(time_capacity)
+    rows = (state.head - state.size + ages) % time_capacity
+    row_weights = jnp.where(ages < num_starts, probabilities.sum(axis=1)[rows], 0.0)
+    cumulative = jnp.cumsum(row_weights)
     total = cumulative[-1]
-    strata = jnp.arange(batch_size) + jax.random.uniform(rng_key, (batch_size,))
-    target = jnp.minimum(strata / batch_size * total, jnp.nextafter(total, 0.0))
-    row = jnp.searchsorted(cumulative, target, side="right")
-    before = jnp.where(row > 0, cumulative[row - 1], 0.0)
+    strata = jax.random.permutation(order_key, batch_size)
+    strata = strata + jax.random.uniform(offset_key, (batch_size,))
+    target = strata / batch_size * total
+    age = jnp.minimum(jnp.searchsorted(cumulative, target, side="right"), num_starts - 1)
+    row = rows[age]
+    before = jnp.where(age > 0, cumulative[age - 1], 0.0)
     within = jnp.cumsum(probabilities[row], axis=1)
     # Rounding may leave the rest of the draw a hair past the row's own sum.
     env = jnp.minimum((within <= (target - before)[:, None]).sum(axis=1), num_envs - 1)
-    num_starts = is_start.sum() * num_envs
-    weights = total / (num_starts * probabilities[row, env])
+    weights = total / (num_starts * num_envs * probabilities[row, env])
     return row.astype(jnp.int32), env.astype(jnp.int32), weights
 
 

@@ -131,9 +131,7 @@ def make_search(config: SearchConfig) -> Search:
     return search
 
 
-def _gumbel_policy(
-    config: SearchConfig, noise: SearchNoise
-) -> Callable[..., mctx.PolicyOutput]:
+def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., mctx.PolicyOutput]:
     """Gumbel MuZero with sequential halving (Danihelka et al. 2022, section 4)."""
     qtransform = functools.partial(
         mctx.qtransform_completed_by_mix_value,

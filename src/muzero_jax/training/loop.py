@@ -8,7 +8,8 @@
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput
-from muzero_jax.config import ExperimentConfig, traced_settings
+from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
@@ -28,7 +29,7 @@ class FirstFailure(struct.PyTreeNode):
 
     Attributes:
       update: `[]` int32, which update, or -1.
-      term: `[]` int32, index into the sorted names of the metrics of `Agent.learn`.
+      term: `[]` int32, index of the offending metric in `Train.learn_metric_names`.
     """
 
     update: Array
@@ -70,7 +71,7 @@ class Train:
         None. The `rng_key` is consumed.
       train_chunk: `state -> (state, metrics)`, `iterations_per_chunk` iterations; the metrics are
         scalars, see `LoopMetrics`.
-      learn_metric_names: sorted names of the metrics that `Agent.learn` gives.
+      learn_metric_names: names of the metrics that `Agent.learn` gives, causes before consequences.
     """
 
     init: Callable[..., TrainState]
@@ -99,7 +100,7 @@ def make_train(
             prioritised=config.replay.prioritised,
         )
     loop = _Loop(env, agent, config, replay)
-    return Train(loop.init, loop.train_chunk, tuple(sorted(loop.learn_shapes.metrics)))
+    return Train(loop.init, loop.train_chunk, _causes_first(loop.learn_shapes.metrics))
 
 
 class _Loop:
@@ -110,12 +111,17 @@ class _Loop:
         self.env = Vectorised(AutoReset(env), config.training.num_envs)
         self.spec = env.spec
         state = jax.eval_shape(self.init, jax.random.key(0))
-        _, self.learn_shapes = jax.eval_shape(self._update, state, jax.random.key(0))
+        learner = _Learner(state.agent, state.replay.priorities, state.first_failure)
+        _, self.learn_shapes = jax.eval_shape(
+            self._update, state.replay, learner, jax.random.key(0)
+        )
 
-    def init(
-        self, rng_key: PRNGKey, hyperparameters: Hyperparameters | None = None
-    ) -> TrainState:
-        settings = traced_settings(self.config) | dict(hyperparameters or {})
+    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters | None = None) -> TrainState:
+        settings: dict[str, Array | float] = dict(traced_settings(self.config))
+        unknown = sorted(set(hyperparameters or {}) - set(settings))
+        if unknown:
+            raise ConfigError(f"not traced settings: {', '.join(unknown)}.")
+        settings |= dict(hyperparameters or {})
         rng_key, agent_key, env_key = jax.random.split(rng_key, 3)
         env_state, timestep = self.env.reset(env_key)
         agent_state = self.agent.init(agent_key, settings)
@@ -134,7 +140,7 @@ class _Loop:
             episode_return=jnp.zeros(num_envs),
             episode_length=jnp.zeros(num_envs, jnp.int32),
             num_env_steps=jnp.zeros((), jnp.int32),
-            first_failure=FirstFailure(jnp.full((), -1), jnp.full((), -1)),
+            first_failure=FirstFailure(jnp.full((), -1, jnp.int32), jnp.full((), -1, jnp.int32)),
         )
 
     def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -152,8 +158,19 @@ class _Loop:
     def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
         state, (transitions, priorities), sums = self._rollout(state)
         state = state.replace(replay=self.replay.add(state.replay, transitions, priorities))
-        state, learn_sums, learn_count = jax.lax.cond(
-            self.replay.can_sample(state.replay), self._learn, self._skip_learning, state
+        # Only what learning changes goes through the conditional: under vmap it becomes a select,
+        # which would copy the whole ring.
+        learner = _Learner(state.agent, state.replay.priorities, state.first_failure)
+        rng_key, learn_key = jax.random.split(state.rng_key)
+        learn = functools.partial(self._learn, state.replay, learn_key)
+        learner, learn_sums, learn_count = jax.lax.cond(
+            self.replay.can_sample(state.replay), learn, self._skip_learning, learner
+        )
+        state = state.replace(
+            agent=learner.agent,
+            replay=state.replay.replace(priorities=learner.priorities),
+            first_failure=learner.first_failure,
+            rng_key=rng_key,
         )
         return state, {**sums, "learn": learn_sums, "learn_count": learn_count}
 
@@ -218,49 +235,65 @@ class _Loop:
         )
         return env_state, next_timestep, (transition, act.priority, act.metrics)
 
-    def _learn(self, state: TrainState) -> tuple[TrainState, Metrics, Array]:
+    def _learn(
+        self, replay: ReplayState, rng_key: PRNGKey, learner: "_Learner"
+    ) -> tuple["_Learner", Metrics, Array]:
         """All updates of one iteration; returns the sums of their metrics, and their number."""
         length = self.config.num_updates_per_iteration
-        rng_key, learn_key = jax.random.split(state.rng_key)
 
-        def update(state: TrainState, rng_key: PRNGKey) -> tuple[TrainState, Metrics]:
-            state, output = self._update(state, rng_key)
-            return state, output.metrics
+        def update(learner: _Learner, rng_key: PRNGKey) -> tuple[_Learner, Metrics]:
+            learner, output = self._update(replay, learner, rng_key)
+            return learner, output.metrics
 
-        state = state.replace(rng_key=rng_key)
-        state, metrics = jax.lax.scan(update, state, jax.random.split(learn_key, length))
-        return state, jax.tree.map(jnp.sum, metrics), jnp.asarray(length)
+        learner, metrics = jax.lax.scan(update, learner, jax.random.split(rng_key, length))
+        return learner, jax.tree.map(jnp.sum, metrics), jnp.asarray(length)
 
-    def _skip_learning(self, state: TrainState) -> tuple[TrainState, Metrics, Array]:
+    def _skip_learning(self, learner: "_Learner") -> tuple["_Learner", Metrics, Array]:
         zeros = {name: jnp.zeros(()) for name in self.learn_shapes.metrics}
-        return state, zeros, jnp.asarray(0)
+        return learner, zeros, jnp.asarray(0)
 
-    def _update(self, state: TrainState, rng_key: PRNGKey) -> tuple[TrainState, LearnOutput]:
+    def _update(
+        self, replay: ReplayState, learner: "_Learner", rng_key: PRNGKey
+    ) -> tuple["_Learner", LearnOutput]:
         """Samples, learns, writes priorities back; an update that is not finite is not applied."""
         sample_key, learn_key = jax.random.split(rng_key)
-        settings = state.agent.hyperparameters
+        settings = learner.agent.hyperparameters
+        replay = replay.replace(priorities=learner.priorities)
         batch = self.replay.sample(
-            state.replay,
+            replay,
             sample_key,
             settings["replay.priority_exponent"],
             settings["replay.importance_exponent"],
         )
-        output = self.agent.learn(state.agent, learn_key, batch)
-        names = sorted(output.metrics)
+        output = self.agent.learn(learner.agent, learn_key, batch)
+        names = _causes_first(output.metrics)
         is_bad = ~jnp.isfinite(jnp.stack([output.metrics[name] for name in names]))
         failed = is_bad.any()
-        keep = jax.tree.map(lambda new, old: jnp.where(failed, old, new), output.state, state.agent)
-        is_first = failed & (state.first_failure.update < 0)
-        failure = FirstFailure(state.agent.num_updates, jnp.argmax(is_bad).astype(jnp.int32))
-        first_failure = jax.tree.map(
-            lambda new, old: jnp.where(is_first, new, old), failure, state.first_failure
+        keep = jax.tree.map(
+            lambda new, old: jnp.where(failed, old, new), output.state, learner.agent
         )
-        replay = state.replay
+        failure = FirstFailure(learner.agent.num_updates, jnp.argmax(is_bad).astype(jnp.int32))
+        is_first = failed & (learner.first_failure.update < 0)
+        first_failure = jax.tree.map(
+            lambda new, old: jnp.where(is_first, new, old), failure, learner.first_failure
+        )
         if self.config.replay.prioritised:
             priorities = jnp.where(failed, 0.0, output.priorities)
             replay = self.replay.update_priorities(replay, batch.index, priorities)
-        state = state.replace(agent=keep, replay=replay, first_failure=first_failure)
-        return state, output
+        return _Learner(keep, replay.priorities, first_failure), output
+
+
+class _Learner(struct.PyTreeNode):
+    """The part of a `TrainState` that an update changes."""
+
+    agent: PyTree
+    priorities: Array
+    first_failure: FirstFailure
+
+
+def _causes_first(names: Iterable[str]) -> tuple[str, ...]:
+    """Orders metrics so that the first bad one is the culprit, which spoils total and gradient."""
+    return tuple(sorted(names, key=lambda n: ("gradient" in n, "total" in n, "loss" in n, n)))
 
 
 def _mean(sums: Metrics, count: Array) -> Metrics:

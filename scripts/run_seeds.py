@@ -1,0 +1,151 @@
+"""Trains an experiment with several seeds, one process after the other, and records their scores.
+
+    python scripts/run_seeds.py cartpole --seeds 0 1 2 --out runs/cartpole \
+        --results experiments/results/cartpole.csv --threshold 475 [--any.setting value]
+
+Run again, it goes on where it was interrupted: finished seeds are skipped, others resumed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.analysis.runs import read_run
+from muzero_jax.analysis.score_files import SeedResult, read_scores, update_scores
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, overrides = _parse(arguments)
+    failed = [seed for seed in options.seeds if not _run_seed(options, overrides, seed)]
+    if failed:
+        print(f"Failed seeds: {' '.join(map(str, failed))}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="Anything else is passed on to `muzero train`.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("experiment")
+    add("--seeds", type=int, nargs="+", required=True)
+    add("--out", type=Path, required=True, help="folder of the run folders seed-0, seed-1, ...")
+    add("--results", type=Path, required=True, help="the CSV that gets a row for each seed")
+    add("--name", help="what the rows are called; the experiment's name by default")
+    add("--threshold", type=float, help="record the steps of the first evaluation at this score")
+    add("--device", default=_describe_cpu(), help="what it runs on (default: %(default)s)")
+    program = str(Path(sys.executable).with_name("muzero"))
+    add("--program", default=program, help="the muzero command (default: the one of this Python)")
+    return parser.parse_known_args(arguments)
+
+
+def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) -> bool:
+    """Trains one seed unless that is done, records it, and says so; returns whether it worked."""
+    run_dir = options.out / f"seed-{seed}"
+    was_done = (run_dir / "result.json").exists()
+    total_seconds = None if was_done else _train(options, overrides, seed, run_dir)
+    if not (run_dir / "result.json").exists():
+        print(f"{options.experiment} seed {seed}: failed, see {_log_of(run_dir)}", file=sys.stderr)
+        return False
+    command = ["muzero", "train", options.experiment, "--seed", str(seed), *overrides]
+    row = _make_row(options, run_dir, seed, total_seconds, shlex.join(command))
+    if was_done and _is_recorded(options.results, row):
+        print(f"{row.experiment} seed {seed}: done before")
+        return True
+    update_scores(options.results, row)
+    clock = f"{total_seconds:.1f} s" if total_seconds else "unknown time"
+    print(
+        f"{row.experiment} seed {seed}: score {row.score_mean:.2f} (worst {row.score_min}) over "
+        f"{row.episodes} episodes, {row.env_steps:,} env steps, {clock}, "
+        f"threshold after {row.steps_to_threshold} steps",
+        flush=True,
+    )
+    return True
+
+
+def _train(
+    options: argparse.Namespace, overrides: Sequence[str], seed: int, run_dir: Path
+) -> float | None:
+    """Runs the process; returns its wall-clock, or None where it only finished an older one."""
+    resumes = run_dir.exists()
+    command = [options.program, "train"]
+    if resumes:
+        command += ["--resume", str(run_dir)]
+    else:
+        command += [options.experiment, "--seed", str(seed), "--out", str(run_dir), *overrides]
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    with _log_of(run_dir).open("a", encoding="utf-8") as log:
+        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+    return None if resumes else time.perf_counter() - start
+
+
+def _log_of(run_dir: Path) -> Path:
+    return run_dir.with_name(f"{run_dir.name}.log")
+
+
+def _make_row(
+    options: argparse.Namespace, run_dir: Path, seed: int, total_seconds: float | None, command: str
+) -> SeedResult:
+    result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    versions = json.loads((run_dir / "versions.json").read_text(encoding="utf-8"))
+    return SeedResult(
+        experiment=options.name or options.experiment,
+        seed=seed,
+        env_steps=result["env_steps"],
+        num_updates=result.get("num_updates"),
+        episodes=result["episodes"],
+        **{f"score_{part}": result[f"score_{part}"] for part in ("mean", "std", "min", "max")},
+        train_seconds=result["train_seconds"],
+        compile_seconds=result["compile_seconds"],
+        total_seconds=total_seconds,
+        threshold=options.threshold,
+        steps_to_threshold=_steps_to(options.threshold, run_dir),
+        device=options.device,
+        versions=_describe_versions(versions),
+        command=command,
+    )
+
+
+def _steps_to(threshold: float | None, run_dir: Path) -> int | None:
+    """Environment steps at the first evaluation whose mean reached the threshold."""
+    evaluation = read_run(run_dir).evaluation
+    if threshold is None or not evaluation:
+        return None
+    reached = evaluation["env_steps"][evaluation["score_mean"] >= threshold]
+    return int(reached[0]) if reached.size else None
+
+
+def _is_recorded(results: Path, row: SeedResult) -> bool:
+    rows = read_scores(results) if results.exists() else []
+    same = [old for old in rows if (old.experiment, old.device) == (row.experiment, row.device)]
+    return any(old.seed == row.seed for old in same)
+
+
+def _describe_versions(versions: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _describe_cpu() -> str:
+    """The processor and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{cores} cores of {models[0] if models else platform.machine()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What a run left behind, read on the host: interval estimates, figures, result tables."""

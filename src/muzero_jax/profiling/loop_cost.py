@@ -1,0 +1,184 @@
+"""What one training chunk costs, beside the bare network work that it cannot avoid.
+
+XLA's cost analysis counts the body of a loop once, so nothing here is read off a program: the
+chunk and a loop of nothing but the same network passes are compiled and timed in turns.
+"""
+
+import dataclasses
+import math
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from muzero_jax.agents.muzero import make_muzero, make_muzero_model
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.envs.base import EnvironmentSpec
+from muzero_jax.envs.registry import make_environment
+from muzero_jax.networks.model import MuZeroModel, NetworkOutput
+from muzero_jax.training.loop import make_train
+from muzero_jax.types import Array, Params, PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopCost:
+    """Rates of one experiment's chunk on one device, median over repetitions.
+
+    Attributes:
+      env_steps_per_second: environment steps, learning included.
+      updates_per_second: optimiser steps, acting included.
+      simulations_per_second: simulations of the acting search and of Reanalyse.
+      loop_efficiency: seconds of the bare network work over seconds of the chunk.
+      chunk_seconds: of one chunk.
+      network_seconds: of the chunk's network passes alone.
+      compile_seconds: to trace and compile the chunk.
+      peak_memory_bytes: the device's peak, or the process's where the device does not tell.
+      device: what it ran on.
+    """
+
+    env_steps_per_second: float
+    updates_per_second: float
+    simulations_per_second: float
+    loop_efficiency: float
+    chunk_seconds: float
+    network_seconds: float
+    compile_seconds: float
+    peak_memory_bytes: int
+    device: str
+
+
+def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
+    """Times training chunks of `config`, after the replay has filled enough to learn.
+
+    Args:
+      config: the experiment.
+      num_repeats: timed chunks, each followed by the bare network work so that a drifting machine
+        does not favour either.
+    """
+    env = make_environment(config.environment.name)
+    train = make_train(env, make_muzero(config, env.spec), config)
+    state = jax.jit(train.init)(jax.random.key(config.seed))
+    start = time.perf_counter()
+    chunk = jax.jit(train.train_chunk, donate_argnums=0).lower(state).compile()
+    compile_seconds = time.perf_counter() - start
+
+    model = make_muzero_model(config, env.spec)
+    params = jax.tree.map(jnp.copy, state.agent.params)
+    work = jax.jit(_make_network_work(config, env.spec, model))
+    work = work.lower(params, jax.random.key(0)).compile()
+    warm_up = math.ceil(config.replay.min_size / config.env_steps_per_chunk) + 1
+    for _ in range(warm_up):
+        state, _ = chunk(state)
+    chunk_times, work_times = [], []
+    for repeat in range(num_repeats):
+        (state, _), seconds = _timed(chunk, state)
+        chunk_times.append(seconds)
+        _, seconds = _timed(work, params, jax.random.key(repeat))
+        work_times.append(seconds)
+    chunk_seconds, network_seconds = map(statistics.median, (chunk_times, work_times))
+    counts = _counts_per_chunk(config)
+    return LoopCost(
+        env_steps_per_second=config.env_steps_per_chunk / chunk_seconds,
+        updates_per_second=counts["updates"] / chunk_seconds,
+        simulations_per_second=counts["simulations"] / chunk_seconds,
+        loop_efficiency=network_seconds / chunk_seconds,
+        chunk_seconds=chunk_seconds,
+        network_seconds=network_seconds,
+        compile_seconds=compile_seconds,
+        peak_memory_bytes=_peak_memory_bytes(),
+        device=jax.devices()[0].device_kind,
+    )
+
+
+def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    jax.block_until_ready(args)
+    start = time.perf_counter()
+    output = jax.block_until_ready(function(*args))
+    return output, time.perf_counter() - start
+
+
+def _counts_per_chunk(config: ExperimentConfig) -> dict[str, int]:
+    updates = config.training.iterations_per_chunk * config.num_updates_per_iteration
+    searches = config.env_steps_per_chunk + updates * _reanalysed_states(config, True)
+    return {"updates": updates, "simulations": searches * config.search.num_simulations}
+
+
+def _reanalysed_states(config: ExperimentConfig, can_truncate: bool) -> int:
+    """States searched afresh in one update."""
+    target = config.target
+    windows = math.ceil(target.reanalyse_fraction * config.replay.batch_size)
+    return windows * (2 * (target.num_unroll_steps + 1) + can_truncate)
+
+
+def _make_network_work(
+    config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel
+) -> Callable[[Params, PRNGKey], Array]:
+    """The network passes of one chunk, of the same number and sizes, and nothing else.
+
+    Acting: for each step a root inference and one recurrent inference a simulation. Learning: for
+    each update the value of the bootstrapped observations, and the unrolled model forward and
+    backward; with Reanalyse the inferences of its searches.
+    """
+    batch_size, target = config.replay.batch_size, config.target
+    num_bootstraps = batch_size * (target.num_unroll_steps + 1) * (target.bootstrap != "search")
+    num_bootstraps += batch_size * spec.can_truncate
+    num_reanalysed = _reanalysed_states(config, spec.can_truncate)
+
+    def observe(rng_key: PRNGKey, size: int) -> Array:
+        # One random number, so that no pass is moved out of its loop, and hardly any other work.
+        return jnp.full((size, *spec.observation_shape), jax.random.uniform(rng_key))
+
+    def search(params: Params, rng_key: PRNGKey, size: int) -> Array:
+        root = model.initial_inference(params, observe(rng_key, size))
+
+        def simulate(output: NetworkOutput, _: None) -> tuple[NetworkOutput, None]:
+            action = jnp.argmax(output.prior_logits, axis=-1)
+            output = model.recurrent_inference(params, output.embedding, action)
+            # The scalars are read by every simulation; adding them keeps them from being removed.
+            scalars = output.value + output.reward
+            return output.replace(prior_logits=output.prior_logits + scalars[:, None]), None
+
+        output, _ = jax.lax.scan(simulate, root, None, length=config.search.num_simulations)
+        return output.prior_logits.sum()
+
+    def learn(params: Params, rng_key: PRNGKey) -> tuple[Params, None]:
+        fresh = jnp.zeros(())
+        if num_bootstraps:
+            fresh += model.initial_inference(params, observe(rng_key, num_bootstraps)).value.sum()
+        if num_reanalysed:
+            fresh += search(params, rng_key, num_reanalysed)
+        actions = jnp.zeros((target.num_unroll_steps, batch_size), jnp.int32)
+
+        def loss(params: Params) -> Array:
+            output = model.unroll(params, observe(rng_key, batch_size), actions)
+            logits = (output.prior_logits, output.value_logits, output.reward_logits)
+            return sum((jax.nn.log_softmax(x)[..., 0].sum() for x in logits), fresh)
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - 1e-12 * (g + value * 0.0), params, gradient), None
+
+    def iteration(params: Params, rng_key: PRNGKey) -> tuple[Params, Array]:
+        act_keys = jax.random.split(rng_key, config.training.rollout_length)
+        _, acted = jax.lax.scan(
+            lambda _, key: (None, search(params, key, config.training.num_envs)), None, act_keys
+        )
+        learn_keys = jax.random.split(rng_key, config.num_updates_per_iteration)
+        params, _ = jax.lax.scan(learn, params, learn_keys)
+        return params, acted.sum()
+
+    def work(params: Params, rng_key: PRNGKey) -> Array:
+        keys = jax.random.split(rng_key, config.training.iterations_per_chunk)
+        params, acted = jax.lax.scan(iteration, params, keys)
+        return acted.sum() + sum(x.sum() for x in jax.tree.leaves(params))
+
+    return work
+
+
+def _peak_memory_bytes() -> int:
+    stats = jax.devices()[0].memory_stats() or {}
+    on_device = stats.get("peak_bytes_in_use")
+    return on_device or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

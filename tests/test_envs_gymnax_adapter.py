@@ -1,0 +1,218 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.envs.gymnax_adapter import (
+    _BINARY_GRIDS,
+    GYMNAX_NAMES,
+    encode_observation,
+    make_gymnax,
+)
+from muzero_jax.envs.suites import import_suite
+from muzero_jax.envs.wrappers import AutoReset
+
+KEY = jax.random.key(0)
+CONTINUOUS = {
+    "MountainCarContinuous-v0",
+    "Pendulum-v1",
+    "PointRobot-misc",
+    "Reacher-misc",
+    "Swimmer-misc",
+}
+
+
+@pytest.fixture(scope="module")
+def gymnax():
+    return import_suite("gymnax", deferred=("seaborn", "matplotlib.pyplot"))
+
+
+def play(env, policy, num_steps, rng_key=KEY):
+    """Returns states and time steps of an auto-resetting run, stacked over `num_steps`."""
+    env = AutoReset(env)
+
+    def body(carry, step_key):
+        state, timestep = carry
+        action_key, env_key = jax.random.split(step_key)
+        action = policy(action_key, timestep.observation)
+        state, timestep = env.step(env_key, state, action)
+        return (state, timestep), (state, timestep)
+
+    @jax.jit
+    def run(rng_key):
+        reset_key, play_key = jax.random.split(rng_key)
+        return jax.lax.scan(body, env.reset(reset_key), jax.random.split(play_key, num_steps))[1]
+
+    return jax.device_get(run(rng_key))
+
+
+def balance(rng_key, observation):
+    """Keeps the pole up for far longer than 500 steps."""
+    del rng_key
+    weights = jnp.array([0.1, 0.3, 1.0, 0.5])
+    return (observation @ weights > 0.0).astype(jnp.int32)
+
+
+def always(action):
+    return lambda rng_key, observation: jnp.asarray(action, jnp.int32)
+
+
+def test_the_known_names_are_the_registered_ones_with_discrete_actions(gymnax):
+    assert set(GYMNAX_NAMES) == set(gymnax.registered_envs) - CONTINUOUS
+
+
+def test_cartpole_is_truncated_at_500_steps_and_the_final_observation_is_kept():
+    states, timesteps = play(make_gymnax("CartPole-v1"), balance, 502)
+    expected = np.zeros(502, bool)
+    expected[499] = True
+    np.testing.assert_array_equal(timesteps.truncated, expected)
+    np.testing.assert_array_equal(timesteps.discount, np.ones(502))
+    np.testing.assert_array_equal(timesteps.reward, np.ones((502, 1)))
+    final, fresh = states.outcome.observation[499], timesteps.observation[499]
+    # A fresh CartPole is within 0.05 of the origin. The final state is where the cart got to: one
+    # Euler step (0.02 s) on from the state before.
+    before = timesteps.observation[498]
+    assert np.abs(fresh).max() <= 0.05
+    np.testing.assert_allclose(final[[0, 2]], before[[0, 2]] + 0.02 * before[[1, 3]], rtol=1e-5)
+    assert not np.allclose(final, fresh)
+
+
+def test_cartpole_terminates_when_the_pole_falls():
+    states, timesteps = play(make_gymnax("CartPole-v1"), always(1), 20)
+    (ends,) = np.nonzero(timesteps.discount == 0.0)
+    assert 7 <= ends[0] <= 11  # Always pushing right drops the pole after 8 to 12 steps.
+    assert not timesteps.truncated.any()
+    # 12 degrees.
+    assert np.abs(states.outcome.observation[ends[0], 2]) > 12 * 2 * np.pi / 360
+    assert np.abs(states.outcome.observation[ends[0] - 1, 2]) <= 12 * 2 * np.pi / 360
+
+
+def test_max_steps_replaces_the_horizon():
+    env = make_gymnax("CartPole-v1", max_steps=7)
+    assert env.spec.max_episode_steps == 7
+    _, timesteps = play(env, balance, 14)
+    np.testing.assert_array_equal(np.nonzero(timesteps.truncated)[0], [6, 13])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CartPole-v1",
+        "MountainCar-v0",
+        "Catch-bsuite",
+        "DeepSea-bsuite",
+        "DiscountingChain-bsuite",
+        "Breakout-MinAtar",
+        "Freeway-MinAtar",
+        "FourRooms-misc",
+        "FrozenLake-misc",
+        "Pong-misc",
+    ],
+)
+def test_the_suite_has_no_time_limit_of_its_own(gymnax, name):
+    """A raw step from far beyond the horizon does not terminate, so that `TimeLimit` decides."""
+    suite_env, params = gymnax.make(name)
+    env = make_gymnax(name)
+    inner = getattr(env, "env", env)
+
+    def step_late(rng_key):
+        state, _ = inner.reset(rng_key)
+        late = jnp.asarray(2 * params.max_steps_in_episode, state.time.dtype)
+        action = jnp.zeros((), jnp.int32)
+        with jax.numpy_rank_promotion("allow"):
+            return suite_env.step_env(rng_key, state.replace(time=late), action, params)[3]
+
+    assert not jax.jit(step_late)(KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "can_truncate"),
+    [
+        ("CartPole-v1", 500, True),
+        ("MountainCar-v0", 200, True),
+        ("Breakout-MinAtar", 1000, True),
+        ("Freeway-MinAtar", 2500, True),
+        ("Catch-bsuite", 9, False),
+        ("DeepSea-bsuite", 8, False),
+        ("MemoryChain-bsuite", 6, False),
+        ("UmbrellaChain-bsuite", 10, False),
+        ("SimpleBandit-bsuite", 1, False),
+        ("DiscountingChain-bsuite", 100, False),
+    ],
+)
+def test_horizons(name, bound, can_truncate):
+    spec = make_gymnax(name).spec
+    assert (spec.max_episode_steps, spec.can_truncate) == (bound, can_truncate)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "length"),
+    [
+        ("Catch-bsuite", {"rows": 6}, 5),
+        ("DeepSea-bsuite", {"size": 5}, 5),
+        ("MemoryChain-bsuite", {"params": {"memory_length": 3}}, 4),
+        ("UmbrellaChain-bsuite", {"params": {"chain_length": 7}}, 7),
+    ],
+)
+def test_natural_lengths_are_exact(name, options, length):
+    env = make_gymnax(name, **options)
+    assert env.spec.max_episode_steps == length
+    _, timesteps = play(env, always(0), 2 * length)
+    np.testing.assert_array_equal(
+        np.nonzero(timesteps.discount == 0.0)[0], [length - 1, 2 * length - 1]
+    )
+
+
+def test_a_clocked_task_terminates_and_pays_at_its_horizon():
+    # Action 4 of the chain pays 1 after exactly 100 steps; bsuite ends the episode there.
+    _, timesteps = play(make_gymnax("DiscountingChain-bsuite"), always(4), 100)
+    np.testing.assert_array_equal(np.nonzero(timesteps.reward[:, 0])[0], [99])
+    np.testing.assert_array_equal(np.nonzero(timesteps.discount == 0.0)[0], [99])
+    assert not timesteps.truncated.any()
+
+
+@pytest.mark.parametrize("name", sorted(_BINARY_GRIDS - {"Asterix-MinAtar", "Seaquest-MinAtar"}))
+def test_grids_stored_as_bool_lose_nothing(gymnax, name):
+    """What is cast to bool was 0 or 1 before."""
+    suite_env, params = gymnax.make(name)
+    assert make_gymnax(name).spec.observation_dtype == "bool"
+
+    def body(state, rng_key):
+        action_key, env_key = jax.random.split(rng_key)
+        action = suite_env.action_space(params).sample(action_key)
+        observation, next_state, *_ = suite_env.step_env(env_key, state, action, params)
+        next_state = jax.tree.map(lambda new, old: new.astype(old.dtype), next_state, state)
+        return next_state, jnp.all((observation == 0) | (observation == 1))
+
+    @jax.jit
+    def run(rng_key):
+        with jax.numpy_rank_promotion("allow"):
+            _, state = suite_env.reset_env(rng_key, params)
+            state = jax.tree.map(jnp.asarray, state)
+            return jax.lax.scan(body, state, jax.random.split(rng_key, 100))[1]
+
+    assert run(KEY).all()
+
+
+def test_encode_observation():
+    one_hot = encode_observation(jnp.asarray(2), dtype="bool", num_categories=4)
+    np.testing.assert_array_equal(one_hot, [False, False, True, False])
+    assert encode_observation(jnp.ones((3, 2)), dtype="bool").shape == (3, 2, 1)
+    assert encode_observation(jnp.ones((3, 2, 5)), dtype="bool").shape == (3, 2, 5)
+    assert encode_observation(jnp.asarray(1.5), dtype="float32").shape == (1,)
+    assert encode_observation(jnp.arange(3), dtype="float32").dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("Pendulum-v1", {}, EnvironmentCreationError, "continuous actions"),
+        ("CartPole-v7", {}, UnknownEnvironmentError, "no environment 'CartPole-v7'"),
+        ("Catch-bsuite", {"rowz": 3}, EnvironmentCreationError, "rowz"),
+        ("CartPole-v1", {"params": {"gravitas": 3}}, EnvironmentCreationError, "gravitas"),
+    ],
+)
+def test_errors(name, options, error, message):
+    with pytest.raises(error, match=message):
+        make_gymnax(name, **options)

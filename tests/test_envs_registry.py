@@ -1,0 +1,169 @@
+import subprocess
+import sys
+import textwrap
+
+import jax
+import pytest
+
+from muzero_jax.envs import registry
+from muzero_jax.envs.catch import Catch
+from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES
+from muzero_jax.envs.pgx_adapter import PGX_NAMES
+from muzero_jax.envs.registry import list_environments, make_environment
+
+
+def test_built_in_names_make_environments_of_that_name():
+    for name in list_environments()["built-in"]:
+        assert make_environment(name).spec.name == name
+
+
+def test_options_reach_the_factory():
+    assert make_environment("catch", rows=6, columns=3) == Catch(rows=6, columns=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "full_name"),
+    [
+        ("CartPole-v1", "gymnax:CartPole-v1"),
+        ("gymnax:CartPole-v1", "gymnax:CartPole-v1"),
+        ("connect_four", "pgx:connect_four"),
+        ("pgx:tic_tac_toe", "pgx:tic_tac_toe"),
+        ("tic_tac_toe", "tic_tac_toe"),
+    ],
+)
+def test_suite_names(name, full_name):
+    spec = make_environment(name).spec
+    assert spec.name == full_name
+    assert make_environment(spec.name).spec == spec
+
+
+def test_bare_names_are_unambiguous():
+    assert not set(GYMNAX_NAMES) & set(PGX_NAMES)
+    built_in = set(list_environments()["built-in"])
+    assert not built_in & set(GYMNAX_NAMES)
+    assert built_in & set(PGX_NAMES) == {"tic_tac_toe"}
+
+
+def test_list_environments_by_suite():
+    names = list_environments()
+    assert list(names) == ["built-in", "gymnax", "pgx"]
+    assert "catch" in names["built-in"]
+    assert "CartPole-v1" in names["gymnax"] and "Pendulum-v1" not in names["gymnax"]
+    assert "go_9x9" in names["pgx"]
+
+
+def test_suites_that_are_not_installed_are_not_listed(monkeypatch):
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
+    assert list(list_environments()) == ["built-in"]
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("cach", "catch"),
+        ("Cartpole-v1", "CartPole-v1"),
+        ("breakout-minatar", "Breakout-MinAtar"),
+        ("gymnax:CartPol-v1", "CartPole-v1"),
+        ("pgx:conect_four", "connect_four"),
+        ("probe_action", "probe_action_reward"),
+    ],
+)
+def test_an_unknown_name_lists_close_matches(name, suggestion):
+    with pytest.raises(UnknownEnvironmentError, match=f"{name}'; did you mean .*{suggestion}"):
+        make_environment(name)
+
+
+def test_an_unknown_name_like_no_other():
+    with pytest.raises(UnknownEnvironmentError, match="list_environments"):
+        make_environment("xyzzy")
+    assert issubclass(UnknownEnvironmentError, ValueError)
+
+
+def test_an_option_that_is_not_taken():
+    with pytest.raises(EnvironmentCreationError, match=r"rowz.*; it takes: rows, columns\."):
+        make_environment("catch", rowz=3)
+    with pytest.raises(EnvironmentCreationError, match=r"size.*; it takes: max_steps\."):
+        make_environment("pgx:connect_four", size=3)
+
+
+MAZE = """
+import dataclasses
+import jax.numpy as jnp
+from muzero_jax.envs.base import EnvironmentSpec, make_timestep
+
+@dataclasses.dataclass
+class Line:
+    length: int = 3
+    @property
+    def spec(self):
+        return EnvironmentSpec("line", (1,), "float32", 1, max_episode_steps=self.length)
+    def reset(self, rng_key):
+        return jnp.zeros(()), make_timestep(jnp.zeros(1), num_actions=1)
+    def step(self, rng_key, state, action):
+        timestep = make_timestep(state[None], num_actions=1, terminated=state + 1 >= self.length)
+        return state + 1, timestep
+
+class NoStep:
+    spec = Line().spec
+    reset = Line.reset
+
+class WrongSpec:
+    spec = {"num_actions": 2}
+    reset = Line.reset
+    step = Line.step
+
+a_number = 3
+"""
+
+
+@pytest.fixture
+def custom_module(tmp_path, monkeypatch):
+    (tmp_path / "my_line.py").write_text(textwrap.dedent(MAZE))
+    (tmp_path / "my_broken.py").write_text("import a_module_that_is_missing\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in ("my_line", "my_broken"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("custom_module")
+def test_a_custom_environment_from_the_working_directory():
+    env = make_environment("my_line:Line", length=5)
+    assert env.spec.max_episode_steps == 5
+    _, timestep = jax.jit(env.reset)(jax.random.key(0))
+    assert timestep.discount == 1.0
+
+
+@pytest.mark.usefixtures("custom_module")
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("my_lime:Line", UnknownEnvironmentError, "no module 'my_lime'.* suites are gymnax, pgx"),
+        ("my_line:Lime", EnvironmentCreationError, "'my_line' has no callable 'Lime'"),
+        ("my_line:a_number", EnvironmentCreationError, "'my_line' has no callable 'a_number'"),
+        ("my_line:NoStep", EnvironmentCreationError, "returned NoStep, .* it lacks step"),
+        ("my_line:WrongSpec", EnvironmentCreationError, r"lacks spec \(an EnvironmentSpec\)"),
+        ("my_line:dict", EnvironmentCreationError, "has no callable 'dict'"),
+        ("my_broken:make", ModuleNotFoundError, "a_module_that_is_missing"),
+    ],
+)
+def test_what_is_wrong_with_a_custom_environment(name, error, message):
+    with pytest.raises(error, match=message):
+        make_environment(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [("catch", ("gymnax", "pgx")), ("CartPole-v1", ("pgx", "seaborn", "pandas"))],
+)
+def test_a_name_imports_no_suite_that_it_does_not_need(name, absent):
+    code = (
+        "import sys; from muzero_jax.envs.registry import make_environment, list_environments;"
+        f"list_environments(); make_environment({name!r}); print(*sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert not set(absent) & set(result.stdout.split())

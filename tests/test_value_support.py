@@ -1,0 +1,83 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from muzero_jax.maths.value_support import (
+    scalar_to_support,
+    signed_hyperbolic,
+    signed_parabolic,
+    support_to_scalar,
+    two_hot,
+)
+
+
+def test_signed_hyperbolic_hand_numbers():
+    # h(3) = sqrt(4) - 1 + 0.003, h(-8) = -(sqrt(9) - 1) - 0.008.
+    x = jnp.array([0.0, 3.0, -8.0, 99.0])
+    np.testing.assert_allclose(signed_hyperbolic(x), [0.0, 1.003, -2.008, 9.099], rtol=1e-6)
+
+
+def test_signed_parabolic_inverts_over_eight_decades():
+    x = np.concatenate([-np.logspace(-5, 3.5, 500)[::-1], [0.0], np.logspace(-5, 3.5, 500)])
+    x = x.astype(np.float32)
+    back = jax.jit(lambda x: signed_parabolic(signed_hyperbolic(x)))(x)
+    # The textbook inverse is wrong by 1.5e-4 near 0; this one by the rounding of h only.
+    np.testing.assert_allclose(back, x, rtol=4e-6, atol=2.5e-7)
+
+
+def test_signed_parabolic_agrees_with_textbook_form_in_float64():
+    x = np.linspace(-40, 40, 801)
+    eps = 1e-3
+    root = np.sqrt(1 + 4 * eps * (np.abs(x) + 1 + eps))
+    textbook = np.sign(x) * (((root - 1) / (2 * eps)) ** 2 - 1)
+    np.testing.assert_allclose(signed_parabolic(jnp.float32(x)), textbook, rtol=2e-6, atol=1e-6)
+
+
+def test_two_hot_hand_numbers():
+    expected = [[0, 0, 0.75, 0.25, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5], [0, 0, 1, 0, 0]]
+    np.testing.assert_allclose(two_hot(jnp.array([0.25, -2.0, 1.5, 0.0]), 2), expected)
+
+
+@pytest.mark.parametrize("outside", [7.0, 1e6, jnp.inf])
+def test_two_hot_beyond_edges_is_all_on_the_edge(outside):
+    labels = two_hot(jnp.array([-outside, outside]), 2)
+    np.testing.assert_array_equal(labels, [[1, 0, 0, 0, 0], [0, 0, 0, 0, 1]])
+
+
+def test_two_hot_is_a_distribution_with_the_mean():
+    x = jnp.linspace(-5, 5, 403)
+    labels = two_hot(x, 5)
+    np.testing.assert_allclose(labels.sum(-1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(labels @ jnp.arange(-5.0, 6.0), x, atol=1e-5)
+    assert ((labels > 0).sum(-1) <= 2).all()
+
+
+def test_scalar_to_support_matches_reference_at_and_beyond_edges():
+    values = [-5000.0, -120.0, -3.7, -1.0, 0.0, 0.2, 35.0, 120.999, 121.0, 122.0, 9999.0]
+    labels = scalar_to_support(jnp.array(values), 10)
+    expected = [reference.two_hot(x, 10) for x in values]
+    np.testing.assert_allclose(labels, expected, atol=3e-6)
+
+
+def test_support_to_scalar_round_trip_inside_the_support():
+    edge = float(signed_parabolic(jnp.array(10.0)))
+    x = jnp.linspace(-edge, edge, 301)
+    back = support_to_scalar(jnp.log(scalar_to_support(x, 10)))
+    np.testing.assert_allclose(back, x, rtol=1e-5, atol=1e-5)
+    clipped = support_to_scalar(jnp.log(scalar_to_support(jnp.array([2 * edge, -1e9]), 10)))
+    np.testing.assert_allclose(clipped, [edge, -edge], rtol=1e-5)
+
+
+def test_support_to_scalar_of_flat_logits_is_zero_and_finite_gradient():
+    value, gradient = jax.value_and_grad(lambda x: support_to_scalar(x))(jnp.zeros(61))
+    assert abs(value) < 1e-5
+    assert jnp.isfinite(gradient).all()
+
+
+def test_support_to_scalar_takes_bfloat16_logits_in_float32():
+    logits = jnp.linspace(-3, 3, 21).astype(jnp.bfloat16)
+    value = support_to_scalar(logits)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, support_to_scalar(logits.astype(jnp.float32)), rtol=1e-6)
