@@ -24,7 +24,11 @@ from muzero_jax.analysis.score_files import SeedResult, read_scores, update_scor
 
 def main(arguments: list[str] | None = None) -> int:
     options, overrides = _parse(arguments)
-    failed = [seed for seed in options.seeds if not _run_seed(options, overrides, seed)]
+    try:
+        failed = [seed for seed in options.seeds if not _run_seed(options, overrides, seed)]
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
     if failed:
         print(f"Failed seeds: {' '.join(map(str, failed))}.", file=sys.stderr)
     return 1 if failed else 0
@@ -43,7 +47,7 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--results", type=Path, required=True, help="the CSV that gets a row for each seed")
     add("--name", help="what the rows are called; the experiment's name by default")
     add("--threshold", type=float, help="record the steps of the first evaluation at this score")
-    add("--device", default=_describe_cpu(), help="what it runs on (default: %(default)s)")
+    add("--device", help="what it runs on; the accelerator or processor by default")
     program = str(Path(sys.executable).with_name("muzero"))
     add("--program", default=program, help="the muzero command (default: the one of this Python)")
     return parser.parse_known_args(arguments)
@@ -52,42 +56,70 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) -> bool:
     """Trains one seed unless that is done, records it, and says so; returns whether it worked."""
     run_dir = options.out / f"seed-{seed}"
-    was_done = (run_dir / "result.json").exists()
-    total_seconds = None if was_done else _train(options, overrides, seed, run_dir)
-    if not (run_dir / "result.json").exists():
-        print(f"{options.experiment} seed {seed}: failed, see {_log_of(run_dir)}", file=sys.stderr)
+    title = f"{options.name or options.experiment} seed {seed}"
+    arguments = ["train", options.experiment, "--seed", str(seed), *overrides]
+    command = shlex.join(["muzero", *arguments])
+    if run_dir.exists() and (other := _first_line(_log_of(run_dir))) != command:
+        print(f"{title}: {run_dir} is of another command: {other}", file=sys.stderr)
         return False
-    command = ["muzero", "train", options.experiment, "--seed", str(seed), *overrides]
-    row = _make_row(options, run_dir, seed, total_seconds, shlex.join(command))
+    was_done = (run_dir / "result.json").exists()
+    total_seconds = None if was_done else _train(options.program, arguments, command, run_dir)
+    if not (run_dir / "result.json").exists():
+        print(f"{title}: failed, see {_log_of(run_dir)}", file=sys.stderr)
+        return False
+    row = _make_row(options, run_dir, seed, total_seconds, command)
     if was_done and _is_recorded(options.results, row):
-        print(f"{row.experiment} seed {seed}: done before")
+        print(f"{title}: done before")
         return True
     update_scores(options.results, row)
-    clock = f"{total_seconds:.1f} s" if total_seconds else "unknown time"
-    print(
-        f"{row.experiment} seed {seed}: score {row.score_mean:.2f} (worst {row.score_min}) over "
-        f"{row.episodes} episodes, {row.env_steps:,} env steps, {clock}, "
-        f"threshold after {row.steps_to_threshold} steps",
-        flush=True,
-    )
+    print(f"{title}: {_describe(row)}", flush=True)
     return True
 
 
-def _train(
-    options: argparse.Namespace, overrides: Sequence[str], seed: int, run_dir: Path
-) -> float | None:
+def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) -> float | None:
     """Runs the process; returns its wall-clock, or None where it only finished an older one."""
-    resumes = run_dir.exists()
-    command = [options.program, "train"]
-    if resumes:
-        command += ["--resume", str(run_dir)]
-    else:
-        command += [options.experiment, "--seed", str(seed), "--out", str(run_dir), *overrides]
+    resumes = (run_dir / "config.yaml").exists()
+    target = ["train", "--resume", str(run_dir)] if resumes else [*arguments, "--out", str(run_dir)]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    with _log_of(run_dir).open("a", encoding="utf-8") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
+    with _log_of(run_dir).open("a" if resumes else "w", encoding="utf-8") as log:
+        print(command, file=log, flush=True)
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [program, *target], stdout=log, stderr=subprocess.STDOUT, env=_cold_environment()
+        )
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the process as well; it saves and exits by itself.
+            process.wait()
+            raise
     return None if resumes else time.perf_counter() - start
+
+
+def _cold_environment() -> dict[str, str]:
+    """Without the persistent compilation cache: every seed compiles as on a fresh machine."""
+    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    return {**kept, "MUZERO_CACHE_DIR": ""}
+
+
+def _describe(row: SeedResult) -> str:
+    parts = [
+        f"score {row.score_mean:.2f}, lowest {row.score_min:g} of {row.episodes} episodes",
+        f"{row.env_steps:,} env steps",
+        f"{row.total_seconds:.1f} s" if row.total_seconds else "unknown wall-clock",
+    ]
+    if row.threshold is not None:
+        steps = row.steps_to_threshold
+        reached = "not reached" if steps is None else f"reached after {steps:,} steps"
+        parts.append(f"{row.threshold:g} {reached}")
+    return ", ".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    if not path.exists():
+        return "an unknown one"
+    with path.open(encoding="utf-8") as file:
+        return file.readline().rstrip("\n")
 
 
 def _log_of(run_dir: Path) -> Path:
@@ -111,7 +143,7 @@ def _make_row(
         total_seconds=total_seconds,
         threshold=options.threshold,
         steps_to_threshold=_steps_to(options.threshold, run_dir),
-        device=options.device,
+        device=options.device or _describe_device(versions["device"]),
         versions=_describe_versions(versions),
         command=command,
     )
@@ -133,11 +165,14 @@ def _is_recorded(results: Path, row: SeedResult) -> bool:
 
 
 def _describe_versions(versions: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+    packages = {"python": versions["python"], **versions["packages"]}
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
-def _describe_cpu() -> str:
-    """The processor and how many of its cores this process may use."""
+def _describe_device(kind: str) -> str:
+    """The accelerator that JAX found, or the processor and how many of its cores may be used."""
+    if kind.lower() != "cpu":
+        return kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiny import counting_model
 
 from muzero_jax.config import ConfigError, NetworkConfig
 from muzero_jax.networks.blocks import scale_embedding
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel, model_from_nnx, scale_gradient
-from tiny import counting_model
 
 MLP = NetworkConfig(kind="mlp", embedding_size=6, hidden_sizes=(8,), support_size=4)
 RESNET = NetworkConfig(kind="resnet", num_channels=4, head_hidden_size=8, support_size=4)

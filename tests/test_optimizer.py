@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,9 @@ H = {
     "optimizer.weight_decay": 0.01,
     "optimizer.max_gradient_norm": 2.0,
 }
+
+
+assert_close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-7)
 
 
 def factors(num_updates, updates, **config):
@@ -61,7 +66,7 @@ def test_apply_gradient_equals_optax_adamw_with_clipping(max_norm):
         np.testing.assert_allclose(norm, optax.tree.norm(gradient), rtol=1e-6)
         updates, expected_state = reference.update(gradient, expected_state, expected)
         expected = optax.apply_updates(expected, updates)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5), params, expected)
+        jax.tree.map(assert_close, params, expected)
 
 
 def test_apply_gradient_first_step_by_hand():

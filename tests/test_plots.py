@@ -113,11 +113,13 @@ def test_training_returns_skip_chunks_without_a_finished_episode(tmp_path):
     np.testing.assert_array_equal(curve.value, [10, 15])
 
 
-def test_the_last_of_two_rows_at_the_same_step_counts(tmp_path):
+def test_rows_are_ordered_and_the_last_of_two_at_the_same_step_counts(tmp_path):
     folder = write_run(tmp_path / "run")
     with (folder / "evaluation.csv").open("a") as file:
-        file.write("3000,30,3,100,31,5,0,50\n")
-    np.testing.assert_array_equal(read_run(folder).evaluation["score_mean"], [10, 20, 31])
+        file.write("3000,30,3,100,31,5,0,50\n500,5,0.5,32,9,5,0,50\n")
+    evaluation = read_run(folder).evaluation
+    np.testing.assert_array_equal(evaluation["env_steps"], [500, 1000, 2000, 3000])
+    np.testing.assert_array_equal(evaluation["score_mean"], [9, 10, 20, 31])
 
 
 def test_torn_lines_and_missing_columns_are_done_without(tmp_path):

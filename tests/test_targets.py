@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import reference
+from tiny import make_batch
+
 from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import TargetConfig
-from tiny import make_batch
 
 FINAL = 100.0
 
@@ -28,7 +28,8 @@ def no_search(observation, legal_action_mask):
     raise AssertionError("nothing is reanalysed here")
 
 
-def targets_of(config, batch_size=1, gamma=0.5, search_fn=no_search, value_fn=observed, **fields
+def targets_of(
+    config, batch_size=1, per_step=0.5, search_fn=no_search, value_fn=observed, **fields
 ):
     """Targets of a batch of `make_batch` windows with the given fields."""
     window = make_window_spec(config, all_unrolled=False)
@@ -36,7 +37,7 @@ def targets_of(config, batch_size=1, gamma=0.5, search_fn=no_search, value_fn=ob
     fields.setdefault("final_observation", np.full((batch_size, 2), FINAL))
     batch = make_batch(window, batch_size, 3, **fields)
     make = functools.partial(make_targets, config, window, value_fn=value_fn, search_fn=search_fn)
-    return batch, jax.jit(make)(batch.transitions, discount=jnp.float32(gamma))
+    return batch, jax.jit(make)(batch.transitions, discount=jnp.float32(per_step))
 
 
 def config(**fields):
@@ -122,7 +123,7 @@ def test_targets_take_stored_search_values_where_asked():
 
 def test_targets_of_two_players_alternate_sign():
     _, targets = targets_of(
-        config(td_steps=3), gamma=-1.0, reward=[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
+        config(td_steps=3), per_step=-1.0, reward=[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
     )
     # r0 - r1 + r2 - v3; the opponent's reward and the opponent's value count against the mover.
     np.testing.assert_allclose(targets.value, [[1 - 2 + 3 - 30, 2 - 3 + 4 - 40, 3 - 4 + 5 - 50]])

@@ -75,7 +75,7 @@ class NetworkConfig:
     head_hidden_size: int = 64
     """resnet: width of the hidden layer of each head."""
     support_size: int = 30
-    """Half-width S of the transformed categorical support: 2 S + 1 bins over [-S, S] (paper: 300)."""
+    """Half-width S of the transformed categorical support of 2 S + 1 bins (paper: 300)."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 
@@ -129,7 +129,7 @@ class SearchConfig:
     temperature: float = 1.0
     """muzero, traced: softmax temperature over visit counts at the start of training (paper: 1)."""
     final_temperature: float = 0.25
-    """muzero, traced: temperature at the end of training, reached linearly (paper: steps to 0.25)."""
+    """muzero, traced: temperature at the end, reached linearly (paper: in steps, 0.25)."""
 
     def __post_init__(self) -> None:
         _require_choices("search", self)

@@ -1,7 +1,7 @@
 """Containers that every room shares, and the legend of the shapes in the docstrings.
 
-Shape legend: ``B`` batch of environments or of replay windows, ``T`` time, ``K`` model unroll steps,
-``A`` actions, ``P`` players, ``E`` embedding. A docstring that gives no batch axis describes one
+Shape legend: ``B`` batch of environments or of replay windows, ``T`` time, ``K`` model unroll
+steps, ``A`` actions, ``P`` players, ``E`` embedding. A docstring that gives no batch axis describes one
 unbatched item; `jax.vmap` at the edge adds the batch.
 """
 

@@ -60,7 +60,9 @@ def muzero_loss(
             output.reward_logits[1:], reward_labels, targets.reward_mask, step_weights[1:]
         ),
     }
-    total = sum((hyperparameters[f"loss.{name}_weight"] * x for name, x in terms.items()), 0.0)
+    total = jnp.zeros(())
+    for name, value in terms.items():
+        total = total + hyperparameters[f"loss.{name}_weight"] * value
     if consistency_weight:
         per_window = _consistency(model, params, output.embedding[1:], observation, targets)
         terms["consistency"] = jnp.mean(importance_weights * per_window)

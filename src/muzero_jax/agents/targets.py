@@ -71,7 +71,7 @@ def make_targets(
     config: TargetConfig,
     window: WindowSpec,
     transitions: Transition,
-    discount: Array,
+    discount: Array | float,
     value_fn: ValueFn,
     search_fn: SearchFn,
 ) -> Targets:

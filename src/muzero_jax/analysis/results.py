@@ -149,7 +149,7 @@ def _explain(summaries: Sequence[Summary]) -> str:
     return (
         f"A seed's score is its greedy mean over {' or '.join(map(str, episodes))} complete "
         "episodes after training; IQM is the interquartile mean over seeds, with a 95 % bootstrap "
-        "interval. Wall-clock is the median over seeds of the whole process, which includes "
-        "compiling. Steps to threshold are the median over seeds of the first evaluation at the "
+        "interval. Wall-clock is the median over seeds of the whole process, which compiles "
+        "everything anew, without a cache. Steps to threshold are the median over seeds of the first evaluation at the "
         f"threshold. Commands: {', '.join(commands)}."
     )

@@ -77,7 +77,7 @@ def as_grid(observation: np.ndarray) -> np.ndarray:
 def _draw_cartpole(observation: np.ndarray) -> np.ndarray:
     """Draws `[position in metres, velocity, angle in radians, angular velocity]`."""
     canvas = Canvas(200, 320, _PAPER)
-    pixels_per_metre, track_y, pole_length = 58.0, 160.0, 100.0
+    pixels_per_metre, track_y, pole_length = 52.0, 160.0, 100.0
     centre = 160.0
     canvas.box(0, track_y - 1, 320, track_y + 1, _PALE)
     for limit in (-2.4, 2.4):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-
 import jax.numpy as jnp
 from flax import linen as nn
 

@@ -68,8 +68,8 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
 
     model = make_muzero_model(config, env.spec)
     params = jax.tree.map(jnp.copy, state.agent.params)
-    work = jax.jit(_make_network_work(config, env.spec, model))
-    work = work.lower(params, jax.random.key(0)).compile()
+    network_work = jax.jit(_make_network_work(config, env.spec, model))
+    work = network_work.lower(params, jax.random.key(0)).compile()
     warm_up = math.ceil(config.replay.min_size / config.env_steps_per_chunk) + 1
     for _ in range(warm_up):
         state, _ = chunk(state)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 import chex
-import jax
 import jax.numpy as jnp
 import mctx
 from flax import struct
@@ -88,8 +87,8 @@ class Search(Protocol):
           params: handed to `recurrent_fn`.
           rng_key: randomness of the noise and of tie-breaking.
           root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
-          recurrent_fn: `(params, rng_key, action [B], embedding) -> (RecurrentFnOutput, embedding)`;
-            its discount is negative where the next state's value is the opponent's.
+          recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput,
+            embedding)`; its discount is negative where the next state's value is the opponent's.
           legal_action_mask: `[B, A]` bool, at the root; inside the tree every action is tried.
           noise: how much to explore.
         """

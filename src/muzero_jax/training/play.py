@@ -20,6 +20,7 @@ from muzero_jax.analysis.animation import Frame, write_gif
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState
 from muzero_jax.envs.render import render_frame
 from muzero_jax.envs.render_text import render_text
+from muzero_jax.training.build import load_run
 from muzero_jax.types import PRNGKey, PyTree, TimeStep
 
 # Of a whole animation, over all of its episodes.
@@ -44,6 +45,41 @@ class Moment:
 
 
 Episode = tuple[Moment, ...]
+
+
+def play_run(
+    run_dir: Path, *, episodes: int = 1, gif_path: Path | None = None, seed: int = 0
+) -> list[Episode]:
+    """Plays greedy episodes with a run's newest checkpoint, shows them and writes a GIF.
+
+    Args:
+      run_dir: the run folder.
+      episodes: how many, at least 1.
+      gif_path: the GIF to write; `play.gif` in the run folder where None.
+      seed: of everything random in the episodes.
+
+    Returns:
+      The episodes.
+
+    Raises:
+      RunError: it is not a run folder, or has no checkpoint that can be used.
+      MissingExtraError: Pillow is not installed; the episodes have been shown by then.
+    """
+    run = load_run(run_dir)
+    played = play_episodes(
+        run.env,
+        run.agent,
+        run.agent_state,
+        episodes=episodes,
+        max_episode_steps=run.config.evaluation.max_episode_steps,
+        seed=seed,
+    )
+    console = Console()
+    show_episodes(run.env.spec, played, console)
+    out = gif_path or run_dir / "play.gif"
+    write_episodes(run.env.spec, played, out)
+    console.print(f"animation: {out}", highlight=False, soft_wrap=True)
+    return played
 
 
 def play_episodes(
@@ -100,7 +136,7 @@ def show_episodes(
         title = f"episode {index + 1}/{len(episodes)}"
         if console.is_terminal:
             _animate(spec, episode, title, console)
-        console.print(f"{title}: {describe(episode)}", highlight=False)
+        console.print(f"{title}: {describe(episode)}", highlight=False, soft_wrap=True)
 
 
 def write_episodes(spec: EnvironmentSpec, episodes: Sequence[Episode], out: Path) -> None:
@@ -112,7 +148,7 @@ def write_episodes(spec: EnvironmentSpec, episodes: Sequence[Episode], out: Path
     max_frames = max(_MAX_FRAMES // len(episodes), 10)
     frames = []
     for index, episode in enumerate(episodes):
-        prefix = f"episode {index + 1}  " if len(episodes) > 1 else ""
+        prefix = f"episode {index + 1} · " if len(episodes) > 1 else ""
         for moment, seconds in _pace(episode, max_frames):
             picture = render_frame(spec, moment.timestep)
             left, right = f"{prefix}step {moment.step}", f"return {_format(moment.returns)}"

@@ -1,0 +1,141 @@
+"""The `muzero` command: reads what is asked, and calls those who do it."""
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import muzero_jax
+from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.envs.errors import EnvironmentCreationError
+from muzero_jax.training.errors import InterruptedRunError, RunError
+
+USAGE = """\
+usage: muzero COMMAND ...
+
+  train EXPERIMENT [--seed 0] [--out DIR] [--config FILE] [--any.setting value]
+  train --resume RUN         continue an interrupted run, bit for bit
+  evaluate RUN               greedy score over complete episodes
+  play RUN                   watch greedy episodes; --gif FILE draws them
+  plot RUN [RUN ...]         learning curves of runs
+  list                       experiments and environments
+
+  muzero COMMAND --help      options of a command; muzero train EXPERIMENT --help: all settings
+  muzero --version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 2 for a mistake of the user, else see RunError."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return _guard(lambda: _dispatch(args))
+
+
+def train_experiment(config: ExperimentConfig) -> None:
+    """Lets an experiment's script be run: `python experiments/NAME.py --seed 1 ...`."""
+    prog = f"python {sys.argv[0]}"
+    sys.exit(_guard(lambda: _train(sys.argv[1:], config, prog)))
+
+
+def _guard(work: Callable[[], None]) -> int:
+    """Turns what a user can cause into one sentence on stderr and an exit code."""
+    try:
+        work()
+    except (ConfigError, EnvironmentCreationError) as error:
+        return _complain(f"error: {error}", 2)
+    except InterruptedRunError as error:
+        return _complain(str(error), error.exit_code)
+    except RunError as error:
+        return _complain(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _complain(sentence: str, exit_code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return exit_code
+
+
+def _dispatch(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+    elif args[0] == "--version":
+        print(f"muzero_jax {muzero_jax.__version__}")
+    elif args[0] in _COMMANDS:
+        _COMMANDS[args[0]](args[1:])
+    else:
+        close = difflib.get_close_matches(args[0], _COMMANDS, n=2, cutoff=0.4)
+        hint = (
+            f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(_COMMANDS)}."
+        )
+        raise ConfigError(f"unknown command {args[0]!r}; {hint}")
+
+
+def _train_command(args: list[str]) -> None:
+    """`muzero train`: the experiment comes first, for its settings are the others' defaults."""
+    if not args or args[0].startswith("-"):
+        return _train(args, None, "muzero train")
+    config = load_experiment(args[0])
+    return _train(args[1:], config, f"muzero train {args[0]}", experiment=args[0])
+
+
+def _train(
+    args: Sequence[str], config: ExperimentConfig | None, prog: str, experiment: str = ""
+) -> None:
+    """Trains `config`, or resumes; without a `config` only that and --help are possible."""
+    from muzero_jax.commands.options import parse_train_options
+
+    options = parse_train_options(args, config or ExperimentConfig(), prog, experiment)
+    if options.resume:
+        return _resume(options.resume, args, config)
+    if config is None:
+        raise ConfigError(
+            "name an experiment first, such as `muzero train cartpole`; `muzero list` shows all."
+        )
+    _prepare_jax()
+    from muzero_jax.training.runner import train
+
+    train(options.settings, Path(options.out) if options.out else None)
+
+
+def _resume(run: str, args: Sequence[str], config: ExperimentConfig | None) -> None:
+    from muzero_jax.training.run_folder import load_config
+
+    saved = load_config(Path(run))
+    if len(args) > 1 + (args[0] == "--resume"):
+        raise ConfigError(f"--resume continues {run} with the settings it has; give no others.")
+    if config is not None and config.name != saved.name:
+        raise ConfigError(f"{run} is a run of {saved.name}, not of {config.name}.")
+    _prepare_jax()
+    from muzero_jax.training.runner import resume
+
+    resume(Path(run))
+
+
+def _run_command(name: str) -> Callable[[list[str]], None]:
+    """A command on runs: its options are read before anything large is imported."""
+
+    def command(args: list[str]) -> None:
+        from muzero_jax.commands import runs
+        from muzero_jax.commands.options import parse_options
+
+        kind, work = runs.COMMANDS[name]
+        options = parse_options(kind, args, f"muzero {name}")
+        _prepare_jax()
+        work(options)
+
+    return command
+
+
+def _prepare_jax() -> None:
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
+
+    enable_compilation_cache()
+
+
+_COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
+    "train": _train_command,
+    **{name: _run_command(name) for name in ("evaluate", "play", "plot", "list")},
+}

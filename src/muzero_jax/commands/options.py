@@ -1,0 +1,141 @@
+"""Reading options with tyro, whose complaints become one sentence. Nothing here imports JAX."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+import yaml
+
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.settings import check_names, flatten, setting_names
+
+OptionsT = TypeVar("OptionsT")
+
+_BOX = re.compile(r"[╭╮╰╯│─]+")
+_SENTENCES = (
+    # tyro's word for a section that refuses its values, whose own sentence follows.
+    (r"^Error parsing settings[\w.]*: ", ""),
+    (
+        r"^Error parsing --(\S+): invalid literal for int.*?: (.+)",
+        r"\1 must be an integer, found \2",
+    ),
+    (r"^Error parsing --(\S+): could not convert .*?: (.+)", r"\1 must be a number, found \2"),
+    (r"^invalid choice (.+) for argument '--(.+)'\. .*\((.+)\)", r"\2 must be one of \3, found \1"),
+    (r"^Missing value for argument '--(.+)'\..*", r"\1 needs a value"),
+    (r"^Unrecognized options: (.+)", r"cannot make sense of \1"),
+    (r"(?<!\.)$", "."),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Trains an experiment, which must come first, or continues a run with --resume."""
+
+    settings: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    experiment: tyro.conf.Positional[str] = ""
+    """Name of an experiment (see `muzero list`), or path of a script that defines CONFIG."""
+    out: str = ""
+    """Run folder; by default a new one, runs/<experiment>/seed<seed>-<time>."""
+    config: str = ""
+    """YAML file of settings, nested or dotted; the command line wins over it."""
+    resume: str = ""
+    """Run folder to continue, with the settings it has; no other option goes with it."""
+
+
+def parse_train_options(
+    args: Sequence[str], default: ExperimentConfig, prog: str, experiment: str = ""
+) -> TrainOptions:
+    """Reads the options of training.
+
+    Args:
+      args: without the experiment.
+      default: the settings where `args` and the YAML file say nothing.
+      prog: shown in the help.
+      experiment: to fill in.
+
+    Raises:
+      ConfigError: an unknown setting, a wrong type, or a value that is not allowed.
+    """
+    names = [field.name for field in dataclasses.fields(TrainOptions)]
+    own = [name for name in names if name not in ("settings", "experiment")]
+    check_names(_flag_names(args), also_known=[*own, "help"], prefix="--")
+    path = _value_of("config", args)
+    tokens = _yaml_tokens(Path(path)) if path else []
+    options = TrainOptions(default, experiment=experiment)
+    return parse_options(TrainOptions, [*tokens, *args], prog, default=options)
+
+
+def parse_options(
+    kind: type[OptionsT], args: Sequence[str], prog: str, default: OptionsT | None = None
+) -> OptionsT:
+    """Reads the options of any command; prints the help and exits where that is asked for.
+
+    Raises:
+      ConfigError: tyro's complaint, in one sentence.
+    """
+    complaint = io.StringIO()
+    start = tyro.MISSING if default is None else default
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, prog=prog, args=args, use_underscores=True, default=start)
+    except SystemExit as error:
+        if not error.code:
+            raise
+        raise ConfigError(_sentence(complaint.getvalue())) from None
+
+
+def _flag_names(args: Iterable[str]) -> list[str]:
+    """The names of the settings that are named; `--section.no_name` stands for a boolean `name`."""
+    flags = [arg[2:].partition("=")[0].replace("-", "_") for arg in args if arg.startswith("--")]
+    known = setting_names()
+    positive = [re.sub(r"(^|\.)no_", r"\1", flag) for flag in flags]
+    return [p if p in known else flag for p, flag in zip(positive, flags, strict=True)]
+
+
+def _value_of(name: str, args: Sequence[str]) -> str:
+    """The value of `--name value` or `--name=value`; empty where it is missing."""
+    for index, arg in enumerate(args):
+        if arg == f"--{name}":
+            return args[index + 1] if index + 1 < len(args) else ""
+        if arg.startswith(f"--{name}="):
+            return arg.partition("=")[2]
+    return ""
+
+
+def _yaml_tokens(path: Path) -> list[str]:
+    """The settings of a YAML file as command-line options, so that the same checks apply."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, Mapping | None):
+        raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {tree!r}.")
+    flat = flatten(tree or {})
+    check_names(flat, prefix=f"{path}: ")
+    return [token for name, value in flat.items() for token in _tokens(name, value)]
+
+
+def _tokens(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}", str(value)]
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [f"--{name}={value}"]
+
+
+def _sentence(complaint: str) -> str:
+    """What tyro's box says before its first rule, on one line and in our words."""
+    lines = complaint.splitlines()
+    texts = [_BOX.sub("", line).strip() for line in lines[1:]]
+    end = texts.index("") if "" in texts else len(texts)
+    text = " ".join(texts[:end])
+    for pattern, ours in _SENTENCES:
+        text = re.sub(pattern, ours, text)
+    return text

@@ -1,0 +1,162 @@
+"""What can be done with runs, and listing what could be run."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from muzero_jax.commands.experiments import describe_experiment, find_experiments
+from muzero_jax.config import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Plays complete greedy episodes, without noise, with the newest checkpoint of a run."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder."""
+    episodes: int = 100
+    """Complete episodes."""
+    seed: int = 0
+    """Seed of the environments; the runs' own evaluations use others."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayOptions:
+    """Plays greedy episodes with the newest checkpoint of a run, in the terminal and to a GIF."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder."""
+    episodes: int = 1
+    """Complete episodes."""
+    gif: str = ""
+    """GIF file to draw them to; by default play.gif in the run folder."""
+    seed: int = 0
+    """Seed of the environment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draws learning curves; runs that differ in their seeds only become one."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Run folders."""
+    out: str = "learning_curves.png"
+    """PNG file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """Lists experiments and environments."""
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Prints the score of a run.
+
+    Raises:
+      ConfigError: an option cannot work.
+      RunError: the run cannot be read, or an episode does not end.
+    """
+    _require_episodes(options.episodes)
+    result = _evaluate(Path(options.run), options.episodes, options.seed)
+    if options.json:
+        return print(json.dumps(result))
+    return print(
+        f"score {result['score_mean']:.4g} ± {result['score_std']:.3g} (from "
+        f"{result['score_min']:.4g} to {result['score_max']:.4g}) over {result['episodes']} greedy "
+        f"episodes of {result['length_mean']:.4g} steps on average, after "
+        f"{result['env_steps']:,} environment steps of training"
+    )
+
+
+def play(options: PlayOptions) -> None:
+    """Shows episodes of a run.
+
+    Raises:
+      ConfigError: an option cannot work, or there is nothing to draw with.
+      RunError: the run cannot be read.
+    """
+    from muzero_jax.analysis.extras import MissingExtraError
+    from muzero_jax.training.play import play_run
+
+    _require_episodes(options.episodes)
+    gif = Path(options.gif) if options.gif else None
+    try:
+        play_run(Path(options.run), episodes=options.episodes, gif_path=gif, seed=options.seed)
+    except MissingExtraError as error:
+        raise ConfigError(str(error)) from error
+
+
+def plot(options: PlotOptions) -> None:
+    """Draws learning curves to a file, and says where.
+
+    Raises:
+      ConfigError: there is nothing to draw, or nothing to draw with.
+    """
+    from muzero_jax.analysis.extras import MissingExtraError
+    from muzero_jax.analysis.plots import plot_runs
+    from muzero_jax.analysis.runs import RunFolderError
+
+    if not options.runs:
+        raise ConfigError("name at least one run folder to plot.")
+    try:
+        plot_runs([Path(run) for run in options.runs], Path(options.out))
+    except (RunFolderError, MissingExtraError) as error:
+        raise ConfigError(str(error)) from error
+    print(options.out)
+
+
+def list_all(options: ListOptions) -> None:
+    """Prints what can be named."""
+    from muzero_jax.envs.registry import list_environments
+
+    del options
+    print("experiments (muzero train NAME):")
+    for name, path in find_experiments().items():
+        print(f"  {name:<20} {describe_experiment(path)}")
+    for suite, names in list_environments().items():
+        print(f"\nenvironments, {suite} (--environment.name NAME):")
+        print(*(f"  {name}" for name in names), sep="\n")
+
+
+def _require_episodes(episodes: int) -> None:
+    if episodes < 1:
+        raise ConfigError(f"--episodes must be at least 1, found {episodes}.")
+
+
+def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
+    import jax
+
+    from muzero_jax.training.build import load_run
+    from muzero_jax.training.errors import RunError
+    from muzero_jax.training.evaluation import UnfinishedEpisodeError, make_evaluate
+    from muzero_jax.training.tracking import summarise
+
+    run = load_run(run_dir)
+    config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
+    # A branch of its own, so that no seed repeats the episodes that the run itself was judged by.
+    rng_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), run.num_env_steps)
+    try:
+        result = make_evaluate(run.env, run.agent, config)(run.agent_state, rng_key, episodes)
+    except UnfinishedEpisodeError as error:
+        raise RunError(str(error)) from error
+    return {
+        **summarise(result),
+        "env_steps": run.num_env_steps,
+        "environment": run.config.environment.name,
+        "experiment": run.config.name,
+        "evaluation_seed": seed,
+    }
+
+
+COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
+    "evaluate": (EvaluateOptions, evaluate),
+    "play": (PlayOptions, play),
+    "plot": (PlotOptions, plot),
+    "list": (ListOptions, list_all),
+}

@@ -1,0 +1,207 @@
+"""Checkpoints: atomic, rotated, verified, and free of pickle.
+
+A checkpoint holds groups of arrays and a small JSON record, in which stand SHA-256 digests of
+everything else. orbax writes it under a temporary name and renames it when it is complete.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muzero_jax.training.errors import NoCheckpointError
+from muzero_jax.types import PyTree
+
+_RECORD = "record"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint that was read and verified.
+
+    Attributes:
+      step: its number.
+      groups: the pytrees that were asked for, by name.
+      record: the JSON record that was saved with them.
+      unusable: numbers of the newer checkpoints that could not be used.
+    """
+
+    step: int
+    groups: dict[str, PyTree]
+    record: dict[str, Any]
+    unusable: tuple[int, ...]
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one folder, keeping the newest.
+
+    Args:
+      folder: is made.
+      num_kept: older ones are removed.
+    """
+
+    def __init__(self, folder: Path, num_kept: int):
+        import orbax.checkpoint as ocp  # Half a second that `restore` and --help can do without.
+
+        # Asynchronous saving would read buffers that the next chunk is given to write over.
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=num_kept, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._ocp = ocp
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, groups: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
+        """Saves pytrees of arrays, and a record of JSON values, as checkpoint number `step`."""
+        args = {
+            name: self._ocp.args.StandardSave(_named_arrays(tree)) for name, tree in groups.items()
+        }
+        digests = {name: _digest(tree) for name, tree in groups.items()}
+        sealed = {"values": dict(record), "digests": digests}
+        sealed["digest"] = _json_digest(sealed)
+        args[_RECORD] = self._ocp.args.JsonSave(sealed)
+        self._manager.save(step, args=self._ocp.args.Composite(**args))
+
+    def close(self) -> None:
+        """Ends orbax's threads; without it they complain when the interpreter exits."""
+        self._manager.close()
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Numbers of the complete checkpoints, ascending."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def restore_newest(folder: Path, shapes: Mapping[str, PyTree]) -> Restored:
+    """Restores the newest checkpoint that is whole; newer ones are named on stderr.
+
+    Args:
+      folder: of the checkpoints; only read.
+      shapes: the groups to restore, as `jax.eval_shape` gives them; others are not read.
+
+    Raises:
+      NoCheckpointError: there is none that is whole.
+    """
+    steps = checkpoint_steps(folder)
+    problems = _half_written(folder, newer_than=max(steps, default=-1))
+    unusable: list[int] = []
+    for step in reversed(steps):
+        try:
+            groups, record = _restore(folder / str(step), shapes)
+        except Exception as error:  # Damage shows as any error, from JSON to decompression.
+            unusable.append(step)
+            problems.append(f"{step} is damaged ({_one_line(error)})")
+            continue
+        if problems:
+            listed = " and ".join(problems)
+            print(f"warning: checkpoint {listed}; using checkpoint {step}.", file=sys.stderr)
+        return Restored(step, groups, record, tuple(unusable))
+    found = f"checkpoint {' and '.join(problems)}" if problems else "there is none"
+    raise NoCheckpointError(f"no checkpoint in {folder} can be used: {found}.")
+
+
+def set_aside(folder: Path, steps: Iterable[int]) -> None:
+    """Moves damaged checkpoints to `damaged/` beside the folder, out of the way of new ones."""
+    for step in steps:
+        target = folder.with_name("damaged") / str(step)
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        (folder / str(step)).rename(target)
+
+
+def _restore(path: Path, shapes: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, Any]]:
+    import orbax.checkpoint as ocp
+
+    sealed = json.loads((path / _RECORD / "metadata").read_text(encoding="utf-8"))
+    if sealed.pop("digest") != _json_digest(sealed):
+        raise ValueError("its record is not what was saved")
+    args = {name: ocp.args.StandardRestore(_named_shapes(tree)) for name, tree in shapes.items()}
+    with _quiet_absl(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**args))
+    groups = {name: _from_named(restored[name], tree) for name, tree in shapes.items()}
+    for name, tree in groups.items():
+        if _digest(tree) != sealed["digests"][name]:
+            raise ValueError(f"its {name} is not what was saved")
+    return groups, sealed["values"]
+
+
+def _half_written(folder: Path, newer_than: int) -> list[str]:
+    """Says which checkpoints a killed process left under their temporary names."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    steps = {int(m[1]) for m in (re.match(r"(\d+)\..*tmp", name) for name in names) if m}
+    return [f"{step} is half-written" for step in sorted(steps) if step > newer_than]
+
+
+def _named_leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """The leaves by a name that is unique; a flat mapping spares us orbax's rules for containers.
+
+    Arrays without elements hold nothing to save, and orbax refuses them.
+    """
+    for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
+        if leaf.size:
+            yield f"{index:04d}.{jax.tree_util.keystr(path, simple=True, separator='.')}", leaf
+
+
+def _named_arrays(tree: PyTree) -> dict[str, jax.Array]:
+    return dict(_named_leaves(tree))
+
+
+def _named_shapes(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
+    """What to restore, and where to: the default device, as a fresh state would be."""
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+        for name, leaf in _named_leaves(tree)
+    }
+
+
+def _from_named(named: Mapping[str, jax.Array], tree: PyTree) -> PyTree:
+    """Puts restored leaves back into the structure of `tree`."""
+    restored = iter([named[name] for name, _ in _named_leaves(tree)])
+    leaves, structure = jax.tree.flatten(tree)
+    filled = [next(restored) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+    return jax.tree.unflatten(structure, filled)
+
+
+def _digest(tree: PyTree) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all leaves."""
+    digest = hashlib.sha256()
+    for name, leaf in _named_leaves(tree):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _json_digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    """The start of an error's message; orbax's can be pages long."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Keeps orbax from logging what is said better in one sentence here."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,45 @@
+"""What can end a run early, each with one clear sentence and the exit code of the command."""
+
+from muzero_jax.config import ConfigError
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the message is one clear sentence.
+
+    Attributes:
+      exit_code: of the command.
+    """
+
+    exit_code = 1
+
+
+class DoesNotFitError(ConfigError):
+    """The run's state is larger than the device's memory."""
+
+
+class InvalidRunError(RunError):
+    """A path is not a run folder, or not one that can be used for what was asked."""
+
+    exit_code = 2
+
+
+class RunLockedError(RunError):
+    """Another process writes the run folder."""
+
+
+class NoCheckpointError(RunError):
+    """A run folder holds no checkpoint that can be used."""
+
+
+class NonFiniteError(RunError):
+    """A loss, a gradient or another metric of learning was not finite."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(RunError):
+    """A signal stopped the run, which was saved first; the message says how to go on."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,190 @@
+"""What a run shows while it goes: a live display in a terminal, a few plain lines elsewhere."""
+
+import math
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from muzero_jax.config import ExperimentConfig
+
+
+class Display(Protocol):
+    """What the runner tells; a context manager."""
+
+    def __enter__(self) -> Self:
+        """Starts to show."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends, leaving the last state visible."""
+        ...
+
+    def activity(self, text: str) -> None:
+        """What is being done now, for example `compiling`."""
+        ...
+
+    def metrics(self, row: Mapping[str, float]) -> None:
+        """The counters and metrics of a chunk."""
+        ...
+
+    def evaluation(self, row: Mapping[str, float]) -> None:
+        """The row of an evaluation."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+
+def make_display(config: ExperimentConfig, total_env_steps: int, title: str) -> Display:
+    """A live display where stdout and stderr are terminals, else a quiet one."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        return _LiveDisplay(config.name, total_env_steps, title)
+    return _PlainDisplay()
+
+
+class _PlainDisplay:
+    """A line for each evaluation, for logs."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def activity(self, text: str) -> None:
+        return None
+
+    def metrics(self, row: Mapping[str, float]) -> None:
+        return None
+
+    def evaluation(self, row: Mapping[str, float]) -> None:
+        self.note(f"{row['env_steps']:,.0f} steps, {row['train_seconds']:.1f} s: {_score(row)}")
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class _LiveDisplay:
+    """A bar with the speed and the time left, and below it the newest numbers."""
+
+    def __init__(self, name: str, total_env_steps: int, title: str):
+        from rich.console import Console
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+        )
+        self._console = Console()
+        self._bar = Progress(*columns, console=self._console, expand=True)
+        self._task = self._bar.add_task(name, total=total_env_steps)
+        self._total = total_env_steps
+        self._title, self._activity = title, ""
+        self._metrics: Mapping[str, float] = {}
+        self._evaluation: Mapping[str, float] = {}
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        self._console.print(self._title, style="dim", highlight=False)
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._activity = ""
+        self._live.__exit__(kind, error, traceback)
+
+    def activity(self, text: str) -> None:
+        self._activity = text
+
+    def metrics(self, row: Mapping[str, float]) -> None:
+        self._metrics = {name: value for name, value in row.items() if math.isfinite(value)}
+        self._bar.update(self._task, completed=int(row["env_steps"]))
+
+    def evaluation(self, row: Mapping[str, float]) -> None:
+        self._evaluation = row
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+    def _render(self) -> Any:
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column()
+        for name, text in self._lines():
+            table.add_row(name, text)
+        whole = Table.grid(expand=True)
+        whole.add_row(self._bar)
+        whole.add_row(table)
+        return whole
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """The rows below the bar, those that have something to say."""
+        lines = [
+            ("speed", _speed(self._metrics)),
+            ("time", _times(self._metrics, self._total)),
+            ("training", _episodes(self._metrics)),
+            ("losses", _losses(self._metrics)),
+            ("evaluation", _evaluation_line(self._evaluation)),
+            ("now", self._activity),
+        ]
+        return [(name, text) for name, text in lines if text]
+
+
+def _speed(row: Mapping[str, float]) -> str:
+    if not row:
+        return ""
+    steps, updates = row["time/env_steps_per_second"], row["time/updates_per_second"]
+    return f"{steps:,.0f} steps/s, {updates:,.0f} updates/s"
+
+
+def _times(row: Mapping[str, float], total_env_steps: int) -> str:
+    if not row:
+        return ""
+    trained = row["time/train_seconds"]
+    left = trained / row["env_steps"] * (total_env_steps - row["env_steps"])
+    compiled = row["time/compile_seconds"]
+    return f"{_clock(trained)} trained, {_clock(left)} left, {compiled:.1f} s to compile"
+
+
+def _episodes(row: Mapping[str, float]) -> str:
+    if "episode/return" not in row:
+        return ""
+    depth = f", search depth {row['search/depth_mean']:.1f}" if "search/depth_mean" in row else ""
+    return f"return {row['episode/return']:.4g}, length {row['episode/length']:.4g}{depth}"
+
+
+def _losses(row: Mapping[str, float]) -> str:
+    losses = {name[5:]: value for name, value in row.items() if name.startswith("loss/")}
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+
+
+def _evaluation_line(row: Mapping[str, float]) -> str:
+    return f"{_score(row)}, after {row['env_steps']:,.0f} steps" if row else ""
+
+
+def _score(row: Mapping[str, float]) -> str:
+    mean, std = row["score_mean"], row["score_std"]
+    return f"score {mean:.4g} ± {std:.3g} over {row['episodes']:.0f} episodes"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

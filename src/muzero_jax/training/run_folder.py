@@ -1,0 +1,170 @@
+"""The folder of one run: its name, its lock, its settings, and what it was made with."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.settings import config_from_dict, config_to_dict
+from muzero_jax.training.errors import InvalidRunError, RunLockedError
+
+CONFIG_FILE = "config.yaml"
+VERSIONS_FILE = "versions.json"
+RESULT_FILE = "result.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+FAILURE_FOLDER = "failure"
+_LOCK_FILE = ".lock"
+
+_PACKAGES = (
+    "muzero-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "mctx",
+    "chex",
+    "orbax-checkpoint",
+    "numpy",
+    "gymnax",
+    "pgx",
+)
+
+
+@contextlib.contextmanager
+def new_run_folder(config: ExperimentConfig, out: Path | None) -> Iterator[Path]:
+    """Makes a run folder with its `config.yaml`, and holds its lock.
+
+    Args:
+      config: the settings.
+      out: the folder, which must be empty or not exist; where None,
+        `runs/<experiment>/seed<seed>-<time>`.
+
+    Raises:
+      ConfigError: the folder exists and is not empty, or cannot be made.
+      RunLockedError: another process is about to use it.
+    """
+    folder = _make_default_folder(config) if out is None else _make_folder(out)
+    with locked(folder):
+        if (folder / CONFIG_FILE).exists():
+            raise ConfigError(_occupied(folder))
+        text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+        write_text(folder / CONFIG_FILE, text)
+        yield folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system releases however the process ends.
+
+    Raises:
+      RunLockedError: another process holds it.
+    """
+    with (folder / _LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunLockedError(f"another process is writing the run folder {folder}.") from error
+        yield
+
+
+def load_config(folder: Path) -> ExperimentConfig:
+    """Reads the settings of a run.
+
+    Raises:
+      InvalidRunError: the folder is none of a run, or its `config.yaml` was damaged.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        reason = f"it holds no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
+        raise InvalidRunError(f"{folder} is not a run folder: {reason}.")
+    try:
+        return config_from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ConfigError, AttributeError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRunError(f"{path} cannot be used: {reason}") from error
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The content of `result.json`, which stands in the folder of a finished run only."""
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that it is either absent, or whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_text` of a JSON object."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_versions(folder: Path, device: str) -> None:
+    """Records what the run is made with; what resumes it later is listed after that."""
+    path = folder / VERSIONS_FILE
+    now = {
+        "packages": dict(sorted(_installed_packages())),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "command": sys.argv,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    if not path.exists():
+        return write_json(path, now)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    return write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
+
+
+def _installed_packages() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)
+
+
+def _make_default_folder(config: ExperimentConfig) -> Path:
+    """A new folder; runs that start in the same second get a number each."""
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / config.name / f"seed{config.seed}-{time}"
+    for number in range(1, 10_000):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise ConfigError(f"{base} exists, and so do thousands of folders like it; give another --out.")
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(path.name != _LOCK_FILE for path in folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"the run folder {folder} cannot be made: {error.strerror}.") from error
+    if occupied:
+        raise ConfigError(_occupied(folder))
+    return folder
+
+
+def _occupied(folder: Path) -> str:
+    if (folder / CONFIG_FILE).exists():
+        return f"{folder} holds a run already; continue it with --resume, or give another --out."
+    return f"{folder} is not empty; give another --out."

@@ -1,0 +1,70 @@
+"""Stopping at a good moment: the first signal asks, a second Ctrl-C insists."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """While it is entered, Ctrl-C and SIGTERM are remembered instead of obeyed.
+
+    Python runs signal handlers only between its own instructions, so during a long compiled chunk
+    they would wait for its end. A thread that reads the interpreter's wake-up socket hears them at
+    once: it confirms the first, and lets a second Ctrl-C end the process on the spot.
+
+    Attributes:
+      signal_number: the first signal, or None.
+    """
+
+    def __init__(self, on_first: Callable[[int], None]):
+        self.signal_number: int | None = None
+        self._on_first = on_first
+
+    def __enter__(self) -> Self:
+        # Only the main thread may set handlers; elsewhere the signals are the caller's business.
+        self._active = threading.current_thread() is threading.main_thread()
+        if self._active:
+            self._reader, self._writer = socket.socketpair()
+            self._writer.setblocking(False)
+            self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            self._old_handlers = {s: signal.signal(s, lambda *_: None) for s in _SIGNALS}
+            self._thread = threading.Thread(target=self._listen, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._active:
+            return
+        signal.set_wakeup_fd(self._old_fd)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._writer.close()
+        self._thread.join()
+        self._reader.close()
+
+    def _listen(self) -> None:
+        while received := self._reader.recv(16):
+            for number in received:
+                if number in _SIGNALS:
+                    self._handle(number)
+
+    def _handle(self, number: int) -> None:
+        if self.signal_number is None:
+            self.signal_number = number
+            self._on_first(number)
+        elif number == signal.SIGINT:
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # A live display hides the cursor.
+            os._exit(128 + number)

@@ -1,0 +1,248 @@
+"""What a run reports: metrics and evaluations, to files that can be cut back to a checkpoint."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.settings import config_to_dict
+from muzero_jax.training.evaluation import EvaluationResult
+from muzero_jax.training.run_folder import write_text
+
+METRICS_FILE = "metrics.jsonl"
+EVALUATION_FILE = "evaluation.csv"
+SCORES_FILE = "evaluation_scores.csv"
+TENSORBOARD_FOLDER = "tensorboard"
+EVALUATION_COLUMNS = (
+    "env_steps",
+    "num_updates",
+    "train_seconds",
+    "episodes",
+    "score_mean",
+    "score_std",
+    "score_min",
+    "score_max",
+    "length_mean",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Lengths of the files at some moment, in bytes.
+
+    Attributes:
+      metrics: of `metrics.jsonl`.
+      evaluation: of `evaluation.csv`.
+    """
+
+    metrics: int = 0
+    evaluation: int = 0
+
+
+class Sink(Protocol):
+    """Where scalars go beside the files."""
+
+    def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
+        """Writes scalars by name."""
+        ...
+
+    def flush(self) -> None:
+        """Makes what was written last."""
+        ...
+
+    def close(self) -> None:
+        """Ends the sink."""
+        ...
+
+
+class Tracker:
+    """The reports of one run.
+
+    Args:
+      run_dir: the run folder.
+      config: of the run; `logging` says which sinks there are.
+      position: where a resumed run goes on: everything later in the files is cut off. None starts
+        them anew.
+      env_steps: where a resumed run goes on, for the sinks.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: ExperimentConfig,
+        position: Position | None = None,
+        env_steps: int = 0,
+    ):
+        position = position or Position()
+        self._metrics = _AppendFile(run_dir / METRICS_FILE, position.metrics)
+        self._evaluation = _AppendFile(run_dir / EVALUATION_FILE, position.evaluation)
+        if not position.evaluation:
+            self._evaluation.append(_csv_line(EVALUATION_COLUMNS))
+        self._sinks = _make_sinks(run_dir, config, env_steps)
+
+    def write_metrics(self, row: Mapping[str, float]) -> None:
+        """Writes one line; what is not finite, for want of anything to average, is left out."""
+        finite = {name: value for name, value in row.items() if math.isfinite(value)}
+        self._metrics.append(json.dumps(finite) + "\n")
+        self._send(int(row["env_steps"]), finite)
+
+    def write_evaluation(self, row: Mapping[str, float]) -> None:
+        """Writes one row with the values of `EVALUATION_COLUMNS`."""
+        self._evaluation.append(_csv_line([row[name] for name in EVALUATION_COLUMNS]))
+        names = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
+        self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in names})
+
+    def position(self) -> Position:
+        """The present lengths of the files."""
+        return Position(self._metrics.length(), self._evaluation.length())
+
+    def sync(self) -> None:
+        """Returns when what was written is safe on disk."""
+        for sink in self._sinks:
+            sink.flush()
+        self._metrics.sync()
+        self._evaluation.sync()
+
+    def close(self) -> None:
+        """Closes files and sinks."""
+        for sink in self._sinks:
+            sink.close()
+        self._metrics.close()
+        self._evaluation.close()
+
+    def _send(self, env_steps: int, scalars: Mapping[str, float]) -> None:
+        named = {name: x for name, x in scalars.items() if name != "env_steps"}
+        for sink in self._sinks:
+            sink.write(env_steps, named)
+
+
+def summarise(result: EvaluationResult) -> dict[str, float]:
+    """Mean, spread and extremes of an evaluation, by the names of the columns."""
+    scores, lengths = result.scores, result.lengths
+    return {
+        "episodes": len(scores),
+        "score_mean": float(scores.mean()),
+        "score_std": float(scores.std()),
+        "score_min": float(scores.min()),
+        "score_max": float(scores.max()),
+        "length_mean": float(lengths.mean()),
+    }
+
+
+def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> None:
+    """Writes every episode of the final evaluation to `evaluation_scores.csv`."""
+    lines = [_csv_line(("env_steps", "episode", "score", "length"))]
+    episodes = zip(result.scores.tolist(), result.lengths.tolist(), strict=True)
+    lines += [_csv_line((env_steps, number, *episode)) for number, episode in enumerate(episodes)]
+    write_text(run_dir / SCORES_FILE, "".join(lines))
+
+
+class _AppendFile:
+    """A text file that starts as the first `length` bytes of what is there.
+
+    Every line is one unbuffered write: a killed process leaves at most a torn last line, which is
+    past the position of any checkpoint.
+    """
+
+    def __init__(self, path: Path, length: int):
+        self._file = path.open("ab", buffering=0)
+        found = self._file.tell()
+        if found < length:
+            print(
+                f"warning: {path} has lost lines: {found} bytes of it are left where the "
+                f"checkpoint was made after {length}.",
+                file=sys.stderr,
+            )
+        self._file.truncate(min(found, length))
+
+    def append(self, text: str) -> None:
+        self._file.write(text.encode())
+
+    def length(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _TensorBoard:
+    """Events through tensorboardX; those after a resumed run's checkpoint are declared void."""
+
+    def __init__(self, folder: Path, env_steps: int):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1)
+
+    def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, env_steps)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """Weights & Biases; a resumed run goes on in the same run there."""
+
+    def __init__(self, run_dir: Path, config: ExperimentConfig):
+        import wandb
+
+        name = "-".join(run_dir.absolute().parts[-2:])
+        self._run = wandb.init(
+            project="muzero_jax",
+            name=name,
+            id=name,
+            resume="allow",
+            dir=str(run_dir),
+            config=config_to_dict(config),
+        )
+        self._run.define_metric("*", step_metric="env_steps")
+
+    def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
+        self._run.log({"env_steps": env_steps, **scalars})
+
+    def flush(self) -> None:
+        """W&B sends what it gets by itself."""
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> list[Sink]:
+    """The sinks that are asked for and installed; the lack of one is told in one line."""
+    wanted: dict[str, Any] = {}
+    if config.logging.tensorboard:
+        folder = run_dir / TENSORBOARD_FOLDER
+        wanted["tensorboard"] = lambda: _TensorBoard(folder, env_steps)
+    if config.logging.wandb:
+        wanted["wandb"] = lambda: _Wandb(run_dir, config)
+    sinks: list[Sink] = []
+    for name, make in wanted.items():
+        try:
+            sinks.append(make())
+        except ModuleNotFoundError as error:
+            print(
+                f"notice: logging.{name} is left out, the module {error.name!r} is not installed: "
+                f"pip install 'muzero-jax[{name}]'.",
+                file=sys.stderr,
+            )
+    return sinks
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

@@ -1,0 +1,172 @@
+"""A file imports only from floors below its own: DESIGN.md section 2, enforced on the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
+
+# Rooms of one floor are siblings and do not know each other.
+FLOORS = (
+    ("types", "analysis", "maths"),
+    ("config", "settings", "envs", "search"),
+    ("networks", "replay", "oracle"),
+    ("agents",),
+    ("training",),
+    ("sweeps", "profiling"),
+    ("cli",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}
+# A floor's common ground: what its siblings may import although it stands on their floor.
+COMMON = {"types", "config"}
+# Environment suites come with extras: an adapter imports them inside functions only.
+SUITES = {"gymnax", "pgx", "gymnasium"}
+EXTRAS = SUITES | {"matplotlib", "pandas", "PIL", "tensorboardX", "wandb", "optuna", "ray"}
+
+
+class Import:
+    """One import of a file: the module's dotted name, and whether it runs with the file."""
+
+    def __init__(self, module: str, is_top_level: bool, line: int):
+        self.module, self.is_top_level, self.line = module, is_top_level, line
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """All imports of a file; those of `if TYPE_CHECKING` count as well."""
+
+    def walk(node: ast.AST, top: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, top, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            if node.module == "muzero_jax":
+                names = [f"muzero_jax.{alias.name}" for alias in node.names]
+                yield from (Import(name, top, node.lineno) for name in names)
+            else:
+                yield Import(node.module or "", top, node.lineno)
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, top and not inside)
+
+    return walk(ast.parse(path.read_text()), True)
+
+
+def room_of(module: str) -> str:
+    """`muzero_jax.search.policies` to `search`."""
+    return module.split(".")[1]
+
+
+def files() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def own_room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def wrong_imports(path: Path, room: str) -> list[str]:
+    """What `path`, a file of `room`, imports from above or from a sibling."""
+    found = []
+    for item in imports_of(path):
+        if not item.module.startswith("muzero_jax."):
+            continue
+        other = room_of(item.module)
+        is_below = FLOOR_OF[other] < FLOOR_OF[room]
+        is_common = other in COMMON and FLOOR_OF[other] == FLOOR_OF[room]
+        if other != room and not is_below and not is_common:
+            found.append(f"{path.name}:{item.line}: {room} must not import {item.module}")
+    return found
+
+
+def test_every_room_has_a_floor():
+    assert {own_room(path) for path in files()} - {"_experiments"} <= set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_from_below(path):
+    assert not wrong_imports(path, own_room(path))
+
+
+@pytest.mark.parametrize(
+    "room,line,is_wrong",
+    [
+        ("maths", "from muzero_jax.config import SearchConfig", True),
+        ("search", "import muzero_jax.agents.base", True),
+        ("search", "from muzero_jax.envs.base import Environment", True),
+        ("replay", "from muzero_jax.networks.model import MuZeroModel", True),
+        ("envs", "def f():\n    from muzero_jax.training import loop", True),
+        ("envs", "from muzero_jax import agents", True),
+        ("search", "from muzero_jax.config import SearchConfig", False),
+        ("agents", "from muzero_jax.networks.model import MuZeroModel", False),
+        ("agents", "from muzero_jax.agents.base import Agent", False),
+    ],
+)
+def test_the_walk_sees_what_it_should(tmp_path, room, line, is_wrong):
+    path = tmp_path / "file.py"
+    path.write_text(line + "\n")
+    assert bool(wrong_imports(path, room)) == is_wrong
+
+
+def test_no_two_files_import_each_other():
+    """Inside a room too there are no circles."""
+    names = {
+        path: "muzero_jax." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in files()
+    }
+    below = {
+        name: {i.module for i in imports_of(path)} & set(names.values())
+        for path, name in names.items()
+    }
+    while below:
+        free = {name for name, needs in below.items() if not needs & set(below)}
+        assert free, f"circular imports among {sorted(below)}"
+        below = {name: needs for name, needs in below.items() if name not in free}
+
+
+def test_only_search_imports_mctx():
+    rooms = {
+        own_room(p) for p in files() for i in imports_of(p) if i.module.split(".")[0] == "mctx"
+    }
+    assert rooms == {"search"}
+
+
+def test_only_networks_import_flax_modules():
+    modules = ("flax.linen", "flax.nnx")
+    for path in files():
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "flax":
+                names = {f"flax.{alias.name}" for alias in node.names}
+                assert not names & set(modules) or own_room(path) == "networks", path
+
+
+def test_config_and_cli_start_without_jax():
+    """What `muzero --help` loads: no JAX at the top of a file."""
+    heavy = {"jax", "flax", "optax", "chex", "mctx", "orbax", "numpy"}
+    for name in ("__init__.py", "config.py", "settings.py", "cli.py"):
+        path = ROOT / name
+        if path.exists():
+            tops = {i.module.split(".")[0] for i in imports_of(path) if i.is_top_level}
+            assert not tops & heavy, f"{name} imports {tops & heavy}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_extras_are_imported_inside_functions(path):
+    tops = {i.module.split(".")[0] for i in imports_of(path) if i.is_top_level}
+    assert not tops & EXTRAS, f"{path} imports {tops & EXTRAS} at its top"
+
+
+def test_suites_are_imported_by_adapters_only():
+    for path in files():
+        if {i.module.split(".")[0] for i in imports_of(path)} & SUITES:
+            assert own_room(path) == "envs", path
+
+
+def test_no_private_jax_or_mctx_imports():
+    for path in files():
+        for item in imports_of(path):
+            parts = item.module.split(".")
+            if parts[0] in {"jax", "mctx", "flax", "optax"}:
+                assert not any(part.startswith("_") for part in parts), f"{path}:{item.line}"

@@ -1,0 +1,226 @@
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+
+from muzero_jax.agents.losses import muzero_loss
+from muzero_jax.agents.targets import Targets
+from muzero_jax.config import NetworkConfig
+from muzero_jax.maths.value_support import scalar_to_support
+from muzero_jax.networks.factory import make_model
+from muzero_jax.networks.model import MuZeroModel
+
+NUM_ACTIONS, SUPPORT_SIZE, BATCH = 3, 4, 6
+WEIGHTS = {"policy": 1.0, "value": 0.25, "reward": 0.5}
+H = {f"loss.{name}_weight": weight for name, weight in WEIGHTS.items()}
+
+
+@functools.cache
+def model_and_params(use_projection=False):
+    config = NetworkConfig(
+        kind="mlp", embedding_size=6, hidden_sizes=(8,), support_size=SUPPORT_SIZE
+    )
+    observation = jax.ShapeDtypeStruct((2,), jnp.float32)
+    model = make_model(config, observation, NUM_ACTIONS, use_projection=use_projection)
+    params = jax.jit(model.init)(jax.random.key(0))
+    rng = np.random.default_rng(1)
+    return model, jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(x.dtype), params)
+
+
+def random_targets(num_unroll_steps, seed=0):
+    """Targets with random masks; masked policies are zero, as at illegal or unknown states."""
+    rng = np.random.default_rng(seed)
+    shape = (BATCH, num_unroll_steps + 1)
+    policy = rng.dirichlet(np.ones(NUM_ACTIONS), shape)
+    masks = [rng.random((BATCH, n)) < 0.7 for n in (shape[1], shape[1], shape[1] - 1)]
+    return Targets(
+        action=jnp.asarray(rng.integers(0, NUM_ACTIONS, (BATCH, num_unroll_steps)), jnp.int32),
+        policy=jnp.asarray(policy, jnp.float32),
+        value=jnp.asarray(rng.normal(0, 20, shape), jnp.float32),
+        reward=jnp.asarray(rng.normal(0, 5, (BATCH, num_unroll_steps)), jnp.float32),
+        policy_mask=jnp.asarray(masks[0]),
+        value_mask=jnp.asarray(masks[1]),
+        reward_mask=jnp.asarray(masks[2]),
+    )
+
+
+def loss_of(targets, params=None, importance_weights=None, h=H, consistency_weight=0.0, rows=1):
+    model, fresh = model_and_params(consistency_weight > 0)
+    observation = jax.random.normal(jax.random.key(2), (BATCH, rows, 2))
+    weights = jnp.ones(BATCH) if importance_weights is None else importance_weights
+    loss = functools.partial(muzero_loss, model)
+    return jax.jit(loss, static_argnums=2)(
+        params or fresh, h, consistency_weight, observation, targets, weights
+    )
+
+
+@pytest.mark.parametrize("num_unroll_steps", [0, 1, 4])
+def test_loss_matches_the_plain_python_reference(num_unroll_steps):
+    targets = random_targets(num_unroll_steps, seed=num_unroll_steps)
+    importance_weights = jnp.linspace(0.1, 1.0, BATCH)
+    total, _ = loss_of(targets, importance_weights=importance_weights)
+    model, params = model_and_params()
+    observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))[:, 0]
+    output = model.unroll(params, observation, targets.action.T)
+    logits = {"policy": output.prior_logits, "value": output.value_logits}
+    logits["reward"] = output.reward_logits
+    expected = 0.0
+    for b in range(BATCH):
+        predictions = [
+            {name: np.asarray(x[k, b], np.float64).tolist() for name, x in logits.items()}
+            for k in range(num_unroll_steps + 1)
+        ]
+        rows = [
+            {
+                "policy": targets.policy[b, k].tolist(),
+                "value": float(targets.value[b, k]),
+                "reward": float(targets.reward[b, k - 1]) if k else 0.0,
+                "policy_mask": bool(targets.policy_mask[b, k]),
+                "value_mask": bool(targets.value_mask[b, k]),
+                "reward_mask": k > 0 and bool(targets.reward_mask[b, k - 1]),
+            }
+            for k in range(num_unroll_steps + 1)
+        ]
+        loss = reference.window_loss(predictions, rows, WEIGHTS, SUPPORT_SIZE)
+        expected += float(importance_weights[b]) * loss / BATCH
+    np.testing.assert_allclose(total, expected, rtol=2e-5)
+
+
+def test_loss_without_unrolling_is_a_plain_prediction_loss():
+    targets = random_targets(0)
+    everything = jnp.ones((BATCH, 1), bool)
+    targets = targets.replace(policy_mask=everything, value_mask=everything)
+    total, (metrics, _) = loss_of(targets)
+    model, params = model_and_params()
+    observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))[:, 0]
+    root = model.initial_inference(params, observation)
+    policy = optax.softmax_cross_entropy(root.prior_logits, targets.policy[:, 0]).mean()
+    labels = scalar_to_support(targets.value[:, 0], SUPPORT_SIZE)
+    value = optax.softmax_cross_entropy(root.value_logits, labels).mean()
+    np.testing.assert_allclose(total, policy + 0.25 * value, rtol=1e-5)
+    assert metrics["loss/reward"] == 0.0
+
+
+def test_loss_of_an_indifferent_model_by_hand():
+    """A model whose logits are all 0 pays log(bins) a term: the root counts 1, each step 1/K."""
+    flat = MuZeroModel(
+        init=lambda key: {},
+        represent=lambda params, observation: observation,
+        predict=lambda params, x: (jnp.zeros((len(x), NUM_ACTIONS)), jnp.zeros((len(x), 9))),
+        dynamics=lambda params, embedding, action: (embedding, jnp.zeros((len(embedding), 9))),
+    )
+    targets = random_targets(4)
+    full = {"policy_mask": (BATCH, 5), "value_mask": (BATCH, 5), "reward_mask": (BATCH, 4)}
+    targets = targets.replace(**{name: jnp.ones(shape, bool) for name, shape in full.items()})
+    arguments = (jnp.ones((BATCH, 1, 2)), targets, jnp.ones(BATCH))
+    total, (metrics, error) = muzero_loss(flat, {}, H, 0.0, *arguments)
+    expected = {"policy": 2 * math.log(3), "value": 2 * math.log(9), "reward": math.log(9)}
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[f"loss/{name}"], value, rtol=1e-5)
+    by_hand = sum(WEIGHTS[name] * value for name, value in expected.items())
+    np.testing.assert_allclose(total, by_hand, rtol=1e-5)
+    # The priority is the distance of the roots' values, here 0, from their targets.
+    np.testing.assert_allclose(error, jnp.abs(targets.value[:, 0]), rtol=1e-5)
+
+
+def test_loss_terms_are_scaled_by_their_traced_weights():
+    targets = random_targets(2)
+    _, (metrics, _) = loss_of(targets)
+    for name in WEIGHTS:
+        only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H}
+        total, _ = loss_of(targets, h=only)
+        np.testing.assert_allclose(total, 3.0 * metrics[f"loss/{name}"], rtol=1e-6)
+
+
+def test_masked_targets_do_not_matter():
+    targets = random_targets(3)
+    other = random_targets(3, seed=9)
+    spoiled = targets.replace(
+        value=jnp.where(targets.value_mask, targets.value, 1e9),
+        reward=jnp.where(targets.reward_mask, targets.reward, -1e9),
+        policy=jnp.where(targets.policy_mask[..., None], targets.policy, other.policy),
+    )
+    _, params = model_and_params()
+
+    def gradient(targets):
+        loss = lambda params: loss_of(targets, params)[0]  # noqa: E731
+        return jax.grad(loss)(params)
+
+    assert loss_of(spoiled)[0] == loss_of(targets)[0]
+    jax.tree.map(np.testing.assert_array_equal, gradient(spoiled), gradient(targets))
+
+
+def test_gradient_is_finite_with_zero_policies_at_illegal_actions_and_extreme_targets():
+    targets = random_targets(2)
+    policy = jnp.zeros_like(targets.policy).at[..., 0].set(1.0)
+    targets = targets.replace(policy=policy, value=targets.value * 1e6)
+    _, params = model_and_params()
+    sharp = jax.tree.map(lambda x: 50.0 * x, params)
+    for p in (params, sharp):
+        gradient = jax.grad(lambda p: loss_of(targets, p)[0])(p)
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
+
+
+def test_consistency_pulls_unrolled_towards_encoded_latents():
+    targets = random_targets(2).replace(policy_mask=jnp.ones((BATCH, 3), bool))
+    total, (metrics, _) = loss_of(targets, consistency_weight=2.0, rows=3)
+    consistency = metrics["loss/consistency"]
+    assert -1.0 <= consistency <= 1.0
+    plain = sum(WEIGHTS[name] * metrics[f"loss/{name}"] for name in WEIGHTS)
+    np.testing.assert_allclose(total, plain + 2.0 * consistency, rtol=1e-5)
+    dead = targets.replace(policy_mask=jnp.zeros((BATCH, 3), bool).at[:, 0].set(True))
+    _, (masked, _) = loss_of(dead, consistency_weight=2.0, rows=3)
+    assert masked["loss/consistency"] == 0.0
+
+
+def test_consistency_by_hand_with_vectors_in_the_plane():
+    """Latents turn by a right angle a step in the model, not at all in the observations."""
+    identity = lambda params, x: x  # noqa: E731
+    turn = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+    model = MuZeroModel(
+        init=lambda key: {},
+        represent=identity,
+        predict=lambda params, x: (jnp.zeros((len(x), NUM_ACTIONS)), jnp.zeros((len(x), 9))),
+        dynamics=lambda params, x, action: (x @ turn, jnp.zeros((len(x), 9))),
+        project=identity,
+        predict_projection=identity,
+    )
+    targets = random_targets(2).replace(policy_mask=jnp.ones((BATCH, 3), bool))
+    observation = jnp.broadcast_to(jnp.array([3.0, 4.0]), (BATCH, 3, 2))
+    loss = functools.partial(muzero_loss, model, {}, H, 1.0)
+    _, (metrics, _) = loss(observation, targets, jnp.ones(BATCH))
+    # After one turn orthogonal (0), after two opposed (-1): the mean of the negatives is 1/2.
+    np.testing.assert_allclose(metrics["loss/consistency"], 0.5, atol=1e-5)
+    # What is compared at step k is the observation k steps on.
+    quarter = jnp.array([-4.0, 3.0])
+    seen = jnp.stack([observation[:, 0], jnp.broadcast_to(quarter, (BATCH, 2)), -observation[:, 0]])
+    _, (metrics, _) = loss(seen.swapaxes(0, 1), targets, jnp.ones(BATCH))
+    np.testing.assert_allclose(metrics["loss/consistency"], -1.0, atol=1e-5)
+
+
+def test_consistency_takes_no_gradient_through_the_encoded_side():
+    targets = random_targets(1).replace(policy_mask=jnp.ones((BATCH, 2), bool))
+    model = MuZeroModel(
+        init=lambda key: {},
+        # The root is encoded by `a`, and only the compared observation by `b`.
+        represent=lambda p, x: jnp.where(x[:, :1] > 0, p["a"] * x, p["b"] * x + p["b"] ** 2),
+        predict=lambda p, x: (jnp.zeros((len(x), NUM_ACTIONS)), jnp.zeros((len(x), 9))),
+        dynamics=lambda p, x, action: (x + p["a"] * jnp.ones((1, 2)), jnp.zeros((len(x), 9))),
+        project=lambda p, x: x,
+        predict_projection=lambda p, x: x,
+    )
+    observation = jnp.stack([jnp.ones((BATCH, 2)), jnp.full((BATCH, 2), -2.0)], axis=1)
+    observation = observation.at[:, :, 1].add(0.5)
+    zero = dict.fromkeys(H, 0.0)
+
+    def loss(params):
+        return muzero_loss(model, params, zero, 1.0, observation, targets, jnp.ones(BATCH))[0]
+
+    gradient = jax.grad(loss)({"a": 1.0, "b": 0.7})
+    assert gradient["b"] == 0.0 and gradient["a"] != 0.0
