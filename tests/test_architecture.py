@@ -16,6 +16,7 @@ FLOORS = (
     ("agents",),
     ("training",),
     ("sweeps", "profiling"),
+    ("commands",),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}

@@ -1,6 +1,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import math
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def test_traced_settings_and_their_documentation_agree():
     documented = set()
     for node in ast.parse(inspect.getsource(config_module)).body:
         body = node.body if isinstance(node, ast.ClassDef) else []
-        for field, line in zip(body, body[1:], strict=False):
+        for field, line in itertools.pairwise(body):
             is_line = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
             if isinstance(field, ast.AnnAssign) and is_line:
                 name = f"{node.name.removesuffix('Config').lower()}.{field.target.id}"

@@ -78,7 +78,7 @@ def test_more_episodes_than_configured_are_refused(num_episodes):
 
 def test_an_episode_that_will_not_end_is_an_error_with_advice():
     evaluate = make_evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=4))
-    with pytest.raises(UnfinishedEpisodeError, match=r"coin .* max_episode_steps = 4 .*time_limit"):
+    with pytest.raises(UnfinishedEpisodeError, match=r"coin .*max_episode_steps = 4 .*time_limit"):
         evaluate({}, jax.random.key(0), 3)
     enough = make_evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=5))
     np.testing.assert_array_equal(enough({}, jax.random.key(0), 3).lengths, 5)
@@ -110,10 +110,6 @@ def test_same_key_same_episodes():
 
 def lowest_legal(rng_key, timestep, explore):
     return jnp.argmax(timestep.legal_action_mask, axis=-1)
-
-
-def highest_legal(rng_key, timestep, explore):
-    return 8 - jnp.argmax(timestep.legal_action_mask[:, ::-1], axis=-1)
 
 
 def lose_at_once(rng_key, timestep, explore):

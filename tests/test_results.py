@@ -163,9 +163,12 @@ def test_devices_are_not_mixed():
     assert [summary.rows[0].device for summary in summaries] == ["2 cores of a test", "a GPU"]
 
 
-def test_no_scores_is_one_sentence(tmp_path):
-    with pytest.raises(ResultsError, match="no score file with rows"):
-        make_table(tmp_path)
+def test_no_scores_are_no_table_and_no_folder_is_an_error(tmp_path):
+    assert make_table(tmp_path) == ""
+    empty = f"before {BEGIN_MARKER}\n{END_MARKER} after"
+    assert replace_table(empty, "") == empty
+    with pytest.raises(ResultsError, match="no folder"):
+        make_table(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
-from muzero_jax.agents.base import ActOutput, Agent
+from muzero_jax.agents.base import ActOutput, Agent, LearnOutput
 from muzero_jax.agents.muzero import SearchRecord
 from muzero_jax.config import (
     ExperimentConfig,
@@ -106,14 +107,35 @@ def _to_device(x):
     return jnp.asarray(x, jnp.float32 if np.issubdtype(x.dtype, np.floating) else x.dtype)
 
 
-def scripted_agent(action_fn, num_actions: int = 2) -> Agent:
-    """An agent that plays `action_fn(rng_key, timestep, explore)` and learns nothing."""
+class ScriptedState(struct.PyTreeNode):
+    """The least an agent's state must be."""
+
+    hyperparameters: dict
+    num_updates: jax.Array
+
+
+def scripted_agent(action_fn, num_actions: int = 2, learn_fn=None, window=None) -> Agent:
+    """An agent that plays `action_fn(rng_key, timestep, explore)`.
+
+    Its priorities while acting are the actions; `learn_fn(state, rng_key, batch)` gives the metrics
+    and the new priorities.
+    """
+
+    def init(rng_key, hyperparameters):
+        del rng_key
+        return ScriptedState(
+            jax.tree.map(jnp.float32, dict(hyperparameters)), jnp.zeros((), jnp.int32)
+        )
 
     def act(state, rng_key, timestep, explore):
         del state
         action = action_fn(rng_key, timestep, explore).astype(jnp.int32)
-        zeros = jnp.zeros(action.shape)
-        record = SearchRecord(jnp.zeros((*action.shape, num_actions)), zeros)
-        return ActOutput(action=action, record=record, priority=zeros, metrics={})
+        record = SearchRecord(jnp.zeros((*action.shape, num_actions)), jnp.zeros(action.shape))
+        priority = action.astype(jnp.float32)
+        return ActOutput(action=action, record=record, priority=priority, metrics={})
 
-    return Agent(WindowSpec(1, (0,)), init=lambda key, h: {}, act=act, learn=None)
+    def learn(state, rng_key, batch):
+        metrics, priorities = learn_fn(state, rng_key, batch)
+        return LearnOutput(state.replace(num_updates=state.num_updates + 1), metrics, priorities)
+
+    return Agent(window or WindowSpec(1, (0,)), init=init, act=act, learn=learn)

@@ -65,7 +65,7 @@ class NetworkConfig:
     hidden_sizes: tuple[int, ...] = (128,)
     """mlp: widths of the hidden layers of each of the three functions."""
     stem_channels: int = 16
-    """mlp: channels of the 3x3 convolution that grid observations pass first."""
+    """mlp: channels of the 3x3 convolution that grid observations pass first; 0 for none."""
     num_channels: int = 32
     """resnet: channels of the latent state (paper: 256)."""
     num_blocks: int = 1
@@ -83,13 +83,12 @@ class NetworkConfig:
         _require_choices("network", self)
         names = (
             "embedding_size",
-            "stem_channels",
             "num_channels",
             "head_hidden_size",
             "support_size",
         )
         _require_range("network", self, 1, None, *names)
-        _require_range("network", self, 0, None, "num_blocks", "downsample")
+        _require_range("network", self, 0, None, "num_blocks", "downsample", "stem_channels")
         _require(
             min(self.hidden_sizes, default=0) >= 1,
             f"network.hidden_sizes must be one or more sizes of at least 1, "
@@ -115,6 +114,10 @@ class SearchConfig:
     """gumbel: scale c_scale of the completed Q-values (Gumbel paper: 0.1 on Atari, 1 in Go)."""
     maxvisit_init: float = 50.0
     """gumbel: visit offset c_visit of the completed Q-values (Gumbel paper: 50)."""
+    min_qvalue_range: float = 1e-8
+    """gumbel: Q-values of a node are scaled to [0, 1] by their range, or by this much, in units of
+    value, where they lie closer; without it, noise between equal actions looks like a preference
+    (mctx: 1e-8)."""
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
@@ -135,6 +138,7 @@ class SearchConfig:
         _require_choices("search", self)
         _require_range("search", self, 1, None, "num_simulations", "max_num_considered_actions")
         _require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
+        _require_range("search", self, 1e-8, None, "min_qvalue_range")
         _require_range("search", self, 0, None, "temperature", "final_temperature")
         _require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
         _require_range("search", self, 0, 1, "dirichlet_fraction")

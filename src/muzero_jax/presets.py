@@ -43,9 +43,7 @@ def minatar(game: str) -> ExperimentConfig:
     return ExperimentConfig(
         name=f"minatar_{game.lower()}",
         environment=EnvironmentConfig(name=f"gymnax:{game}-MinAtar"),
-        network=NetworkConfig(
-            kind="mlp", embedding_size=128, hidden_sizes=(256,), support_size=10
-        ),
+        network=NetworkConfig(kind="mlp", embedding_size=128, hidden_sizes=(256,), support_size=10),
         search=SearchConfig(num_simulations=16),
         replay=ReplayConfig(capacity=100_000, min_size=5_000, batch_size=256, ratio=2.0),
         target=TargetConfig(discount=0.99, td_steps=5),

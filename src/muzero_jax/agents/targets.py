@@ -129,7 +129,13 @@ def _bootstrap_values(
     batch_size = transitions.action.shape[0]
     final_value = jnp.zeros(batch_size)
     if transitions.final_observation is not None:
-        final_value = value_fn(transitions.final_observation)
+        # Truncations are rare; most batches can do without these values.
+        final_value = jax.lax.cond(
+            transitions.truncated.any(),
+            value_fn,
+            lambda _: final_value,
+            transitions.final_observation,
+        )
     values = transitions.record.search_value
     if config.bootstrap == "search":
         return values, final_value

@@ -57,13 +57,18 @@ def summarise(rows: Sequence[SeedResult]) -> list[Summary]:
 def make_table(results_dir: Path) -> str:
     """Makes the README's table, in Markdown, from every score file of a folder.
 
+    Returns:
+      The table and how to read it; nothing while no scores are recorded.
+
     Raises:
-      ResultsError: there is no score file, or one cannot be used.
+      ResultsError: there is no such folder, or a score file cannot be used.
     """
+    if not results_dir.is_dir():
+        raise ResultsError(f"There is no folder {results_dir}.")
     paths = [path for path in sorted(results_dir.glob("*.csv")) if is_score_file(path)]
     summaries = [summary for path in paths for summary in summarise(read_scores(path))]
     if not summaries:
-        raise ResultsError(f"There is no score file with rows in {results_dir}.")
+        return ""
     header = "| " + " | ".join(_TABLE_COLUMNS) + " |"
     rule = "|" + "|".join(["---", *["---:"] * (len(_TABLE_COLUMNS) - 2), "---"]) + "|"
     cells = [[cell(summary) for cell in _TABLE_COLUMNS.values()] for summary in summaries]
@@ -83,7 +88,8 @@ def replace_table(readme: str, table: str) -> str:
         raise ResultsError(
             f"The README needs {BEGIN_MARKER} and, after it, {END_MARKER}, once each."
         )
-    return f"{parts[0]}{BEGIN_MARKER}\n{table}\n{END_MARKER}{rest[1]}"
+    body = f"\n{table}\n" if table else "\n"
+    return f"{parts[0]}{BEGIN_MARKER}{body}{END_MARKER}{rest[1]}"
 
 
 def _require_repetitions(experiment: str, rows: Sequence[SeedResult]) -> None:
@@ -150,6 +156,6 @@ def _explain(summaries: Sequence[Summary]) -> str:
         f"A seed's score is its greedy mean over {' or '.join(map(str, episodes))} complete "
         "episodes after training; IQM is the interquartile mean over seeds, with a 95 % bootstrap "
         "interval. Wall-clock is the median over seeds of the whole process, which compiles "
-        "everything anew, without a cache. Steps to threshold are the median over seeds of the first evaluation at the "
-        f"threshold. Commands: {', '.join(commands)}."
+        "everything anew, without a cache. Steps to threshold are the median over seeds of the "
+        f"first evaluation at the threshold. Commands: {', '.join(commands)}."
     )

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 import yaml
@@ -16,18 +17,18 @@ from muzero_jax.settings import check_names, flatten, setting_names
 
 OptionsT = TypeVar("OptionsT")
 
-_BOX = re.compile(r"[╭╮╰╯│─]+")
+# tyro draws its boxes in one of two styles, by the encoding of where it writes.
+_FRAME, _RULE = "│| ", "─-+╭╮╰╯ "
 _SENTENCES = (
     # tyro's word for a section that refuses its values, whose own sentence follows.
     (r"^Error parsing settings[\w.]*: ", ""),
-    (
-        r"^Error parsing --(\S+): invalid literal for int.*?: (.+)",
-        r"\1 must be an integer, found \2",
-    ),
+    (r"^Error parsing --(\S+): invalid literal .*?: (.+)", r"\1 must be an integer, found \2"),
     (r"^Error parsing --(\S+): could not convert .*?: (.+)", r"\1 must be a number, found \2"),
-    (r"^invalid choice (.+) for argument '--(.+)'\. .*\((.+)\)", r"\2 must be one of \3, found \1"),
+    (r"^Error parsing --(\S+): Could not find .*\[(.+)\]", r"\1 cannot be \2; see --help"),
+    (r"^invalid choice (.+) for .*'--(.+)'\. .*\((.+)\)", r"\2 must be one of \3, found \1"),
     (r"^Missing value for argument '--(.+)'\..*", r"\1 needs a value"),
-    (r"^Unrecognized options: (.+)", r"cannot make sense of \1"),
+    (r"^Missing from (.+?): (\S+) .*", r"\1 needs \2; see --help"),
+    (r"^Unrecognized options: (.+)", r"cannot make sense of \1; see --help"),
     (r"(?<!\.)$", "."),
 )
 
@@ -37,13 +38,13 @@ class TrainOptions:
     """Trains an experiment, which must come first, or continues a run with --resume."""
 
     settings: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
-    experiment: tyro.conf.Positional[str] = ""
+    experiment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")] = ""
     """Name of an experiment (see `muzero list`), or path of a script that defines CONFIG."""
-    out: str = ""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Run folder; by default a new one, runs/<experiment>/seed<seed>-<time>."""
-    config: str = ""
+    config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """YAML file of settings, nested or dotted; the command line wins over it."""
-    resume: str = ""
+    resume: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
     """Run folder to continue, with the settings it has; no other option goes with it."""
 
 
@@ -66,8 +67,11 @@ def parse_train_options(
     check_names(_flag_names(args), also_known=[*own, "help"], prefix="--")
     path = _value_of("config", args)
     tokens = _yaml_tokens(Path(path)) if path else []
-    options = TrainOptions(default, experiment=experiment)
-    return parse_options(TrainOptions, [*tokens, *args], prog, default=options)
+    start = TrainOptions(default, experiment=experiment)
+    options = parse_options(TrainOptions, [*tokens, *args], prog, default=start)
+    if options.experiment != experiment:
+        raise ConfigError(f"cannot make sense of {options.experiment!r}; see --help.")
+    return options
 
 
 def parse_options(
@@ -79,14 +83,15 @@ def parse_options(
       ConfigError: tyro's complaint, in one sentence.
     """
     complaint = io.StringIO()
-    start = tyro.MISSING if default is None else default
+    start: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, prog=prog, args=args, use_underscores=True, default=start)
+            parsed = tyro.cli(kind, prog=prog, args=args, use_underscores=True, **start)
     except SystemExit as error:
         if not error.code:
             raise
         raise ConfigError(_sentence(complaint.getvalue())) from None
+    return cast(OptionsT, parsed)
 
 
 def _flag_names(args: Iterable[str]) -> list[str]:
@@ -124,7 +129,8 @@ def _yaml_tokens(path: Path) -> list[str]:
 
 def _tokens(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
-        return [f"--{name}", str(value)]
+        section, dot, last = name.rpartition(".")
+        return [f"--{name}" if value else f"--{section}{dot}no_{last}"]
     if isinstance(value, list):
         return [f"--{name}", *map(str, value)]
     return [f"--{name}={value}"]
@@ -132,10 +138,9 @@ def _tokens(name: str, value: Any) -> list[str]:
 
 def _sentence(complaint: str) -> str:
     """What tyro's box says before its first rule, on one line and in our words."""
-    lines = complaint.splitlines()
-    texts = [_BOX.sub("", line).strip() for line in lines[1:]]
-    end = texts.index("") if "" in texts else len(texts)
-    text = " ".join(texts[:end])
+    lines = [line.strip(_FRAME) for line in complaint.splitlines()[1:]]
+    said = itertools.takewhile(lambda line: line.strip(_RULE), lines)
+    text = " ".join(said)
     for pattern, ours in _SENTENCES:
         text = re.sub(pattern, ours, text)
     return text

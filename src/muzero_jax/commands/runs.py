@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,7 +16,7 @@ from muzero_jax.config import ConfigError
 class EvaluateOptions:
     """Plays complete greedy episodes, without noise, with the newest checkpoint of a run."""
 
-    run: tyro.conf.Positional[str]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     episodes: int = 100
     """Complete episodes."""
@@ -30,7 +30,7 @@ class EvaluateOptions:
 class PlayOptions:
     """Plays greedy episodes with the newest checkpoint of a run, in the terminal and to a GIF."""
 
-    run: tyro.conf.Positional[str]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     episodes: int = 1
     """Complete episodes."""
@@ -44,7 +44,7 @@ class PlayOptions:
 class PlotOptions:
     """Draws learning curves; runs that differ in their seeds only become one."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run folders."""
     out: str = "learning_curves.png"
     """PNG file."""

@@ -53,9 +53,14 @@ def scalar_to_support(x: Array, support_size: int) -> Array:
 
 
 def support_to_scalar(logits: Array) -> Array:
-    """`[..., 2 S + 1]` logits to the `[...]` scalars of their mean, transformed back."""
+    """`[..., 2 S + 1]` logits to the `[...]` scalars of their mean, transformed back.
+
+    Symmetric logits, as those of a fresh network, give exactly 0: a search that scales its values
+    by their range would make a decision of their rounding.
+    """
     support_size = (logits.shape[-1] - 1) // 2
     atoms = jnp.arange(-support_size, support_size + 1, dtype=jnp.float32)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    odd_part = 0.5 * (probabilities - probabilities[..., ::-1])
     # An accelerator's default matrix product rounds to TF32 or bfloat16.
-    return signed_parabolic(jnp.dot(probabilities, atoms, precision=jax.lax.Precision.HIGHEST))
+    return signed_parabolic(jnp.dot(odd_part, atoms, precision=jax.lax.Precision.HIGHEST))

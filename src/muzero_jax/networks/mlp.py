@@ -13,7 +13,7 @@ from muzero_jax.types import Array
 class MLPNetwork(MuZeroNetwork):
     """Representation, dynamics and prediction as MLPs over a latent vector.
 
-    A grid observation `[H, W, C]` first passes one 3x3 convolution.
+    A grid observation `[H, W, C]` first passes one 3x3 convolution, if it has `stem_channels`.
     """
 
     embedding_size: int
@@ -22,7 +22,8 @@ class MLPNetwork(MuZeroNetwork):
 
     def setup(self) -> None:
         """Builds the three functions."""
-        self.stem = nn.Conv(self.stem_channels, (3, 3), dtype=self.dtype)
+        if self.stem_channels:
+            self.stem = nn.Conv(self.stem_channels, (3, 3), dtype=self.dtype)
         self.representation = MLP(self.hidden_sizes, self.dtype)
         self.representation_out = nn.Dense(self.embedding_size, dtype=self.dtype)
         self.transition = MLP(self.hidden_sizes, self.dtype)
@@ -33,7 +34,7 @@ class MLPNetwork(MuZeroNetwork):
     def represent(self, observation: Array) -> Array:
         """`[B, ...]` observations to `[B, E]` latent states."""
         x = observation.astype(self.dtype)
-        if x.ndim == 4:
+        if x.ndim == 4 and self.stem_channels:
             x = nn.relu(self.stem(x))
         x = self.representation(x.reshape((x.shape[0], -1)))
         return scale_embedding(self.representation_out(x).astype(jnp.float32))

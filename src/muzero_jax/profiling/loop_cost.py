@@ -15,12 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.muzero import make_muzero, make_muzero_model
+from muzero_jax.agents.muzero import make_muzero_model
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.envs.registry import make_environment
 from muzero_jax.networks.model import MuZeroModel, NetworkOutput
-from muzero_jax.training.loop import make_train
+from muzero_jax.training.build import build
 from muzero_jax.types import Array, Params, PRNGKey
 
 
@@ -59,16 +58,16 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
       num_repeats: timed chunks, each followed by the bare network work so that a drifting machine
         does not favour either.
     """
-    env = make_environment(config.environment.name)
-    train = make_train(env, make_muzero(config, env.spec), config)
+    experiment = build(config)
+    train, spec = experiment.train, experiment.env.spec
     state = jax.jit(train.init)(jax.random.key(config.seed))
     start = time.perf_counter()
     chunk = jax.jit(train.train_chunk, donate_argnums=0).lower(state).compile()
     compile_seconds = time.perf_counter() - start
 
-    model = make_muzero_model(config, env.spec)
+    model = make_muzero_model(config, spec)
     params = jax.tree.map(jnp.copy, state.agent.params)
-    network_work = jax.jit(_make_network_work(config, env.spec, model))
+    network_work = jax.jit(_make_network_work(config, spec, model))
     work = network_work.lower(params, jax.random.key(0)).compile()
     warm_up = math.ceil(config.replay.min_size / config.env_steps_per_chunk) + 1
     for _ in range(warm_up):
@@ -80,7 +79,7 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
         _, seconds = _timed(work, params, jax.random.key(repeat))
         work_times.append(seconds)
     chunk_seconds, network_seconds = map(statistics.median, (chunk_times, work_times))
-    counts = _counts_per_chunk(config)
+    counts = _counts_per_chunk(config, spec)
     return LoopCost(
         env_steps_per_second=config.env_steps_per_chunk / chunk_seconds,
         updates_per_second=counts["updates"] / chunk_seconds,
@@ -101,9 +100,9 @@ def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
     return output, time.perf_counter() - start
 
 
-def _counts_per_chunk(config: ExperimentConfig) -> dict[str, int]:
+def _counts_per_chunk(config: ExperimentConfig, spec: EnvironmentSpec) -> dict[str, int]:
     updates = config.training.iterations_per_chunk * config.num_updates_per_iteration
-    searches = config.env_steps_per_chunk + updates * _reanalysed_states(config, True)
+    searches = config.env_steps_per_chunk + updates * _reanalysed_states(config, spec.can_truncate)
     return {"updates": updates, "simulations": searches * config.search.num_simulations}
 
 
@@ -120,12 +119,12 @@ def _make_network_work(
     """The network passes of one chunk, of the same number and sizes, and nothing else.
 
     Acting: for each step a root inference and one recurrent inference a simulation. Learning: for
-    each update the value of the bootstrapped observations, and the unrolled model forward and
+    each update the value of the bootstrapped observations (those of final observations, which are
+    computed only where a batch holds one, are not counted), and the unrolled model forward and
     backward; with Reanalyse the inferences of its searches.
     """
     batch_size, target = config.replay.batch_size, config.target
     num_bootstraps = batch_size * (target.num_unroll_steps + 1) * (target.bootstrap != "search")
-    num_bootstraps += batch_size * spec.can_truncate
     num_reanalysed = _reanalysed_states(config, spec.can_truncate)
 
     def observe(rng_key: PRNGKey, size: int) -> Array:

@@ -136,6 +136,7 @@ def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., mc
         mctx.qtransform_completed_by_mix_value,
         value_scale=config.value_scale,
         maxvisit_init=config.maxvisit_init,
+        epsilon=config.min_qvalue_range,
     )
     return functools.partial(
         mctx.gumbel_muzero_policy,

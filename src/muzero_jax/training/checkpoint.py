@@ -67,7 +67,7 @@ class CheckpointWriter:
             name: self._ocp.args.StandardSave(_named_arrays(tree)) for name, tree in groups.items()
         }
         digests = {name: _digest(tree) for name, tree in groups.items()}
-        sealed = {"values": dict(record), "digests": digests}
+        sealed: dict[str, Any] = {"values": dict(record), "digests": digests}
         sealed["digest"] = _json_digest(sealed)
         args[_RECORD] = self._ocp.args.JsonSave(sealed)
         self._manager.save(step, args=self._ocp.args.Composite(**args))

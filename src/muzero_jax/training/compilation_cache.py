@@ -15,7 +15,7 @@ def enable_compilation_cache() -> None:
     already, for example by `JAX_COMPILATION_CACHE_DIR`, is left as it is.
     """
     folder = os.environ.get("MUZERO_CACHE_DIR", _default_folder())
-    if not folder or jax.config.jax_compilation_cache_dir:
+    if not folder or jax.config.values["jax_compilation_cache_dir"]:
         return
     jax.config.update("jax_compilation_cache_dir", folder)
     # A run compiles some twenty small programs beside the large ones; they add up to seconds.

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -89,13 +90,13 @@ class _LiveDisplay:
         self._bar = Progress(*columns, console=self._console, expand=True)
         self._task = self._bar.add_task(name, total=total_env_steps)
         self._total = total_env_steps
-        self._title, self._activity = title, ""
+        self._title, self._activity, self._since = title, "", 0.0
         self._metrics: Mapping[str, float] = {}
         self._evaluation: Mapping[str, float] = {}
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> Self:
-        self._console.print(self._title, style="dim", highlight=False)
+        self._console.print(self._title, style="dim", highlight=False, soft_wrap=True)
         self._live.__enter__()
         return self
 
@@ -109,7 +110,7 @@ class _LiveDisplay:
         self._live.__exit__(kind, error, traceback)
 
     def activity(self, text: str) -> None:
-        self._activity = text
+        self._activity, self._since = text, time.perf_counter()
 
     def metrics(self, row: Mapping[str, float]) -> None:
         self._metrics = {name: value for name, value in row.items() if math.isfinite(value)}
@@ -119,7 +120,7 @@ class _LiveDisplay:
         self._evaluation = row
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _render(self) -> Any:
         from rich.table import Table
@@ -142,9 +143,15 @@ class _LiveDisplay:
             ("training", _episodes(self._metrics)),
             ("losses", _losses(self._metrics)),
             ("evaluation", _evaluation_line(self._evaluation)),
-            ("now", self._activity),
+            ("now", self._now()),
         ]
         return [(name, text) for name, text in lines if text]
+
+    def _now(self) -> str:
+        """What is being done, and since when if that takes long."""
+        seconds = time.perf_counter() - self._since
+        patience = f", {seconds:.0f} s" if seconds >= 2 else ""
+        return f"{self._activity}{patience}" if self._activity else ""
 
 
 def _speed(row: Mapping[str, float]) -> str:
@@ -171,7 +178,9 @@ def _episodes(row: Mapping[str, float]) -> str:
 
 
 def _losses(row: Mapping[str, float]) -> str:
-    losses = {name[5:]: value for name, value in row.items() if name.startswith("loss/")}
+    names = sorted(name for name in row if name.startswith("loss/"))
+    names.sort(key=lambda name: name != "loss/total")
+    losses = {name.removeprefix("loss/"): row[name] for name in names}
     return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
 
 

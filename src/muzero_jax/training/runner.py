@@ -109,7 +109,10 @@ def _execute(session: Session, run_dir: Path, started: float) -> dict[str, Any]:
         stack.callback(writer.close)
         tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
         stack.callback(tracker.close)
-        return _Run(session, run_dir, start, started, display, stop, writer, tracker).finish()
+        run = _Run(session, run_dir, start, started, display, stop, writer, tracker)
+        result = run.finish()
+    print(f"finished: {describe_result(result)}; everything is in {run_dir}")
+    return result
 
 
 def total_env_steps(config: ExperimentConfig) -> int:
@@ -235,7 +238,7 @@ class _Run:
             return
         self._save()
         raise InterruptedRunError(
-            f"stopped and saved after {self.counters.env_steps:,} environment steps; continue with: "
+            f"stopped and saved at {self.counters.env_steps:,} environment steps; continue with: "
             f"muzero train --resume {shlex.quote(str(self.run_dir))}",
             number,
         )
@@ -271,7 +274,6 @@ class _Run:
         self.display.activity("drawing the learning curve")
         self._draw()
         write_json(self.run_dir / RESULT_FILE, result)
-        self.display.note(f"finished: {describe_result(result)}; everything is in {self.run_dir}")
         return result
 
     def _draw(self) -> None:

@@ -127,11 +127,11 @@ def summarise(result: EvaluationResult) -> dict[str, float]:
     """Mean, spread and extremes of an evaluation, by the names of the columns."""
     scores, lengths = result.scores, result.lengths
     return {
-        "episodes": len(scores),
         "score_mean": float(scores.mean()),
         "score_std": float(scores.std()),
         "score_min": float(scores.min()),
         "score_max": float(scores.max()),
+        "episodes": len(scores),
         "length_mean": float(lengths.mean()),
     }
 
@@ -181,7 +181,10 @@ class _TensorBoard:
     def __init__(self, folder: Path, env_steps: int):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=env_steps + 1)
+        # Files are named by the second; the suffix keeps a quick restart from replacing one.
+        self._writer = SummaryWriter(
+            str(folder), purge_step=env_steps + 1, filename_suffix=f".from{env_steps}"
+        )
 
     def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():

@@ -1,0 +1,171 @@
+"""Checkpoints: what is saved comes back bit for bit, and damage never goes unnoticed."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muzero_jax.training.checkpoint import (
+    CheckpointWriter,
+    checkpoint_steps,
+    restore_newest,
+    set_aside,
+)
+from muzero_jax.training.errors import NoCheckpointError
+
+RECORD = {"counters": {"env_steps": 5, "train_seconds": 0.1}, "name": "x"}
+
+
+def _groups(scale: float) -> dict[str, Any]:
+    """One leaf of every kind that a state may hold."""
+    return {
+        "agent": {
+            "kernel": scale * jax.random.normal(jax.random.key(1), (64, 64)),
+            "half": jnp.full((3,), scale, jnp.bfloat16),
+            "count": jnp.asarray(7, jnp.int32),
+            "nothing": None,
+        },
+        "loop": (
+            jax.random.key(int(scale)),
+            jax.random.split(jax.random.key(2), 3),
+            jnp.array([True, False]),
+            jnp.arange(5, dtype=jnp.uint8),
+            jnp.zeros((0, 3)),
+            jnp.array([jnp.nan, -0.0, jnp.inf]),
+        ),
+    }
+
+
+SHAPES = jax.eval_shape(lambda: _groups(1.0))
+
+
+def _write(folder: Path, steps: dict[int, float], num_kept: int = 3) -> None:
+    writer = CheckpointWriter(folder, num_kept)
+    for step, scale in steps.items():
+        writer.save(step, _groups(scale), RECORD)
+    writer.close()
+
+
+def _assert_same(actual: Any, expected: Any) -> None:
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for left, right in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert left.dtype == right.dtype
+        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
+            left, right = jax.random.key_data(left), jax.random.key_data(right)
+        assert np.asarray(left).tobytes() == np.asarray(right).tobytes()
+
+
+def test_round_trip_is_exact_and_free_of_pickle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, {3: 2.0})
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a checkpoint must not be unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    restored = restore_newest(tmp_path, SHAPES)
+    _assert_same(restored.groups, _groups(2.0))
+    assert (restored.step, restored.record, restored.unusable) == (3, RECORD, ())
+
+
+def test_restored_state_does_not_recompile(tmp_path: Path) -> None:
+    compiled = jax.jit(lambda groups: groups["agent"]["kernel"] * 2).lower(SHAPES).compile()
+    _write(tmp_path, {1: 2.0})
+    restored = restore_newest(tmp_path, SHAPES).groups
+    np.testing.assert_array_equal(compiled(restored), compiled(_groups(2.0)))
+
+
+def test_groups_can_be_read_alone(tmp_path: Path) -> None:
+    _write(tmp_path, {3: 2.0})
+    restored = restore_newest(tmp_path, {"agent": SHAPES["agent"]})
+    _assert_same(restored.groups, {"agent": _groups(2.0)["agent"]})
+
+
+def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0, 3: 3.0, 10: 4.0}, num_kept=2)
+    assert checkpoint_steps(tmp_path) == [3, 10]
+    _assert_same(restore_newest(tmp_path, SHAPES).groups, _groups(4.0))
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _largest(folder: Path) -> Path:
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [_flip, _truncate, Path.unlink])
+@pytest.mark.parametrize("part", ["agent", "record"])
+def test_damaged_newest_is_named_and_the_previous_used(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: Any, part: str
+) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0})
+    damage(_largest(tmp_path / "2" / part))
+    restored = restore_newest(tmp_path, SHAPES)
+    assert (restored.step, restored.unusable) == (1, (2,))
+    _assert_same(restored.groups, _groups(1.0))
+    told = capfd.readouterr().err
+    assert told.startswith("warning: checkpoint 2 is damaged (")
+    assert told.endswith("using checkpoint 1.\n")
+    assert told.count("\n") == 1
+
+
+def test_every_flipped_byte_of_the_arrays_is_noticed(tmp_path: Path) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0})
+    path = _largest(tmp_path / "2" / "agent")
+    content = path.read_bytes()
+    for position in range(0, len(content), len(content) // 20):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        restored = restore_newest(tmp_path, SHAPES)
+        # A byte may be one that nothing reads; then what comes back must be what was saved.
+        _assert_same(restored.groups, _groups(2.0 if restored.step == 2 else 1.0))
+
+
+def test_half_written_newest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path, {1: 1.0})
+    (tmp_path / "2.orbax-checkpoint-tmp-0").mkdir()
+    assert restore_newest(tmp_path, SHAPES).step == 1
+    assert capsys.readouterr().err == (
+        "warning: checkpoint 2 is half-written; using checkpoint 1.\n"
+    )
+
+
+def test_no_usable_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(NoCheckpointError, match="there is none"):
+        restore_newest(tmp_path / "missing", SHAPES)
+    _write(tmp_path, {1: 1.0})
+    _flip(_largest(tmp_path / "1" / "record"))
+    with pytest.raises(NoCheckpointError, match="checkpoint 1 is damaged"):
+        restore_newest(tmp_path, SHAPES)
+
+
+def test_another_structure_is_damage_too(tmp_path: Path) -> None:
+    _write(tmp_path, {1: 1.0})
+    other = {"agent": {"kernel": jax.ShapeDtypeStruct((64, 64), jnp.float32)}}
+    with pytest.raises(NoCheckpointError, match="checkpoint 1 is damaged"):
+        restore_newest(tmp_path, other)
+
+
+def test_damaged_checkpoints_make_room(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    _write(folder, {1: 1.0, 2: 2.0})
+    _truncate(_largest(folder / "2" / "agent"))
+    set_aside(folder, restore_newest(folder, SHAPES).unusable)
+    assert (tmp_path / "damaged" / "2").is_dir()
+    _write(folder, {2: 5.0})
+    _assert_same(restore_newest(folder, SHAPES).groups, _groups(5.0))

@@ -1,0 +1,299 @@
+"""The command line: quick help, and one sentence for every mistake, before anything is made."""
+
+import json
+import resource
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_run import TINY, tiny
+
+from muzero_jax import config as config_module
+from muzero_jax.cli import main
+from muzero_jax.commands import experiments, runs
+from muzero_jax.commands.options import parse_train_options
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.settings import apply_settings, config_to_dict, setting_names
+
+TINY_SCRIPT = f"""'''A tiny run.'''
+from muzero_jax.settings import config_from_dict
+
+CONFIG = config_from_dict({config_to_dict(TINY)!r})
+
+if __name__ == "__main__":
+    from muzero_jax.cli import train_experiment
+
+    train_experiment(CONFIG)
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with one experiment."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "tiny.py").write_text(TINY_SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    from muzero_jax.training.runner import train
+
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    train(TINY, run_dir)
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["train", "--help"], ["train", "cartpole", "--help"]]
+)
+def test_help_is_quick_and_imports_nothing_large(args: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from muzero_jax.cli import main\n"
+        "try:\n"
+        f"    main({args!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "large = {'jax', 'flax', 'numpy', 'optax', 'orbax', 'matplotlib'} & set(sys.modules)\n"
+        "assert not large, large\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Not by the clock, which other work on the machine would hold up.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def _docstrings() -> dict[str, str]:
+    """The first words of every setting's docstring, from the source of the configuration."""
+    import ast
+
+    tree = ast.parse(Path(typing.cast(str, config_module.__file__)).read_text())
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
+            for field, text in zip(node.body, node.body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    name = f"{node.name}.{ast.unparse(field.target)}"
+                    found[name] = ast.literal_eval(text.value)
+    return found
+
+
+def test_help_shows_every_setting_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "cartpole", "--help"])
+    assert not ended.value.code
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in setting_names():
+        assert f"--{name}" in shown, name
+    docstrings = _docstrings()
+    assert len(docstrings) >= len(setting_names())
+    for name, text in docstrings.items():
+        if not name.startswith("ExperimentConfig.") or name.endswith((".name", ".seed")):
+            assert " ".join(text.split()) in shown, name
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["train"], "name an experiment first"),
+        (["train", "--seed", "1"], "name an experiment first"),
+        (["train", "tyni"], "unknown experiment 'tyni'; did you mean tiny?"),
+        (["train", "nowhere.py"], "there is no experiment script nowhere.py"),
+        (["train", "tiny", "--seeed", "1"], "unknown setting --seeed; did you mean --seed?"),
+        (
+            ["train", "tiny", "--learning-rate", "1"],
+            "unknown setting --learning_rate; did you mean --optimizer.learning_rate?",
+        ),
+        (["train", "tiny", "--seed", "x"], "seed must be an integer, found 'x'"),
+        (["train", "tiny", "--seed", "-1"], "seed must be between 0 and 2^32 - 1, found -1"),
+        (["train", "tiny", "--seed"], "seed needs a value"),
+        (["train", "tiny", "--target.discount", "x"], "target.discount must be a number"),
+        (["train", "tiny", "--target.discount", "nan"], "target.discount must be between 0 and 1"),
+        (
+            ["train", "tiny", "--optimizer.schedule", "step"],
+            "optimizer.schedule must be one of 'constant', 'linear', 'cosine', found 'step'",
+        ),
+        (["train", "tiny", "--network.hidden_sizes", "a"], "network.hidden_sizes cannot be 'a'"),
+        (["train", "tiny", "--replay.capacity", "9"], "replay.min_size (64) must not exceed"),
+        (["train", "tiny", "extra"], "cannot make sense of 'extra'"),
+        (["train", "tiny", "--config", "no.yaml"], "cannot read no.yaml: No such file"),
+        (["train", "tiny", "--environment.name", "ctch"], "did you mean catch"),
+        (["train", "tiny", "--replay.capacity", "500_000_000"], "but the device has"),
+        (["train", "tiny", "--resume", "nowhere"], "nowhere is not a run folder"),
+        (["evaluate"], "muzero evaluate needs RUN"),
+        (["evaluate", "nowhere"], "nowhere is not a run folder: there is no such folder"),
+        (["evaluate", "nowhere", "--episodes", "0"], "--episodes must be at least 1, found 0"),
+        (["play", "nowhere"], "nowhere is not a run folder"),
+        (["plot"], "name at least one run folder"),
+        (["plot", "nowhere"], "There is no run folder 'nowhere'"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    workplace: Path, capsys: pytest.CaptureFixture[str], args: list[str], told: str
+) -> None:
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not (workplace / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("X = 1", "defines no CONFIG"),
+        ("import nothing_of_that_name", "cannot be loaded: No module named"),
+        ("CONFIG = (", "cannot be loaded"),
+        (
+            "from muzero_jax.config import *\nCONFIG = ExperimentConfig(seed=-1)",
+            "seed must be between",
+        ),
+    ],
+)
+def test_bad_script_is_one_sentence(
+    workplace: Path, capsys: pytest.CaptureFixture[str], script: str, told: str
+) -> None:
+    (workplace / "experiments" / "bad.py").write_text(script)
+    assert main(["train", "bad"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def _parse(*args: str) -> ExperimentConfig:
+    return parse_train_options(args, ExperimentConfig(), "muzero train").settings
+
+
+def test_flags_take_underscores_hyphens_and_equals_signs() -> None:
+    for args in (
+        ("--optimizer.learning_rate", "3e-4"),
+        ("--optimizer.learning-rate", "3e-4"),
+        ("--optimizer.learning_rate=3e-4",),
+    ):
+        assert _parse(*args).optimizer.learning_rate == 3e-4
+    assert _parse("--network.hidden_sizes", "64", "32").network.hidden_sizes == (64, 32)
+    assert _parse("--replay.prioritised").replay.prioritised
+    assert not _parse("--logging.no_tensorboard").logging.tensorboard
+
+
+def test_pairs_of_flags_need_only_suit_together() -> None:
+    config = _parse("--replay.capacity", "900", "--replay.min_size", "100")
+    assert (config.replay.capacity, config.replay.min_size) == (900, 100)
+
+
+def test_yaml_overrides_pass_the_same_checks(tmp_path: Path) -> None:
+    path = tmp_path / "overrides.yaml"
+    path.write_text(
+        "replay: {capacity: 900, prioritised: true}\n"
+        "optimizer.learning_rate: 1e-2\n"
+        "network: {hidden_sizes: [8, 4]}\n"
+        "seed: 3\n"
+    )
+    # The file alone would be refused: its capacity is below the default of replay.min_size.
+    config = _parse("--config", str(path), "--replay.min_size", "100", "--seed", "5")
+    expected = {
+        "replay": {"capacity": 900, "prioritised": True, "min_size": 100},
+        "optimizer.learning_rate": 0.01,
+        "network.hidden_sizes": [8, 4],
+        "seed": 5,
+    }
+    assert config == apply_settings(ExperimentConfig(), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("replay: {capacty: 9}", "replay.capacty; did you mean"),
+        ("seed: [1, 2]", "cannot make sense of '2'"),
+        ("seed: much", "seed must be an integer, found 'much'"),
+        ("seed:", "seed must be an integer"),
+        ("- seed", "must hold settings, NAME: VALUE"),
+        ("seed: [", "is not YAML"),
+    ],
+)
+def test_bad_yaml_is_one_sentence(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "overrides.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        _parse("--config", str(path))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_configuration_survives_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config_to_dict(TINY)))
+    assert _parse("--config", str(path)) == TINY
+
+
+def test_experiments_here_come_before_those_of_the_repository(workplace: Path) -> None:
+    found = experiments.find_experiments()
+    assert found["tiny"] == Path("experiments/tiny.py")
+    assert {"cartpole", "catch"} <= set(found)
+    assert experiments.load_experiment("tiny") == TINY
+    assert experiments.load_experiment("experiments/tiny.py") == TINY
+    (workplace / "experiments" / "catch.py").write_text(TINY_SCRIPT)
+    assert experiments.load_experiment("catch") == TINY
+
+
+def test_list_names_experiments_and_environments(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "A tiny run." in listed
+    assert "\n  catch\n" in listed
+    assert "\n  tic_tac_toe\n" in listed
+
+
+def test_resume_takes_no_settings(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", str(finished), "--seed", "1"]) == 2
+    assert "with the settings it has" in capsys.readouterr().err
+    assert main(["train", "cartpole", "--resume", str(finished)]) == 2
+    assert "is a run of tiny, not of cartpole" in capsys.readouterr().err
+    assert main(["train", f"--resume={finished}"]) == 0
+    assert "is finished: score" in capsys.readouterr().out
+
+
+def test_evaluate_prints_one_object(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(finished), "--episodes", "7", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"score_mean", "score_std", "score_min", "score_max"} < set(result)
+    assert (result["episodes"], result["env_steps"]) == (7, 512)
+    assert main(["evaluate", str(finished), "--episodes", "7"]) == 0
+    assert f"score {result['score_mean']:.4g} ± " in capsys.readouterr().out
+
+
+def test_plot_writes_the_file(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curves.png"
+    assert main(["plot", str(finished), "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_play_hands_its_options_on(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from muzero_jax.training import play
+
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(play, "play_run", lambda run_dir, **options: seen.update(options))
+    assert main(["play", str(finished), "--episodes", "2", "--gif", "a.gif", "--seed", "3"]) == 0
+    assert seen == {"episodes": 2, "gif_path": Path("a.gif"), "seed": 3}
+    assert set(runs.COMMANDS) == {"evaluate", "play", "plot", "list"}
+
+
+def test_script_trains_by_itself(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import runpy
+
+    monkeypatch.setattr(sys, "argv", ["experiments/tiny.py", "--out", "run", "--seed", "1"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path("experiments/tiny.py", run_name="__main__")
+    assert ended.value.code == 0
+    assert json.loads(Path("run/result.json").read_text())["seed"] == 1
+    assert yaml.safe_load(Path("run/config.yaml").read_text()) == config_to_dict(tiny(seed=1))

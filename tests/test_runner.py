@@ -1,0 +1,250 @@
+"""The host's loop: what it writes, when it stops, and what it leaves untouched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import pytest
+import yaml
+from tiny_run import TINY, tiny
+
+from muzero_jax.config import ConfigError
+from muzero_jax.settings import config_from_dict
+from muzero_jax.training import build as build_module
+from muzero_jax.training import runner, session
+from muzero_jax.training.build import load_run
+from muzero_jax.training.checkpoint import checkpoint_steps
+from muzero_jax.training.errors import (
+    DoesNotFitError,
+    InterruptedRunError,
+    InvalidRunError,
+    NonFiniteError,
+    RunError,
+    RunLockedError,
+)
+from muzero_jax.training.run_folder import locked
+from muzero_jax.training.signals import StopRequest
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run that nothing disturbed, and what `train` returned."""
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    return run_dir, runner.train(TINY, run_dir)
+
+
+def _read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def _without_times(run_dir: Path) -> list[dict[str, Any]]:
+    rows = _read_metrics(run_dir)
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def test_run_folder_holds_everything(finished: tuple[Path, dict[str, Any]]) -> None:
+    run_dir, result = finished
+    assert config_from_dict(yaml.safe_load((run_dir / "config.yaml").read_text())) == TINY
+    assert json.loads((run_dir / "result.json").read_text()) == result
+    assert (result["env_steps"], result["episodes"], result["seed"]) == (512, 6, 0)
+    versions = json.loads((run_dir / "versions.json").read_text())
+    assert versions["packages"]["jax"] == jax.__version__
+    assert checkpoint_steps(run_dir / "checkpoints") == [384, 512]
+    assert (run_dir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert any((run_dir / "tensorboard").iterdir())
+    header, *evaluations = (run_dir / "evaluation.csv").read_text().splitlines()
+    assert header.startswith("env_steps,num_updates,train_seconds,episodes,score_mean")
+    assert [line.split(",")[0] for line in evaluations] == ["128", "256", "384", "512"]
+    assert len((run_dir / "evaluation_scores.csv").read_text().splitlines()) == 1 + 6
+
+
+def test_metrics_have_one_line_a_chunk(finished: tuple[Path, dict[str, Any]]) -> None:
+    rows = _read_metrics(finished[0])
+    assert [row["env_steps"] for row in rows] == list(range(64, 513, 64))
+    assert rows[0]["num_updates"] < rows[-1]["num_updates"] == finished[1]["num_updates"]
+    for name in ("time/train_seconds", "time/compile_seconds", "time/env_steps_per_second"):
+        assert rows[0][name] > 0
+
+
+def test_finished_run_says_so(
+    finished: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir, result = finished
+    assert runner.resume(run_dir) == result
+    assert f"{run_dir} is finished: score" in capsys.readouterr().out
+
+
+def test_load_run_gives_the_trained_agent(finished: tuple[Path, dict[str, Any]]) -> None:
+    run = load_run(finished[0])
+    assert (run.config, run.num_env_steps) == (TINY, 512)
+    assert int(run.agent_state.num_updates) == finished[1]["num_updates"]
+
+
+def test_train_chunk_is_traced_once_and_evaluations_leave_training_alone(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_train = build_module.make_train
+
+    def make_train_that_is_traced_once(*args: Any) -> Any:
+        train = make_train(*args)
+        once = chex.assert_max_traces(train.train_chunk, n=1)
+        return type(train)(train.init, once, train.learn_metric_names)
+
+    monkeypatch.setattr(build_module, "make_train", make_train_that_is_traced_once)
+    chex.clear_trace_counter()
+    runner.train(tiny(evaluation__interval=0), tmp_path / "run")
+    assert _without_times(tmp_path / "run") == _without_times(finished[0])
+    assert len((tmp_path / "run" / "evaluation.csv").read_text().splitlines()) == 2
+
+
+def _stop_after(num_chunks: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends this process a signal while a chunk runs."""
+    train, calls = runner._Run._train, 0
+
+    def interrupted(self: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == num_chunks:
+            os.kill(os.getpid(), number)
+        train(self)
+
+    monkeypatch.setattr(runner._Run, "_train", interrupted)
+
+
+def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        _stop_after(1, signal.SIGINT, patch)
+        with pytest.raises(InterruptedRunError, match="muzero train --resume") as stopped:
+            runner.train(TINY, run_dir)
+    assert stopped.value.exit_code == 130
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert checkpoint_steps(run_dir / "checkpoints") == [64]
+    runner.resume(run_dir)
+    assert _without_times(run_dir) == _without_times(finished[0])
+    times = [row["time/compile_seconds"] for row in _read_metrics(run_dir)]
+    assert times[0] < times[1] == times[-1]
+    assert "resumed" in json.loads((run_dir / "versions.json").read_text())
+
+
+def test_second_ctrl_c_aborts_at_once() -> None:
+    program = (
+        "import os, signal, time\n"
+        "from muzero_jax.training.signals import StopRequest\n"
+        "with StopRequest(lambda number: print('heard', flush=True)):\n"
+        "    for _ in range(2):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.5)\n"
+        "    time.sleep(30)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
+    )
+    assert (ended.returncode, ended.stdout) == (130, "heard\n")
+
+
+def test_second_sigterm_does_not_abort() -> None:
+    with StopRequest(lambda number: None) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+    assert stop.signal_number == signal.SIGTERM
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    # Too high a learning rate makes the parameters overflow at the first update.
+    config = tiny(optimizer__learning_rate=1e38, optimizer__warmup_updates=0)
+    with pytest.raises(NonFiniteError) as stopped:
+        runner.train(config, tmp_path / "run")
+    told = str(stopped.value)
+    rows = _read_metrics(tmp_path / "run")
+    failed_at = rows[-1]["env_steps"]
+    assert stopped.value.exit_code == 3
+    assert "was not finite at update" in told
+    assert f"environment step {failed_at}" in told
+    assert any(name in told for name in ("loss/", "gradient/norm", "target/value"))
+    assert checkpoint_steps(tmp_path / "run" / "failure") == [failed_at]
+    assert failed_at not in checkpoint_steps(tmp_path / "run" / "checkpoints")
+
+
+def test_replay_that_does_not_fit_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(replay__capacity=400_000_000)
+    with pytest.raises(DoesNotFitError, match=r"400,000,000 transitions take .* GiB") as refused:
+        runner.train(config, tmp_path / "run")
+    assert "but the device has" in str(refused.value)
+    assert isinstance(refused.value, ConfigError)
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_needed_beside_the_state_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = session.Session(build_module.build(TINY)).shapes
+    barely = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes)) + 1
+    monkeypatch.setattr(session, "device_memory_bytes", lambda device: barely)
+    with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
+        runner.train(TINY, tmp_path / "run")
+
+
+def test_used_folder_is_refused(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a run already; continue it with --resume"):
+        runner.train(TINY, finished[0])
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        runner.train(TINY, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_one_process_writes_a_run_folder(finished: tuple[Path, dict[str, Any]]) -> None:
+    with locked(finished[0]), pytest.raises(RunLockedError, match="another process"):
+        runner.resume(finished[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "there is no such folder"),
+        ("optimizer: {learning_rat: 1}", "unknown setting optimizer.learning_rat; did you mean"),
+        ("seed: [", "cannot be used"),
+        ("nonsense", "cannot be used"),
+    ],
+)
+def test_bad_run_folder_is_one_sentence(tmp_path: Path, text: str | None, told: str) -> None:
+    run_dir = tmp_path / "run"
+    if text is not None:
+        run_dir.mkdir()
+        (run_dir / "config.yaml").write_text(text)
+    with pytest.raises(InvalidRunError, match=told) as error:
+        runner.resume(run_dir)
+    assert "\n" not in str(error.value)
+
+
+def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from muzero_jax.training.run_folder import new_run_folder
+
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        with new_run_folder(TINY, None) as folder:
+            folders.append(folder)
+    assert len(set(folders)) == 3
+    assert all(folder.parent == Path("runs/tiny") for folder in folders)
+
+
+def test_endless_evaluation_is_one_sentence(tmp_path: Path) -> None:
+    config = tiny(evaluation__max_episode_steps=2)
+    with pytest.raises(RunError, match="max_episode_steps = 2 steps"):
+        runner.train(config, tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run" / "checkpoints") == [128]

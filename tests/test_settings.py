@@ -1,0 +1,83 @@
+"""Settings as plain data."""
+
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.settings import (
+    apply_settings,
+    check_names,
+    config_from_dict,
+    config_to_dict,
+    setting_names,
+)
+
+OTHER = apply_settings(
+    ExperimentConfig(),
+    {
+        "seed": 4_000_000_000,
+        "network": {"hidden_sizes": [32, 16], "kind": "mlp"},
+        "optimizer.learning_rate": 3e-5,
+        "replay": {"prioritised": True},
+        "search.gumbel_scale": 1,
+    },
+)
+
+
+def test_changes_arrive() -> None:
+    assert OTHER.network.hidden_sizes == (32, 16)
+    assert OTHER.optimizer.learning_rate == 3e-5
+    assert OTHER.search.gumbel_scale == 1.0
+    assert isinstance(OTHER.search.gumbel_scale, float)
+    default = ExperimentConfig()
+    assert OTHER.target == default.target
+    assert dataclasses.replace(OTHER.network, hidden_sizes=(128,), kind="auto") == default.network
+
+
+@pytest.mark.parametrize("config", [ExperimentConfig(), OTHER])
+def test_configuration_survives_yaml_and_json(config: ExperimentConfig) -> None:
+    tree = config_to_dict(config)
+    assert config_from_dict(yaml.safe_load(yaml.safe_dump(tree))) == config
+    assert config_from_dict(json.loads(json.dumps(tree))) == config
+
+
+def test_pairs_need_only_suit_in_the_end() -> None:
+    config = apply_settings(ExperimentConfig(), {"replay.capacity": 900, "replay.min_size": 100})
+    assert (config.replay.capacity, config.replay.min_size) == (900, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"replay.capacity": 900}, r"replay.min_size \(2000\) must not exceed"),
+        (
+            {"replay": {"capacty": 9}},
+            "unknown setting replay.capacty; did you mean replay.capacity",
+        ),
+        ({"learning_rate": 1}, "unknown setting learning_rate; did you mean optimizer.learning_r"),
+        ({"zzz": 1}, "unknown setting zzz; --help lists them all"),
+        ({"seed": 1.5}, "seed must be an integer, found 1.5"),
+        ({"seed": True}, "seed must be an integer, found True"),
+        ({"seed": None}, "seed must be an integer, found None"),
+        ({"target.discount": "high"}, "target.discount must be a number, found 'high'"),
+        ({"replay.prioritised": 1}, "replay.prioritised must be true or false, found 1"),
+        ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, found 'cnn'"),
+        ({"network.hidden_sizes": 64}, "network.hidden_sizes must be a list, found 64"),
+        ({"network.hidden_sizes": ["a"]}, "network.hidden_sizes must be an integer, found 'a'"),
+        ({"environment": 3}, "unknown setting environment"),
+    ],
+)
+def test_bad_changes_are_one_sentence(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as error:
+        apply_settings(ExperimentConfig(), changes)
+    assert "\n" not in str(error.value)
+
+
+def test_every_setting_has_a_name() -> None:
+    names = setting_names()
+    assert "seed" in names and "logging.checkpoint_interval" in names
+    assert len(names) == len(set(names)) > 50
+    check_names(names)
