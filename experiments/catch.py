@@ -1,8 +1,28 @@
-"""Catch 10x5: the smallest game with a delayed reward, built in."""
+"""Catch 10x5, built in: the smallest game with a delayed reward."""
 
-from muzero_jax.config import EnvironmentConfig, ExperimentConfig
+from muzero_jax.config import (
+    EnvironmentConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    LossConfig,
+    NetworkConfig,
+    ReplayConfig,
+    SearchConfig,
+    TargetConfig,
+    TrainingConfig,
+)
 
-CONFIG = ExperimentConfig(name="catch", environment=EnvironmentConfig(name="catch"))
+CONFIG = ExperimentConfig(
+    name="catch",
+    environment=EnvironmentConfig(name="catch"),
+    network=NetworkConfig(kind="mlp", support_size=3),
+    search=SearchConfig(num_simulations=8),
+    replay=ReplayConfig(capacity=20_000, min_size=300, batch_size=64, ratio=32.0),
+    target=TargetConfig(discount=0.99, td_steps=3, target_update_rate=0.05),
+    loss=LossConfig(value_weight=1.0),
+    training=TrainingConfig(num_env_steps=10_000, iterations_per_chunk=4),
+    evaluation=EvaluationConfig(interval=1_000, num_episodes=100, num_envs=100),
+)
 
 if __name__ == "__main__":
     from muzero_jax.cli import train_experiment

@@ -1,6 +1,7 @@
 """The command line: quick help, and one sentence for every mistake, before anything is made."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -166,6 +167,19 @@ def test_bad_script_is_one_sentence(
     (workplace / "experiments" / "bad.py").write_text(script)
     assert main(["train", "bad"]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_sentences_do_not_depend_on_the_terminal(encoding: str) -> None:
+    program = "import sys; from muzero_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "train", "catch", "--seed", "x"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: seed must be an integer, found 'x'.\n"
 
 
 def _parse(*args: str) -> ExperimentConfig:

@@ -18,7 +18,7 @@ from muzero_jax.settings import check_names, flatten, setting_names
 OptionsT = TypeVar("OptionsT")
 
 # tyro draws its boxes in one of two styles, by the encoding of where it writes.
-_FRAME, _RULE = "│| ", "─-+╭╮╰╯ "
+_FRAME, _RULE = "│ ", "─-╭╮╰╯ "
 _SENTENCES = (
     # tyro's word for a section that refuses its values, whose own sentence follows.
     (r"^Error parsing settings[\w.]*: ", ""),
@@ -137,10 +137,11 @@ def _tokens(name: str, value: Any) -> list[str]:
 
 
 def _sentence(complaint: str) -> str:
-    """What tyro's box says before its first rule, on one line and in our words."""
+    """What tyro's box says between its title and the next rule, on one line and in our words."""
     lines = [line.strip(_FRAME) for line in complaint.splitlines()[1:]]
-    said = itertools.takewhile(lambda line: line.strip(_RULE), lines)
-    text = " ".join(said)
+    while lines and not lines[0].strip(_RULE):
+        del lines[0]
+    text = " ".join(itertools.takewhile(lambda line: line.strip(_RULE), lines))
     for pattern, ours in _SENTENCES:
         text = re.sub(pattern, ours, text)
     return text

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 
 import jax
@@ -16,6 +17,13 @@ def enable_compilation_cache() -> None:
     """
     folder = os.environ.get("MUZERO_CACHE_DIR", _default_folder())
     if not folder or jax.config.values["jax_compilation_cache_dir"]:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(
+            f"notice: compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr
+        )
         return
     jax.config.update("jax_compilation_cache_dir", folder)
     # A run compiles some twenty small programs beside the large ones; they add up to seconds.
