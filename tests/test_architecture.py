@@ -1,4 +1,4 @@
-"""A file imports only from floors below its own: DESIGN.md section 2, enforced on the source."""
+"""A file imports only from floors below its own: docs/architecture.md, enforced on the source."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
 # Rooms of one floor are siblings and do not know each other.
 FLOORS = (
     ("types", "analysis", "maths"),
-    ("config", "settings", "envs", "search"),
+    ("config", "settings", "presets", "envs", "search"),
     ("networks", "replay", "oracle"),
     ("agents",),
     ("training",),

@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back bit for bit, and damage never goes unnoticed."""
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,7 @@ def _truncate(path: Path) -> None:
 
 
 def _largest(folder: Path) -> Path:
-    """The largest file that is read: orbax leaves a copy of the arrays where they were gathered."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    files = [path for path in files if "ocdbt.process_0" not in path.parts]
-    return max(files, key=lambda path: path.stat().st_size)
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
 @pytest.mark.parametrize("damage", [_flip, _truncate, Path.unlink])
@@ -137,6 +135,13 @@ def test_every_flipped_byte_of_the_arrays_is_noticed(tmp_path: Path) -> None:
         restored = restore_newest(tmp_path, SHAPES)
         # A byte may be one that nothing reads; then what comes back must be what was saved.
         _assert_same(restored.groups, _groups(2.0 if restored.step == 2 else 1.0))
+
+
+def test_arrays_of_another_checkpoint_are_noticed(tmp_path: Path) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0})
+    shutil.rmtree(tmp_path / "2" / "agent")
+    shutil.copytree(tmp_path / "1" / "agent", tmp_path / "2" / "agent")
+    assert restore_newest(tmp_path, SHAPES).step == 1
 
 
 def test_a_changed_number_in_the_record_is_noticed(tmp_path: Path) -> None:

@@ -57,12 +57,13 @@ def _run(where: str, action: str, out: Path) -> subprocess.CompletedProcess[str]
         [sys.executable, str(script), where, action, str(out)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         env={**os.environ, "MUZERO_CACHE_DIR": str(cache)},
     )
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path: Path) -> None:
     left_alone, killed = tmp_path / "left alone", tmp_path / "killed run"
     runner.train(TINY, left_alone)

@@ -100,12 +100,12 @@ def test_probe_action_and_observation_reward_is_played_right():
 def catch_config():
     return ExperimentConfig(
         network=NetworkConfig(kind="mlp", embedding_size=32, hidden_sizes=(64,), support_size=5),
-        search=SearchConfig(num_simulations=8),
+        search=SearchConfig(num_simulations=8, min_qvalue_range=0.1),
         replay=ReplayConfig(capacity=8192, min_size=256, batch_size=64, ratio=8.0),
         target=TargetConfig(num_unroll_steps=3, td_steps=5),
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_updates=20, schedule="constant"),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_updates=20),
         training=TrainingConfig(
-            num_envs=16, rollout_length=8, iterations_per_chunk=16, num_env_steps=10_240
+            num_envs=16, rollout_length=8, iterations_per_chunk=16, num_env_steps=14_336
         ),
     )
 

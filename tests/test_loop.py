@@ -354,9 +354,7 @@ def test_vmapped_muzero_equals_the_single_runs(what):
     gradients = zip(*(jax.tree.leaves(x.agent.optimizer.mu) for x in (one, two)), strict=True)
     assert any(jnp.abs(x - y).max() > 1e-4 for x, y in gradients)
     same = (one.replay.transitions.action == two.replay.transitions.action).all()
-    assert same == (
-        what == "settings"
-    )  # a flat prior: its noise has no scale
+    assert same == (what == "settings")  # a flat prior: its noise has no scale
 
 
 def acted(state):

@@ -94,9 +94,10 @@ def _train(
         raise ConfigError(
             "name an experiment first, such as `muzero train cartpole`; `muzero list` shows all."
         )
-    _prepare_jax()
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.runner import train
 
+    enable_compilation_cache()
     train(options.settings, Path(options.out) if options.out else None)
 
 
@@ -108,9 +109,10 @@ def _resume(run: str, args: Sequence[str], config: ExperimentConfig | None) -> N
         raise ConfigError(f"--resume continues {run} with the settings it has; give no others.")
     if config is not None and config.name != saved.name:
         raise ConfigError(f"{run} is a run of {saved.name}, not of {config.name}.")
-    _prepare_jax()
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.runner import resume
 
+    enable_compilation_cache()
     resume(Path(run))
 
 
@@ -122,17 +124,9 @@ def _run_command(name: str) -> Callable[[list[str]], None]:
         from muzero_jax.commands.options import parse_options
 
         kind, work = runs.COMMANDS[name]
-        options = parse_options(kind, args, f"muzero {name}")
-        _prepare_jax()
-        work(options)
+        work(parse_options(kind, args, f"muzero {name}"))
 
     return command
-
-
-def _prepare_jax() -> None:
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
-
-    enable_compilation_cache()
 
 
 _COMMANDS: Mapping[str, Callable[[list[str]], None]] = {

@@ -121,6 +121,9 @@ class SearchConfig:
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
+    epsilon: float = 0.0
+    """Traced: share of acted steps that take a random legal action instead of the searched one; a
+    deterministic task is otherwise seen from few sides (paper: 0; DQN: 0.1)."""
     dirichlet_alpha: float = 0.3
     """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
     dirichlet_fraction: float = 0.25
@@ -141,7 +144,7 @@ class SearchConfig:
         _require_range("search", self, 1e-8, None, "min_qvalue_range")
         _require_range("search", self, 0, None, "temperature", "final_temperature")
         _require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
-        _require_range("search", self, 0, 1, "dirichlet_fraction")
+        _require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
         _require(
             0 < self.dirichlet_alpha < math.inf,
             f"search.dirichlet_alpha must be above 0 and finite, found {self.dirichlet_alpha!r}.",
@@ -385,6 +388,7 @@ class ExperimentConfig:
 
 TRACED_SETTINGS = (
     "search.gumbel_scale",
+    "search.epsilon",
     "search.dirichlet_alpha",
     "search.dirichlet_fraction",
     "search.temperature",

@@ -1,8 +1,8 @@
 """Containers that every room shares, and the legend of the shapes in the docstrings.
 
 Shape legend: ``B`` batch of environments or of replay windows, ``T`` time, ``K`` model unroll
-steps, ``A`` actions, ``P`` players, ``E`` embedding. A docstring that gives no batch axis describes one
-unbatched item; `jax.vmap` at the edge adds the batch.
+steps, ``A`` actions, ``P`` players, ``E`` embedding. A docstring that gives no batch axis
+describes one unbatched item; `jax.vmap` at the edge adds the batch.
 """
 
 from typing import Any, TypeAlias

@@ -115,11 +115,15 @@ class _MuZero:
     ) -> ActOutput:
         root = self.model.initial_inference(state.params, timestep.observation)
         noise = self._noise(state) if explore else SearchNoise.none()
-        output = self._run_search(
-            state, state.params, rng_key, root, timestep.legal_action_mask, noise
-        )
+        search_key, epsilon_key = jax.random.split(rng_key)
+        legal = timestep.legal_action_mask
+        output = self._run_search(state, state.params, search_key, root, legal, noise)
+        action = output.action
+        if explore:
+            epsilon = state.hyperparameters["search.epsilon"]
+            action = _sometimes_random(epsilon_key, action, legal, epsilon)
         return ActOutput(
-            action=output.action,
+            action=action,
             record=SearchRecord(output.action_weights, output.search_value),
             priority=jnp.abs(root.value - output.search_value),
             metrics={
@@ -230,3 +234,14 @@ class _MuZero:
             dirichlet_fraction=h["search.dirichlet_fraction"],
             temperature=start + progress * (end - start),
         )
+
+
+def _sometimes_random(
+    rng_key: PRNGKey, action: Array, legal_action_mask: Array, epsilon: Array | float
+) -> Array:
+    """`[B]` actions, each replaced by a uniformly drawn legal one with probability `epsilon`."""
+    choice_key, random_key = jax.random.split(rng_key)
+    legal_logits = jnp.where(legal_action_mask, 0.0, -jnp.inf)
+    random_action = jax.random.categorical(random_key, legal_logits).astype(action.dtype)
+    is_random = jax.random.uniform(choice_key, action.shape) < epsilon
+    return jnp.where(is_random, random_action, action)

@@ -82,9 +82,11 @@ def play(options: PlayOptions) -> None:
       RunError: the run cannot be read.
     """
     from muzero_jax.analysis.extras import MissingExtraError
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.play import play_run
 
     _require_episodes(options.episodes)
+    enable_compilation_cache()
     gif = Path(options.gif) if options.gif else None
     try:
         play_run(Path(options.run), episodes=options.episodes, gif_path=gif, seed=options.seed)
@@ -133,10 +135,12 @@ def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
     import jax
 
     from muzero_jax.training.build import load_run
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.errors import RunError
     from muzero_jax.training.evaluation import UnfinishedEpisodeError, make_evaluate
     from muzero_jax.training.tracking import summarise
 
+    enable_compilation_cache()
     run = load_run(run_dir)
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
     # A branch of its own, so that no seed repeats the episodes that the run itself was judged by.

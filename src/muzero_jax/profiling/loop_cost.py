@@ -67,7 +67,7 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
 
     model = make_muzero_model(config, spec)
     params = jax.tree.map(jnp.copy, state.agent.params)
-    network_work = jax.jit(_make_network_work(config, spec, model))
+    network_work = jax.jit(_NetworkWork(config, spec, model).chunk)
     work = network_work.lower(params, jax.random.key(0)).compile()
     warm_up = math.ceil(config.replay.min_size / config.env_steps_per_chunk) + 1
     for _ in range(warm_up):
@@ -113,9 +113,7 @@ def _reanalysed_states(config: ExperimentConfig, can_truncate: bool) -> int:
     return windows * (2 * (target.num_unroll_steps + 1) + can_truncate)
 
 
-def _make_network_work(
-    config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel
-) -> Callable[[Params, PRNGKey], Array]:
+class _NetworkWork:
     """The network passes of one chunk, of the same number and sizes, and nothing else.
 
     Acting: for each step a root inference and one recurrent inference a simulation. Learning: for
@@ -123,58 +121,67 @@ def _make_network_work(
     computed only where a batch holds one, are not counted), and the unrolled model forward and
     backward; with Reanalyse the inferences of its searches.
     """
-    batch_size, target = config.replay.batch_size, config.target
-    num_bootstraps = batch_size * (target.num_unroll_steps + 1) * (target.bootstrap != "search")
-    num_reanalysed = _reanalysed_states(config, spec.can_truncate)
 
-    def observe(rng_key: PRNGKey, size: int) -> Array:
-        # One random number, so that no pass is moved out of its loop, and hardly any other work.
-        return jnp.full((size, *spec.observation_shape), jax.random.uniform(rng_key))
+    def __init__(self, config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel):
+        self.config, self.spec, self.model = config, spec, model
+        self.num_reanalysed = _reanalysed_states(config, spec.can_truncate)
+        self.num_bootstraps = 0
+        if config.target.bootstrap != "search":
+            num_values = config.target.num_unroll_steps + 1
+            self.num_bootstraps = config.replay.batch_size * num_values
 
-    def search(params: Params, rng_key: PRNGKey, size: int) -> Array:
-        root = model.initial_inference(params, observe(rng_key, size))
+    def chunk(self, params: Params, rng_key: PRNGKey) -> Array:
+        """All of it, reduced to a number that depends on every pass."""
+        keys = jax.random.split(rng_key, self.config.training.iterations_per_chunk)
+        params, acted = jax.lax.scan(self._iteration, params, keys)
+        return acted.sum() + sum(x.sum() for x in jax.tree.leaves(params))
+
+    def _iteration(self, params: Params, rng_key: PRNGKey) -> tuple[Params, Array]:
+        training = self.config.training
+
+        def act(_: None, rng_key: PRNGKey) -> tuple[None, Array]:
+            return None, self._search(params, rng_key, training.num_envs)
+
+        _, acted = jax.lax.scan(act, None, jax.random.split(rng_key, training.rollout_length))
+        keys = jax.random.split(rng_key, self.config.num_updates_per_iteration)
+        params, _ = jax.lax.scan(self._learn, params, keys)
+        return params, acted.sum()
+
+    def _search(self, params: Params, rng_key: PRNGKey, size: int) -> Array:
+        root = self.model.initial_inference(params, self._observe(rng_key, size))
 
         def simulate(output: NetworkOutput, _: None) -> tuple[NetworkOutput, None]:
             action = jnp.argmax(output.prior_logits, axis=-1)
-            output = model.recurrent_inference(params, output.embedding, action)
+            output = self.model.recurrent_inference(params, output.embedding, action)
             # The scalars are read by every simulation; adding them keeps them from being removed.
             scalars = output.value + output.reward
             return output.replace(prior_logits=output.prior_logits + scalars[:, None]), None
 
-        output, _ = jax.lax.scan(simulate, root, None, length=config.search.num_simulations)
+        length = self.config.search.num_simulations
+        output, _ = jax.lax.scan(simulate, root, None, length=length)
         return output.prior_logits.sum()
 
-    def learn(params: Params, rng_key: PRNGKey) -> tuple[Params, None]:
+    def _learn(self, params: Params, rng_key: PRNGKey) -> tuple[Params, None]:
         fresh = jnp.zeros(())
-        if num_bootstraps:
-            fresh += model.initial_inference(params, observe(rng_key, num_bootstraps)).value.sum()
-        if num_reanalysed:
-            fresh += search(params, rng_key, num_reanalysed)
-        actions = jnp.zeros((target.num_unroll_steps, batch_size), jnp.int32)
+        if self.num_bootstraps:
+            observation = self._observe(rng_key, self.num_bootstraps)
+            fresh += self.model.initial_inference(params, observation).value.sum()
+        if self.num_reanalysed:
+            fresh += self._search(params, rng_key, self.num_reanalysed)
+        batch_size = self.config.replay.batch_size
+        actions = jnp.zeros((self.config.target.num_unroll_steps, batch_size), jnp.int32)
 
         def loss(params: Params) -> Array:
-            output = model.unroll(params, observe(rng_key, batch_size), actions)
+            output = self.model.unroll(params, self._observe(rng_key, batch_size), actions)
             logits = (output.prior_logits, output.value_logits, output.reward_logits)
             return sum((jax.nn.log_softmax(x)[..., 0].sum() for x in logits), fresh)
 
         value, gradient = jax.value_and_grad(loss)(params)
         return jax.tree.map(lambda p, g: p - 1e-12 * (g + value * 0.0), params, gradient), None
 
-    def iteration(params: Params, rng_key: PRNGKey) -> tuple[Params, Array]:
-        act_keys = jax.random.split(rng_key, config.training.rollout_length)
-        _, acted = jax.lax.scan(
-            lambda _, key: (None, search(params, key, config.training.num_envs)), None, act_keys
-        )
-        learn_keys = jax.random.split(rng_key, config.num_updates_per_iteration)
-        params, _ = jax.lax.scan(learn, params, learn_keys)
-        return params, acted.sum()
-
-    def work(params: Params, rng_key: PRNGKey) -> Array:
-        keys = jax.random.split(rng_key, config.training.iterations_per_chunk)
-        params, acted = jax.lax.scan(iteration, params, keys)
-        return acted.sum() + sum(x.sum() for x in jax.tree.leaves(params))
-
-    return work
+    def _observe(self, rng_key: PRNGKey, size: int) -> Array:
+        # One random number, so that no pass is moved out of its loop, and hardly any other work.
+        return jnp.full((size, *self.spec.observation_shape), jax.random.uniform(rng_key))
 
 
 def _peak_memory_bytes() -> int:

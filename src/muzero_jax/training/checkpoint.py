@@ -6,6 +6,7 @@ everything else. orbax writes it under a temporary name and renames it when it i
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import logging
@@ -97,16 +98,15 @@ def restore_newest(folder: Path, shapes: Mapping[str, PyTree]) -> Restored:
     problems = _half_written(folder, newer_than=max(steps, default=-1))
     unusable: list[int] = []
     for step in reversed(steps):
-        try:
-            groups, record = _restore(folder / str(step), shapes)
-        except Exception as error:  # Damage shows as any error, from JSON to decompression.
+        attempt = _try_restore(folder / str(step), shapes)
+        if isinstance(attempt, str):
             unusable.append(step)
-            problems.append(f"{step} is damaged ({_one_line(error)})")
+            problems.append(f"{step} is damaged ({attempt})")
             continue
         if problems:
             listed = " and ".join(problems)
             print(f"warning: checkpoint {listed}; using checkpoint {step}.", file=sys.stderr)
-        return Restored(step, groups, record, tuple(unusable))
+        return Restored(step, *attempt, tuple(unusable))
     found = f"checkpoint {' and '.join(problems)}" if problems else "there is none"
     raise NoCheckpointError(f"no checkpoint in {folder} can be used: {found}.")
 
@@ -120,6 +120,19 @@ def set_aside(folder: Path, steps: Iterable[int]) -> None:
         (folder / str(step)).rename(target)
 
 
+def _try_restore(
+    path: Path, shapes: Mapping[str, PyTree]
+) -> tuple[dict[str, PyTree], dict[str, Any]] | str:
+    """The groups and the record, or what is wrong."""
+    with _quiet():
+        try:
+            return _restore(path, shapes)
+        except Exception as error:  # Damage shows as any error, from JSON to decompression.
+            reason = _one_line(error)
+        gc.collect()  # orbax's abandoned coroutines complain when they are collected.
+    return reason
+
+
 def _restore(path: Path, shapes: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, Any]]:
     import orbax.checkpoint as ocp
 
@@ -127,7 +140,7 @@ def _restore(path: Path, shapes: Mapping[str, PyTree]) -> tuple[dict[str, PyTree
     if sealed.pop("digest") != _json_digest(sealed):
         raise ValueError("its record is not what was saved")
     args = {name: ocp.args.StandardRestore(_named_shapes(tree)) for name, tree in shapes.items()}
-    with _quiet_absl(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**args))
     groups = {name: _from_named(restored[name], tree) for name, tree in shapes.items()}
     for name, tree in groups.items():
@@ -196,12 +209,16 @@ def _one_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_absl() -> Iterator[None]:
-    """Keeps orbax from logging what is said better in one sentence here."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _quiet() -> Iterator[None]:
+    """Keeps orbax from telling in pages what is said in one sentence here."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
-        logger.setLevel(level)
+        sys.unraisablehook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

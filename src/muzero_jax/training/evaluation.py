@@ -5,8 +5,8 @@ rest, against an opponent that plays uniformly among the legal moves; its score 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,18 +54,14 @@ def make_evaluate(
     Raises (when called):
       UnfinishedEpisodeError: an episode was longer than `config.max_episode_steps`.
     """
-    most = max(config.num_episodes, config.final_num_episodes)
-    num_slots = min(config.num_envs, most)
-    max_quota = -(-most // num_slots)
-    run = jax.jit(_make_run(env, agent, num_slots, max_quota, config.max_episode_steps))
+    slots = _Slots(env, agent, config)
+    run, num_slots = jax.jit(slots.run), slots.num_slots
+    most = slots.max_quota * num_slots
 
     def evaluate(agent_state: PyTree, rng_key: PRNGKey, num_episodes: int) -> EvaluationResult:
-        if not 1 <= num_episodes <= max_quota * num_slots:
-            raise ValueError(
-                f"num_episodes must be between 1 and {max_quota * num_slots}, found {num_episodes}."
-            )
-        slots = np.arange(num_slots)
-        quota = num_episodes // num_slots + (slots < num_episodes % num_slots)
+        if not 1 <= num_episodes <= most:
+            raise ValueError(f"num_episodes must be between 1 and {most}, found {num_episodes}.")
+        quota = num_episodes // num_slots + (np.arange(num_slots) < num_episodes % num_slots)
         scores, lengths, num_finished = jax.device_get(run(agent_state, rng_key, quota))
         if (num_finished < quota).any():
             raise UnfinishedEpisodeError(
@@ -73,39 +69,62 @@ def make_evaluate(
                 f"evaluation.max_episode_steps = {config.max_episode_steps} steps; "
                 "raise it, or set environment.time_limit."
             )
-        chosen = np.arange(max_quota)[None] < quota[:, None]
+        chosen = np.arange(slots.max_quota)[None] < quota[:, None]
         return EvaluationResult(scores[chosen], lengths[chosen])
 
     return evaluate
 
 
-def _make_run(
-    env: Environment, agent: Agent, num_slots: int, max_quota: int, max_episode_steps: int
-) -> Callable[[PyTree, PRNGKey, Array], tuple[Array, Array, Array]]:
-    """The compiled part: plays until every slot has finished its quota."""
-    vector_env = Vectorised(AutoReset(env), num_slots)
-    seat = jnp.arange(num_slots) % env.spec.num_players
+class _Slots:
+    """The compiled part: every slot plays until it has finished its quota."""
 
-    def act(agent_state: PyTree, rng_key: PRNGKey, timestep: TimeStep) -> Array:
-        if env.spec.num_players == 1:
-            return agent.act(agent_state, rng_key, timestep, False).action
-        act_key, opponent_key = jax.random.split(rng_key)
-        action = agent.act(agent_state, act_key, timestep, False).action
-        legal_logits = jnp.where(timestep.legal_action_mask, 0.0, -jnp.inf)
-        opponent_action = jax.random.categorical(opponent_key, legal_logits)
-        return jnp.where(timestep.to_play == seat, action, opponent_action.astype(action.dtype))
+    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig):
+        most = max(config.num_episodes, config.final_num_episodes)
+        self.num_slots = min(config.num_envs, most)
+        self.max_quota = -(-most // self.num_slots)
+        self.max_episode_steps = config.max_episode_steps
+        self.agent, self.num_players = agent, env.spec.num_players
+        self.env = Vectorised(AutoReset(env), self.num_slots)
 
-    def step(agent_state: PyTree, state: _EvaluationState) -> _EvaluationState:
+    @property
+    def seat(self) -> Array:
+        """`[num_slots]` int32, the player that the agent is."""
+        return jnp.arange(self.num_slots) % self.num_players
+
+    def run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> tuple[Array, ...]:
+        """Scores and lengths `[num_slots, max_quota]`, and how many `[num_slots]` are finished."""
+        rng_key, reset_key = jax.random.split(rng_key)
+        env_state, timestep = self.env.reset(reset_key)
+        state = _EvaluationState(
+            rng_key=rng_key,
+            env_state=env_state,
+            timestep=timestep,
+            episode_return=jnp.zeros(self.num_slots),
+            episode_length=jnp.zeros(self.num_slots, jnp.int32),
+            scores=jnp.zeros((self.num_slots, self.max_quota)),
+            lengths=jnp.zeros((self.num_slots, self.max_quota), jnp.int32),
+            num_finished=jnp.zeros(self.num_slots, jnp.int32),
+        )
+
+        def unfinished(state: _EvaluationState) -> Array:
+            waiting = state.num_finished < quota
+            too_long = waiting & (state.episode_length >= self.max_episode_steps)
+            return waiting.any() & ~too_long.any()
+
+        state = jax.lax.while_loop(unfinished, functools.partial(self._step, agent_state), state)
+        return state.scores, state.lengths, state.num_finished
+
+    def _step(self, agent_state: PyTree, state: _EvaluationState) -> _EvaluationState:
         rng_key, act_key, env_key = jax.random.split(state.rng_key, 3)
-        action = act(agent_state, act_key, state.timestep)
-        env_state, timestep = vector_env.step(env_key, state.env_state, action)
+        action = self._act(agent_state, act_key, state.timestep)
+        env_state, timestep = self.env.step(env_key, state.env_state, action)
         outcome = env_state.outcome
-        reward = jnp.take_along_axis(outcome.reward, seat[:, None], axis=1)[:, 0]
+        reward = jnp.take_along_axis(outcome.reward, self.seat[:, None], axis=1)[:, 0]
         episode_return = state.episode_return + reward
         episode_length = state.episode_length + 1
         # Episodes beyond the last column are dropped: their slot has filled its quota.
-        column = jnp.where(outcome.last, state.num_finished, max_quota)
-        slot = jnp.arange(num_slots)
+        column = jnp.where(outcome.last, state.num_finished, self.max_quota)
+        slot = jnp.arange(self.num_slots)
         return _EvaluationState(
             rng_key=rng_key,
             env_state=env_state,
@@ -117,26 +136,13 @@ def _make_run(
             num_finished=state.num_finished + outcome.last,
         )
 
-    def run(agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> tuple[Any, ...]:
-        rng_key, reset_key = jax.random.split(rng_key)
-        env_state, timestep = vector_env.reset(reset_key)
-        state = _EvaluationState(
-            rng_key=rng_key,
-            env_state=env_state,
-            timestep=timestep,
-            episode_return=jnp.zeros(num_slots),
-            episode_length=jnp.zeros(num_slots, jnp.int32),
-            scores=jnp.zeros((num_slots, max_quota)),
-            lengths=jnp.zeros((num_slots, max_quota), jnp.int32),
-            num_finished=jnp.zeros(num_slots, jnp.int32),
-        )
-
-        def unfinished(state: _EvaluationState) -> Array:
-            waiting = state.num_finished < quota
-            too_long = waiting & (state.episode_length >= max_episode_steps)
-            return waiting.any() & ~too_long.any()
-
-        state = jax.lax.while_loop(unfinished, lambda s: step(agent_state, s), state)
-        return state.scores, state.lengths, state.num_finished
-
-    return run
+    def _act(self, agent_state: PyTree, rng_key: PRNGKey, timestep: TimeStep) -> Array:
+        """The agent's greedy action, or in its opponent's turn a random legal one."""
+        if self.num_players == 1:
+            return self.agent.act(agent_state, rng_key, timestep, False).action
+        act_key, opponent_key = jax.random.split(rng_key)
+        action = self.agent.act(agent_state, act_key, timestep, False).action
+        legal_logits = jnp.where(timestep.legal_action_mask, 0.0, -jnp.inf)
+        opponent_action = jax.random.categorical(opponent_key, legal_logits)
+        is_own_turn = timestep.to_play == self.seat
+        return jnp.where(is_own_turn, action, opponent_action.astype(action.dtype))
