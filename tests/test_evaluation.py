@@ -90,14 +90,15 @@ def test_a_truncated_episode_is_complete():
     np.testing.assert_array_equal(result.scores, 3.0)
 
 
-def test_agent_is_asked_to_be_greedy():
+@pytest.mark.parametrize("env", [Coin(), TicTacToe()], ids=["one_player", "two_players"])
+def test_agent_is_asked_to_be_greedy(env):
     explored = []
 
     def action_fn(rng_key, timestep, explore):
         explored.append(explore)
-        return jnp.ones(timestep.to_play.shape)
+        return jnp.argmax(timestep.legal_action_mask, axis=-1)
 
-    make_evaluate(Coin(), scripted_agent(action_fn), config())({}, jax.random.key(0), 2)
+    make_evaluate(env, scripted_agent(action_fn), config())({}, jax.random.key(0), 2)
     assert explored and not any(explored)
 
 

@@ -105,13 +105,13 @@ def catch_config():
         target=TargetConfig(num_unroll_steps=3, td_steps=5),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_updates=20),
         training=TrainingConfig(
-            num_envs=16, rollout_length=8, iterations_per_chunk=16, num_env_steps=14_336
+            num_envs=16, rollout_length=8, iterations_per_chunk=16, num_env_steps=8192
         ),
     )
 
 
 def test_catch_is_learned():
-    env = Catch(6, 5)
+    env = Catch(5, 3)
     config = catch_config()
     agent, state, _ = learn(env, config, config.num_chunks)
-    assert greedy_score(env, agent, state) >= 0.9
+    assert greedy_score(env, agent, state) >= 0.95

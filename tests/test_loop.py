@@ -127,20 +127,26 @@ def test_metrics_of_what_did_not_happen_are_nan():
     assert metrics["train/num_updates"] == 0 and np.isnan(metrics["loss/reward"])
 
 
-def test_reward_is_that_of_the_player_who_moved():
-    agent = scripted_agent(
-        lambda key, timestep, explore: jnp.argmax(timestep.legal_action_mask, axis=-1),
-        num_actions=9,
-        learn_fn=constant_learning,
-    )
+@pytest.mark.parametrize(
+    "cells,winner", [([0, 1, 3, 2, 6], 0), ([0, 3, 1, 4, 8, 5], 1)], ids=["first", "second"]
+)
+def test_reward_is_that_of_the_player_who_moved(cells, winner):
+    def next_cell(rng_key, timestep, explore):
+        return jnp.array(cells)[timestep.observation.sum(axis=(1, 2, 3), dtype=jnp.int32)]
+
+    agent = scripted_agent(next_cell, num_actions=9, learn_fn=constant_learning)
     _, state, _ = run(TicTacToe(), agent, tiny_config())
     stored = jax.device_get(state.replay.transitions)
-    # Cells are claimed in order: 0, 2, 4 and 6 make the first player's diagonal on move 7.
-    assert (stored.action[:7, 0] == np.arange(7)).all()
-    np.testing.assert_array_equal(stored.reward[:7, 0], [0, 0, 0, 0, 0, 0, 1])
-    np.testing.assert_array_equal(stored.to_play[:8, 0], [0, 1, 0, 1, 0, 1, 0, 0])
-    np.testing.assert_array_equal(stored.discount[:8, 0], [1, 1, 1, 1, 1, 1, 0, 1])
-    np.testing.assert_array_equal(stored.legal_action_mask[7, 0], True)
+    length = len(cells)
+    first = slice(0, length + 1)
+    np.testing.assert_array_equal(stored.action[first, 0], [*cells, 0])
+    # Who wins has moved last, and is paid; the next row is the first player's, in a new game.
+    is_last = np.arange(length + 1) == length - 1
+    np.testing.assert_array_equal(stored.reward[first, 0], is_last)
+    np.testing.assert_array_equal(stored.discount[first, 0], ~is_last)
+    np.testing.assert_array_equal(stored.to_play[first, 0], [*(np.arange(length) % 2), 0])
+    assert stored.to_play[length - 1, 0] == winner
+    np.testing.assert_array_equal(stored.legal_action_mask[length, 0], True)
 
 
 def test_priorities_of_acting_are_stored_and_those_of_learning_written_back():

@@ -78,6 +78,23 @@ def test_act_is_greedy_and_noise_free_unless_exploring():
     np.testing.assert_array_equal(still.action, 2)
 
 
+def test_act_takes_a_random_legal_action_with_probability_epsilon():
+    _, agent, state = counting_agent(search={"gumbel_scale": 0.0, "num_simulations": 3})
+    legal = jnp.tile(jnp.array([[True, False, True]]), (2000, 1))
+    timestep = timestep_of(jnp.tile(OBSERVATION[:1], (2000, 1)), legal)
+
+    def share_of_zero(epsilon, explore=True):
+        h = state.hyperparameters | {"search.epsilon": jnp.float32(epsilon)}
+        output = act(agent, state.replace(hyperparameters=h), timestep, explore=explore)
+        assert (output.action != 1).all()
+        return float((output.action == 0).mean())
+
+    # The search prefers action 2; half of the random draws are the other legal one.
+    assert share_of_zero(0.0) == 0.0 and share_of_zero(1.0, explore=False) == 0.0
+    assert abs(share_of_zero(1.0) - 0.5) < 0.05
+    assert abs(share_of_zero(0.2) - 0.1) < 0.03
+
+
 def test_act_temperature_falls_linearly_over_the_updates():
     search = {"policy": "muzero", "num_simulations": 9, "dirichlet_fraction": 0.0}
     search |= {"temperature": 1e3, "final_temperature": 0.0}

@@ -20,6 +20,7 @@ GRID = jax.ShapeDtypeStruct((5, 4, 2), jnp.bool_)
 CASES = {
     "mlp": (MLP, VECTOR),
     "mlp_grid": (MLP, GRID),
+    "mlp_grid_no_stem": (dataclasses.replace(MLP, stem_channels=0), GRID),
     "resnet": (RESNET, GRID),
     "resnet_downsample": (dataclasses.replace(RESNET, downsample=1), GRID),
     "bfloat16": (dataclasses.replace(MLP, compute_dtype="bfloat16"), VECTOR),

@@ -1,5 +1,6 @@
 """The host's loop: what it writes, when it stops, and what it leaves untouched."""
 
+import csv
 import json
 import os
 import signal
@@ -104,6 +105,13 @@ def test_train_chunk_is_traced_once_and_evaluations_leave_training_alone(
     assert len((tmp_path / "run" / "evaluation.csv").read_text().splitlines()) == 2
 
 
+def _send(number: int, stop: StopRequest) -> None:
+    """Sends this process a signal, and waits until the listening thread has heard it."""
+    os.kill(os.getpid(), number)
+    while stop.signal_number is None:
+        time.sleep(0.001)
+
+
 def _stop_after(num_chunks: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sends this process a signal while a chunk runs."""
     train, calls = runner._Run._train, 0
@@ -112,7 +120,7 @@ def _stop_after(num_chunks: int, number: int, monkeypatch: pytest.MonkeyPatch) -
         nonlocal calls
         calls += 1
         if calls == num_chunks:
-            os.kill(os.getpid(), number)
+            _send(number, self.stop)
         train(self)
 
     monkeypatch.setattr(runner._Run, "_train", interrupted)
@@ -135,6 +143,31 @@ def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
     times = [row["time/compile_seconds"] for row in _read_metrics(run_dir)]
     assert times[0] < times[1] == times[-1]
     assert "resumed" in json.loads((run_dir / "versions.json").read_text())
+
+
+def test_evaluation_that_was_stopped_after_is_not_written_twice(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, evaluate = tmp_path / "run", runner._Run._evaluate
+
+    def interrupted(self: Any, num_episodes: int) -> Any:
+        _send(signal.SIGTERM, self.stop)
+        return evaluate(self, num_episodes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner._Run, "_evaluate", interrupted)
+        with pytest.raises(InterruptedRunError) as stopped:
+            runner.train(tiny(logging__checkpoint_interval=256), run_dir)
+    assert stopped.value.exit_code == 143
+    assert checkpoint_steps(run_dir / "checkpoints") == [128]
+    assert len((run_dir / "evaluation.csv").read_text().splitlines()) == 2
+    runner.resume(run_dir)
+    assert _evaluations(run_dir) == _evaluations(finished[0])
+
+
+def _evaluations(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "evaluation.csv").open() as file:
+        return [{**row, "train_seconds": ""} for row in csv.DictReader(file)]
 
 
 def test_second_ctrl_c_aborts_at_once() -> None:

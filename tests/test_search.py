@@ -87,16 +87,32 @@ def test_mean_root_value_is_the_average_backup(policy):
 
 
 def test_untried_actions_count_with_the_prior_value():
-    output = run_ladder(
-        "gumbel",
-        num_simulations=1,
-        batch=1,
-        max_num_considered_actions=1,
-        logits=jnp.array([[0.0, 5.0, 0.0]]),
-    )
-    weights = np.asarray(output.action_weights[0])
-    q = np.array([0.0, 1.0 + 0.5 * 2, 0.0])  # the root's own value is 0
-    np.testing.assert_allclose(output.search_value[0], weights @ q, rtol=1e-5)
+    logits = jnp.tile(jnp.array([[0.0, 5.0, 0.0]]), (4, 1))
+    output = run_ladder("gumbel", num_simulations=1, max_num_considered_actions=1, logits=logits)
+    # Of the root of height h only action 1 was tried, at 1 + 0.5 (h + 2); its own value is h.
+    height = np.arange(4)
+    q = np.stack([height, 1 + 0.5 * (height + 2), height], axis=-1)
+    assert (output.action_weights > 1e-3).all()
+    np.testing.assert_allclose(output.search_value, (output.action_weights * q).sum(-1), rtol=1e-5)
+
+
+def test_close_qvalues_are_not_told_apart_below_the_smallest_range():
+    near = jnp.array([0.0, 1e-4, -1e-4]), jnp.zeros((1, 3))
+
+    def weights(min_qvalue_range):
+        config = SearchConfig(num_simulations=3, min_qvalue_range=min_qvalue_range, max_depth=1)
+
+        def recurrent_fn(params, rng_key, action, embedding):
+            zeros = jnp.zeros(action.shape)
+            return RecurrentFnOutput(near[0][action], zeros, near[1], zeros), embedding
+
+        root = RootFnOutput(prior_logits=near[1], value=jnp.zeros(1), embedding=jnp.zeros(1))
+        search = make_search(config)
+        legal = jnp.ones((1, 3), bool)
+        return search((), jax.random.key(0), root, recurrent_fn, legal, SearchNoise.none())
+
+    assert weights(1e-8).action_weights[0, 1] > 0.9
+    np.testing.assert_allclose(weights(1.0).action_weights, 1 / 3, atol=1e-3)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
