@@ -114,7 +114,7 @@ class SearchConfig:
     """gumbel: scale c_scale of the completed Q-values (Gumbel paper: 0.1 on Atari, 1 in Go)."""
     maxvisit_init: float = 50.0
     """gumbel: visit offset c_visit of the completed Q-values (Gumbel paper: 50)."""
-    min_qvalue_range: float = 1e-8
+    min_qvalue_range: float = 0.1
     """gumbel: Q-values of a node are scaled to [0, 1] by their range, or by this much, in units of
     value, where they lie closer; without it, noise between equal actions looks like a preference
     (mctx: 1e-8)."""
