@@ -176,7 +176,7 @@ def test_first_failure_names_update_and_culprit_and_is_not_applied(bad, culprit)
     def learn_fn(state, rng_key, batch):
         fails = state.num_updates == 3
         metrics = {n: jnp.where(fails & (n in bad), jnp.nan, 1.0) for n in sorted(names)}
-        return metrics, jnp.full(batch.index.shape, 7.0)
+        return metrics, jnp.full(batch.index.shape, jnp.where(fails, jnp.nan, 7.0))
 
     agent = scripted_agent(parity, learn_fn=learn_fn)
     config = tiny_config(replay={"prioritised": True})
@@ -289,16 +289,29 @@ def test_acting_and_learning_change_the_parameters_and_the_target_follows():
     assert state.agent.num_updates == 14
 
 
+@functools.cache
+def together_and_alone(train):
+    """`init` and `train_chunk`, vmapped and not, compiled once."""
+    functions = (train.init, train.train_chunk)
+    return [jax.jit(jax.vmap(f)) for f in functions] + [jax.jit(f) for f in functions]
+
+
+@functools.cache
+def muzero_with_one_update():
+    env = TimeLimit(Catch(4, 3), 3)
+    config = muzero_config(min_size=64, batch_size=16)
+    return make_train(env, make_muzero(config, env.spec), config)
+
+
 def members_and_singles(train, seeds, settings, num_chunks=1):
     """The state of a vmapped group, and those of its members run alone."""
+    init_all, together, init, alone = together_and_alone(train)
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
-    group = jax.jit(jax.vmap(train.init))(keys, {k: jnp.array(v) for k, v in settings.items()})
-    init = jax.jit(train.init)
+    group = init_all(keys, {k: jnp.array(v) for k, v in settings.items()})
     singles = [
         init(jax.random.key(seed), {k: v[i] for k, v in settings.items()})
         for i, seed in enumerate(seeds)
     ]
-    together, alone = jax.jit(jax.vmap(train.train_chunk)), jax.jit(train.train_chunk)
     for _ in range(num_chunks):
         group, _ = together(group)
         singles = [alone(state)[0] for state in singles]
@@ -345,10 +358,7 @@ def test_vmapped_muzero_equals_the_single_runs(what):
         seeds = [0, 0]
         settings = {"optimizer.learning_rate": [1e-2, 3e-3], "search.gumbel_scale": [1.0, 0.2]}
         settings |= {"target.discount": [0.9, 0.5], "loss.value_weight": [0.25, 1.0]}
-    env = TimeLimit(Catch(4, 3), 3)
-    config = muzero_config(min_size=64, batch_size=16)
-    train = make_train(env, make_muzero(config, env.spec), config)
-    pairs = members_and_singles(train, seeds, settings)
+    pairs = members_and_singles(muzero_with_one_update(), seeds, settings)
     for member, single in pairs:
         assert member.agent.num_updates == single.agent.num_updates == 1
         assert_equal_trees(acted(member), acted(single))
