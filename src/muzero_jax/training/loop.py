@@ -70,7 +70,7 @@ class Train:
       init: `(rng_key, hyperparameters=None) -> state`; the traced settings of the config where
         None. The `rng_key` is consumed.
       train_chunk: `state -> (state, metrics)`, `iterations_per_chunk` iterations; the metrics are
-        scalars, see `LoopMetrics`.
+        scalars by slash-grouped name, means over the chunk; NaN where nothing was counted.
       learn_metric_names: names of the metrics that `Agent.learn` gives, causes before consequences.
     """
 
