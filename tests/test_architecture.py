@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
 
 # Rooms of one floor are siblings and do not know each other.
 FLOORS = (
-    ("types", "analysis", "maths"),
+    ("types", "dotted", "analysis", "maths"),
     ("config", "settings", "presets", "envs", "search"),
     ("networks", "replay", "oracle"),
     ("agents",),
@@ -21,7 +21,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}
 # A floor's common ground: what its siblings may import although it stands on their floor.
-COMMON = {"types", "config"}
+COMMON = {"types", "dotted", "config"}
 # Environment suites come with extras: an adapter imports them inside functions only.
 SUITES = {"gymnax", "pgx", "gymnasium"}
 EXTRAS = SUITES | {"matplotlib", "pandas", "PIL", "tensorboardX", "wandb", "optuna", "ray"}
@@ -146,11 +146,10 @@ def test_only_networks_import_flax_modules():
 def test_config_and_cli_start_without_jax():
     """What `muzero --help` loads: no JAX at the top of a file."""
     heavy = {"jax", "flax", "optax", "chex", "mctx", "orbax", "numpy"}
-    for name in ("__init__.py", "config.py", "settings.py", "cli.py"):
-        path = ROOT / name
-        if path.exists():
-            tops = {i.module.split(".")[0] for i in imports_of(path) if i.is_top_level}
-            assert not tops & heavy, f"{name} imports {tops & heavy}"
+    names = ("__init__.py", "dotted.py", "settings.py", "presets.py", "cli.py")
+    for path in [*(ROOT / name for name in names), *(ROOT / "config").glob("*.py")]:
+        tops = {i.module.split(".")[0] for i in imports_of(path) if i.is_top_level}
+        assert not tops & heavy, f"{path} imports {tops & heavy}"
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))

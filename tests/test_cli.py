@@ -75,7 +75,8 @@ def _docstrings() -> dict[str, str]:
     """The first words of every setting's docstring, from the source of the configuration."""
     import ast
 
-    tree = ast.parse(Path(typing.cast(str, config_module.__file__)).read_text())
+    folder = Path(typing.cast(str, config_module.__file__)).parent
+    tree = ast.parse("\n".join(path.read_text() for path in sorted(folder.glob("*.py"))))
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):

@@ -5,11 +5,10 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.envs.conformance import ConformanceError, check_environment, random_legal_action
+from muzero_jax.envs.conformance import ConformanceError, check_environment
 from muzero_jax.envs.registry import list_environments, make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 
@@ -279,12 +278,3 @@ def test_the_walk_conforms():
 def test_each_broken_rule_is_named(broken, message):
     with pytest.raises(ConformanceError, match=f"^walk: .*{message}"):
         check_environment(broken(), KEY, num_steps=63)
-
-
-def test_random_legal_action_is_legal_and_uniform():
-    mask = jnp.array([True, False, True, True])
-    draw = jax.jit(jax.vmap(lambda rng_key: random_legal_action(rng_key, mask)))
-    counts = np.bincount(draw(jax.random.split(KEY, 3000)), minlength=4)
-    assert counts[1] == 0
-    # Expected 1000 each, standard deviation 26: five of them.
-    assert np.abs(counts[[0, 2, 3]] - 1000).max() < 130

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.dotted import flatten
 
 
 def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
@@ -36,17 +37,6 @@ def apply_settings(config: ExperimentConfig, changes: Mapping[str, Any]) -> Expe
     flat = flatten(changes)
     check_names(flat)
     return typing.cast(ExperimentConfig, _rebuild(config, flat, ""))
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested dictionaries by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def setting_names() -> tuple[str, ...]:

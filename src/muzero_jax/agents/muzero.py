@@ -9,7 +9,7 @@ from muzero_jax.agents.losses import muzero_loss
 from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
 from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.envs.base import EnvironmentSpec
+from muzero_jax.envs.base import EnvironmentSpec, random_legal_action
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel, NetworkOutput
 from muzero_jax.replay.buffer import Batch
@@ -241,7 +241,6 @@ def _sometimes_random(
 ) -> Array:
     """`[B]` actions, each replaced by a uniformly drawn legal one with probability `epsilon`."""
     choice_key, random_key = jax.random.split(rng_key)
-    legal_logits = jnp.where(legal_action_mask, 0.0, -jnp.inf)
-    random_action = jax.random.categorical(random_key, legal_logits).astype(action.dtype)
+    random_action = random_legal_action(random_key, legal_action_mask).astype(action.dtype)
     is_random = jax.random.uniform(choice_key, action.shape) < epsilon
     return jnp.where(is_random, random_action, action)

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
+from muzero_jax.dotted import flatten
+
 # Columns by name, `[num_rows]` float64 each, NaN where a row has no such value.
 Table: TypeAlias = dict[str, np.ndarray]
 
@@ -78,7 +80,7 @@ def read_run(run_dir: Path) -> RunRecord:
     """
     if not run_dir.is_dir():
         raise RunFolderError(f"There is no run folder {str(run_dir)!r}.")
-    settings = _flatten(_read_yaml(run_dir / "config.yaml"))
+    settings = flatten(_read_yaml(run_dir / "config.yaml"))
     return RunRecord(
         path=run_dir,
         experiment=str(settings.get("name", run_dir.resolve().name)),
@@ -112,16 +114,6 @@ def _labels(kinds: Sequence[RunRecord], most: int = 3) -> list[str]:
         shown = ", ".join(differing[:most]) + (", ..." if len(differing) > most else "")
         labels.append(f"{kind.experiment} ({shown})" if shown else kind.experiment)
     return labels
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -13,7 +13,8 @@ import tyro
 import yaml
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.settings import check_names, flatten, setting_names
+from muzero_jax.dotted import flatten
+from muzero_jax.settings import check_names, setting_names
 
 OptionsT = TypeVar("OptionsT")
 

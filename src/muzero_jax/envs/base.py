@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Protocol, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
 from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
@@ -86,3 +87,14 @@ def make_timestep(
         legal_action_mask=legal_action_mask,
         to_play=jnp.asarray(to_play, jnp.int32),
     )
+
+
+def random_legal_action(rng_key: PRNGKey, legal_action_mask: Array) -> Array:
+    """Returns uniformly random legal actions, `[...]` int32.
+
+    Args:
+      rng_key: consumed.
+      legal_action_mask: `[..., A]` bool; True is legal, at least one in each row.
+    """
+    logits = jnp.where(legal_action_mask, 0.0, -jnp.inf)
+    return jax.random.categorical(rng_key, logits).astype(jnp.int32)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from muzero_jax.envs.base import Environment, EnvironmentSpec
+from muzero_jax.envs.base import Environment, EnvironmentSpec, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
 
@@ -174,17 +174,6 @@ def _plain(leaf: Array) -> Array:
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def random_legal_action(rng_key: PRNGKey, legal_action_mask: Array) -> Array:
-    """Returns a uniformly random legal action, `[]` int32. The `rng_key` is consumed.
-
-    Args:
-      rng_key: consumed.
-      legal_action_mask: `[A]` bool.
-    """
-    logits = jnp.where(legal_action_mask, 0.0, -jnp.inf)
-    return jax.random.categorical(rng_key, logits).astype(jnp.int32)
-
-
 def _check_rollout(env: Environment, rng_key: PRNGKey, num_steps: int) -> None:
     """Plays on for `num_steps`, resetting, and checks what the time steps say."""
     first, outcomes = jax.device_get(jax.jit(lambda key: _play(env, key, num_steps))(rng_key))
@@ -205,8 +194,7 @@ def _play(env: Environment, rng_key: PRNGKey, num_steps: int) -> tuple[TimeStep,
     def body(carry: PyTree, step_key: PRNGKey) -> tuple[PyTree, TimeStep]:
         state, timestep = carry
         action_key, env_key = jax.random.split(step_key)
-        action_keys = jax.random.split(action_key, _NUM_ENVS)
-        action = jax.vmap(random_legal_action)(action_keys, timestep.legal_action_mask)
+        action = random_legal_action(action_key, timestep.legal_action_mask)
         state, timestep = copies.step(env_key, state, action)
         return (state, timestep), state.outcome
 

@@ -8,9 +8,6 @@ import dataclasses
 import math
 import resource
 import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +16,7 @@ from muzero_jax.agents.muzero import make_muzero_model
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel, NetworkOutput
+from muzero_jax.profiling.timing import timed_call, timed_compile
 from muzero_jax.training.build import build
 from muzero_jax.types import Array, Params, PRNGKey
 
@@ -61,22 +59,17 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
     experiment = build(config)
     train, spec = experiment.train, experiment.env.spec
     state = jax.jit(train.init)(jax.random.key(config.seed))
-    start = time.perf_counter()
-    chunk = jax.jit(train.train_chunk, donate_argnums=0).lower(state).compile()
-    compile_seconds = time.perf_counter() - start
-
-    model = make_muzero_model(config, spec)
+    chunk, compile_seconds = timed_compile(train.train_chunk, state, donate=True)
     params = jax.tree.map(jnp.copy, state.agent.params)
-    network_work = jax.jit(_NetworkWork(config, spec, model).chunk)
-    work = network_work.lower(params, jax.random.key(0)).compile()
-    warm_up = math.ceil(config.replay.min_size / config.env_steps_per_chunk) + 1
-    for _ in range(warm_up):
+    network_work = _NetworkWork(config, spec, make_muzero_model(config, spec))
+    work, _ = timed_compile(network_work.chunk, params, jax.random.key(0))
+    for _ in range(config.num_warm_up_chunks):
         state, _ = chunk(state)
     chunk_times, work_times = [], []
     for repeat in range(num_repeats):
-        (state, _), seconds = _timed(chunk, state)
+        (state, _), seconds = timed_call(chunk, state)
         chunk_times.append(seconds)
-        _, seconds = _timed(work, params, jax.random.key(repeat))
+        _, seconds = timed_call(work, params, jax.random.key(repeat))
         work_times.append(seconds)
     chunk_seconds, network_seconds = map(statistics.median, (chunk_times, work_times))
     counts = _counts_per_chunk(config, spec)
@@ -91,13 +84,6 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
         peak_memory_bytes=_peak_memory_bytes(),
         device=jax.devices()[0].device_kind,
     )
-
-
-def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    jax.block_until_ready(args)
-    start = time.perf_counter()
-    output = jax.block_until_ready(function(*args))
-    return output, time.perf_counter() - start
 
 
 def _counts_per_chunk(config: ExperimentConfig, spec: EnvironmentSpec) -> dict[str, int]:

@@ -15,7 +15,7 @@ from flax import struct
 
 from muzero_jax.agents.base import Agent
 from muzero_jax.config import EvaluationConfig
-from muzero_jax.envs.base import Environment, EnvState
+from muzero_jax.envs.base import Environment, EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
 
@@ -142,7 +142,6 @@ class _Slots:
             return self.agent.act(agent_state, rng_key, timestep, False).action
         act_key, opponent_key = jax.random.split(rng_key)
         action = self.agent.act(agent_state, act_key, timestep, False).action
-        legal_logits = jnp.where(timestep.legal_action_mask, 0.0, -jnp.inf)
-        opponent_action = jax.random.categorical(opponent_key, legal_logits)
+        opponent_action = random_legal_action(opponent_key, timestep.legal_action_mask)
         is_own_turn = timestep.to_play == self.seat
         return jnp.where(is_own_turn, action, opponent_action.astype(action.dtype))

@@ -1,43 +1,15 @@
-"""Every setting of an experiment: frozen, validated, documented, and free of arrays.
+"""The sections of an experiment's settings, each with its checks.
 
-Nothing here imports JAX, so that ``muzero train --help`` stays quick. "Paper" in a setting's line
-is MuZero (Schrittwieser et al. 2020, arXiv 1911.08265) unless another is named. Settings marked
-*traced* travel in the agent's state and can differ between the members of one vmapped program;
-all others decide shapes or control flow and are static.
+"Paper" in a setting's line is MuZero (Schrittwieser et al. 2020, arXiv 1911.08265) unless another
+is named. Settings marked *traced* travel in the agent's state and can differ between the members of
+one vmapped program; all others decide shapes or control flow and are static.
 """
 
 import dataclasses
 import math
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal
 
-
-class ConfigError(ValueError):
-    """A setting, or a pair of settings, that cannot work; the message is one clear sentence."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _require_range(section: str, config: Any, low: float, high: float | None, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if high is None:
-            allowed, inside = f"at least {low:g} and finite", low <= value < math.inf
-        else:
-            allowed, inside = f"between {low:g} and {high:g}", low <= value <= high
-        _require(inside, f"{section}.{name} must be {allowed}, found {value!r}.")
-
-
-def _require_choices(section: str, config: Any) -> None:
-    for field in dataclasses.fields(config):
-        choices = get_args(field.type) if get_origin(field.type) is Literal else ()
-        value = getattr(config, field.name)
-        _require(
-            not choices or value in choices,
-            f"{section}.{field.name} must be one of {', '.join(choices)}, found {value!r}.",
-        )
+from muzero_jax.config.checks import require, require_choices, require_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +22,8 @@ class EnvironmentConfig:
     """Steps after which an episode is truncated; 0 keeps the environment's own limit."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "environment.name must not be empty.")
-        _require_range("environment", self, 0, None, "time_limit")
+        require(bool(self.name), "environment.name must not be empty.")
+        require_range("environment", self, 0, None, "time_limit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +52,16 @@ class NetworkConfig:
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 
     def __post_init__(self) -> None:
-        _require_choices("network", self)
+        require_choices("network", self)
         names = (
             "embedding_size",
             "num_channels",
             "head_hidden_size",
             "support_size",
         )
-        _require_range("network", self, 1, None, *names)
-        _require_range("network", self, 0, None, "num_blocks", "downsample", "stem_channels")
-        _require(
+        require_range("network", self, 1, None, *names)
+        require_range("network", self, 0, None, "num_blocks", "downsample", "stem_channels")
+        require(
             min(self.hidden_sizes, default=0) >= 1,
             f"network.hidden_sizes must be one or more sizes of at least 1, "
             f"found {self.hidden_sizes}.",
@@ -138,14 +110,14 @@ class SearchConfig:
     """muzero, traced: temperature at the end, reached linearly (paper: in steps, 0.25)."""
 
     def __post_init__(self) -> None:
-        _require_choices("search", self)
-        _require_range("search", self, 1, None, "num_simulations", "max_num_considered_actions")
-        _require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
-        _require_range("search", self, 1e-8, None, "min_qvalue_range")
-        _require_range("search", self, 0, None, "temperature", "final_temperature")
-        _require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
-        _require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
-        _require(
+        require_choices("search", self)
+        require_range("search", self, 1, None, "num_simulations", "max_num_considered_actions")
+        require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
+        require_range("search", self, 1e-8, None, "min_qvalue_range")
+        require_range("search", self, 0, None, "temperature", "final_temperature")
+        require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
+        require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
+        require(
             0 < self.dirichlet_alpha < math.inf,
             f"search.dirichlet_alpha must be above 0 and finite, found {self.dirichlet_alpha!r}.",
         )
@@ -171,14 +143,14 @@ class ReplayConfig:
     """Traced: exponent beta of the importance weights (paper: 1)."""
 
     def __post_init__(self) -> None:
-        _require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
-        _require_range("replay", self, 0, None, "priority_exponent")
-        _require_range("replay", self, 0, 1, "importance_exponent")
-        _require(
+        require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
+        require_range("replay", self, 0, None, "priority_exponent")
+        require_range("replay", self, 0, 1, "importance_exponent")
+        require(
             0 < self.ratio < math.inf,
             f"replay.ratio must be above 0 and finite, found {self.ratio!r}.",
         )
-        _require(
+        require(
             self.min_size <= self.capacity,
             f"replay.min_size ({self.min_size}) must not exceed replay.capacity ({self.capacity}).",
         )
@@ -206,11 +178,11 @@ class TargetConfig:
     bootstrap's parameters (paper, Reanalyze: 0.8)."""
 
     def __post_init__(self) -> None:
-        _require_choices("target", self)
-        _require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
-        _require_range("target", self, 0, 1, "target_update_rate")
-        _require_range("target", self, 0, None, "num_unroll_steps")
-        _require_range("target", self, 1, None, "td_steps")
+        require_choices("target", self)
+        require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
+        require_range("target", self, 0, 1, "target_update_rate")
+        require_range("target", self, 0, None, "num_unroll_steps")
+        require_range("target", self, 1, None, "td_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +201,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         names = ("policy_weight", "value_weight", "reward_weight", "consistency_weight")
-        _require_range("loss", self, 0, None, *names)
+        require_range("loss", self, 0, None, *names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,11 +222,11 @@ class OptimizerConfig:
     """Traced: the gradient is scaled down to this global norm."""
 
     def __post_init__(self) -> None:
-        _require_choices("optimizer", self)
-        _require_range("optimizer", self, 0, None, "learning_rate", "warmup_updates")
-        _require_range("optimizer", self, 0, None, "weight_decay")
-        _require_range("optimizer", self, 0, 1, "final_fraction")
-        _require(
+        require_choices("optimizer", self)
+        require_range("optimizer", self, 0, None, "learning_rate", "warmup_updates")
+        require_range("optimizer", self, 0, None, "weight_decay")
+        require_range("optimizer", self, 0, 1, "final_fraction")
+        require(
             self.max_gradient_norm > 0,
             f"optimizer.max_gradient_norm must be above 0, found {self.max_gradient_norm!r}.",
         )
@@ -275,7 +247,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         names = ("num_env_steps", "num_envs", "rollout_length", "iterations_per_chunk")
-        _require_range("training", self, 1, None, *names)
+        require_range("training", self, 1, None, *names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,9 +266,9 @@ class EvaluationConfig:
     """Steps after which an episode that will not end is given up, with an error."""
 
     def __post_init__(self) -> None:
-        _require_range("evaluation", self, 0, None, "interval")
+        require_range("evaluation", self, 0, None, "interval")
         names = ("num_episodes", "final_num_episodes", "num_envs", "max_episode_steps")
-        _require_range("evaluation", self, 1, None, *names)
+        require_range("evaluation", self, 1, None, *names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,100 +285,4 @@ class LoggingConfig:
     """Send the metrics to Weights & Biases as well (needs the extra `wandb`)."""
 
     def __post_init__(self) -> None:
-        _require_range("logging", self, 1, None, "checkpoint_interval", "checkpoints_kept")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExperimentConfig:
-    """One run: everything that decides its numbers, and what it writes."""
-
-    name: str = "experiment"
-    """Name of the experiment, used for the run folder."""
-    seed: int = 0
-    """Seed of everything random in the run; the same seed repeats it bit for bit."""
-    environment: EnvironmentConfig = EnvironmentConfig()
-    network: NetworkConfig = NetworkConfig()
-    search: SearchConfig = SearchConfig()
-    replay: ReplayConfig = ReplayConfig()
-    target: TargetConfig = TargetConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    logging: LoggingConfig = LoggingConfig()
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**32, f"seed must be between 0 and 2^32 - 1, found {self.seed}.")
-        _require(
-            self.num_updates_per_iteration >= 1,
-            f"replay.ratio ({self.replay.ratio:g}) with replay.batch_size "
-            f"({self.replay.batch_size}) gives no update in an iteration of "
-            f"{self.env_steps_per_iteration} environment steps; raise the ratio to at least "
-            f"{self.replay.batch_size / self.env_steps_per_iteration:g}.",
-        )
-        _require(
-            self.loss.consistency_weight == 0 or self.target.num_unroll_steps >= 1,
-            f"loss.consistency_weight ({self.loss.consistency_weight:g}) compares unrolled states, "
-            "but target.num_unroll_steps is 0.",
-        )
-        window = self.target.num_unroll_steps + self.target.td_steps + 1
-        time_capacity = self.replay.capacity // self.training.num_envs
-        needed = max(window, self.training.rollout_length)
-        _require(
-            time_capacity >= needed,
-            f"replay.capacity ({self.replay.capacity}) over training.num_envs "
-            f"({self.training.num_envs}) keeps {time_capacity} steps of each environment, "
-            f"but a window or rollout needs {needed}.",
-        )
-
-    @property
-    def env_steps_per_iteration(self) -> int:
-        """Environment steps of one iteration [rollout, learn]."""
-        return self.training.num_envs * self.training.rollout_length
-
-    @property
-    def env_steps_per_chunk(self) -> int:
-        """Environment steps of one compiled call."""
-        return self.env_steps_per_iteration * self.training.iterations_per_chunk
-
-    @property
-    def num_chunks(self) -> int:
-        """Compiled calls of the whole run."""
-        return -(-self.training.num_env_steps // self.env_steps_per_chunk)
-
-    @property
-    def num_updates_per_iteration(self) -> int:
-        """Optimiser steps of one iteration, from the replay ratio, rounded."""
-        return round(self.replay.ratio * self.env_steps_per_iteration / self.replay.batch_size)
-
-    @property
-    def num_updates(self) -> int:
-        """Upper bound of the optimiser steps of the whole run; the schedules end there."""
-        iterations = self.num_chunks * self.training.iterations_per_chunk
-        return iterations * self.num_updates_per_iteration
-
-
-TRACED_SETTINGS = (
-    "search.gumbel_scale",
-    "search.epsilon",
-    "search.dirichlet_alpha",
-    "search.dirichlet_fraction",
-    "search.temperature",
-    "search.final_temperature",
-    "replay.priority_exponent",
-    "replay.importance_exponent",
-    "target.discount",
-    "loss.policy_weight",
-    "loss.value_weight",
-    "loss.reward_weight",
-    "optimizer.learning_rate",
-    "optimizer.weight_decay",
-    "optimizer.max_gradient_norm",
-)
-"""Settings that members of one vmapped program may differ in."""
-
-
-def traced_settings(config: ExperimentConfig) -> dict[str, float]:
-    """The values of `TRACED_SETTINGS` in `config`, by dotted name."""
-    sections = {name: name.split(".") for name in TRACED_SETTINGS}
-    return {n: float(getattr(getattr(config, s), f)) for n, (s, f) in sections.items()}
+        require_range("logging", self, 1, None, "checkpoint_interval", "checkpoints_kept")

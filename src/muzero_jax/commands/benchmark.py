@@ -1,0 +1,58 @@
+"""What the benchmark scripts share: an experiment with any overrides in, one object out."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.commands.options import parse_train_options
+from muzero_jax.config import ConfigError, ExperimentConfig
+
+
+def run_benchmark(
+    parser: argparse.ArgumentParser,
+    measure: Callable[[ExperimentConfig, argparse.Namespace], Any],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Measures the experiment that the command line names and prints the result.
+
+    Args:
+      parser: has the script's own options; the experiment and `--json` are added here, and what it
+        does not know is read as settings of the experiment.
+      measure: from the settings and the script's options to a dataclass of results.
+      arguments: of the command line; those of the process where None.
+
+    Returns:
+      The exit code, 2 for a bad setting.
+    """
+    parser.add_argument("experiment", help="name of an experiment, or path of its script")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options, overrides = parser.parse_known_args(arguments)
+    try:
+        config = load_experiment(options.experiment)
+        settings = parse_train_options(overrides, config, parser.prog, options.experiment).settings
+        results = dataclasses.asdict(measure(settings, options))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(results) if options.json else _table(results))
+    return 0
+
+
+def _table(results: dict[str, Any]) -> str:
+    shown = {k: f"{v:,.4g}" if isinstance(v, float) else str(v) for k, v in results.items()}
+    width = max(map(len, shown))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in shown.items())
+
+
+def benchmark_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser that shows the whole docstring of a script, examples and all."""
+    return argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Any setting of the experiment can be added; see `muzero train EXPERIMENT --help`.",
+        allow_abbrev=False,
+    )

@@ -1,0 +1,118 @@
+"""The settings of one run, what follows from them together, and which of them are traced."""
+
+import dataclasses
+
+from muzero_jax.config.checks import require
+from muzero_jax.config.sections import (
+    EnvironmentConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    ReplayConfig,
+    SearchConfig,
+    TargetConfig,
+    TrainingConfig,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """One run: everything that decides its numbers, and what it writes."""
+
+    name: str = "experiment"
+    """Name of the experiment, used for the run folder."""
+    seed: int = 0
+    """Seed of everything random in the run; the same seed repeats it bit for bit."""
+    environment: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
+    network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
+    target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, f"seed must be between 0 and 2^32 - 1, found {self.seed}.")
+        require(
+            self.num_updates_per_iteration >= 1,
+            f"replay.ratio ({self.replay.ratio:g}) with replay.batch_size "
+            f"({self.replay.batch_size}) gives no update in an iteration of "
+            f"{self.env_steps_per_iteration} environment steps; raise the ratio to at least "
+            f"{self.replay.batch_size / self.env_steps_per_iteration:g}.",
+        )
+        require(
+            self.loss.consistency_weight == 0 or self.target.num_unroll_steps >= 1,
+            f"loss.consistency_weight ({self.loss.consistency_weight:g}) compares unrolled states, "
+            "but target.num_unroll_steps is 0.",
+        )
+        window = self.target.num_unroll_steps + self.target.td_steps + 1
+        time_capacity = self.replay.capacity // self.training.num_envs
+        needed = max(window, self.training.rollout_length)
+        require(
+            time_capacity >= needed,
+            f"replay.capacity ({self.replay.capacity}) over training.num_envs "
+            f"({self.training.num_envs}) keeps {time_capacity} steps of each environment, "
+            f"but a window or rollout needs {needed}.",
+        )
+
+    @property
+    def env_steps_per_iteration(self) -> int:
+        """Environment steps of one iteration [rollout, learn]."""
+        return self.training.num_envs * self.training.rollout_length
+
+    @property
+    def env_steps_per_chunk(self) -> int:
+        """Environment steps of one compiled call."""
+        return self.env_steps_per_iteration * self.training.iterations_per_chunk
+
+    @property
+    def num_chunks(self) -> int:
+        """Compiled calls of the whole run."""
+        return -(-self.training.num_env_steps // self.env_steps_per_chunk)
+
+    @property
+    def num_warm_up_chunks(self) -> int:
+        """Compiled calls after which every iteration learns."""
+        return -(-self.replay.min_size // self.env_steps_per_chunk)
+
+    @property
+    def num_updates_per_iteration(self) -> int:
+        """Optimiser steps of one iteration, from the replay ratio, rounded."""
+        return round(self.replay.ratio * self.env_steps_per_iteration / self.replay.batch_size)
+
+    @property
+    def num_updates(self) -> int:
+        """Upper bound of the optimiser steps of the whole run; the schedules end there."""
+        iterations = self.num_chunks * self.training.iterations_per_chunk
+        return iterations * self.num_updates_per_iteration
+
+
+TRACED_SETTINGS = (
+    "search.gumbel_scale",
+    "search.epsilon",
+    "search.dirichlet_alpha",
+    "search.dirichlet_fraction",
+    "search.temperature",
+    "search.final_temperature",
+    "replay.priority_exponent",
+    "replay.importance_exponent",
+    "target.discount",
+    "loss.policy_weight",
+    "loss.value_weight",
+    "loss.reward_weight",
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.max_gradient_norm",
+)
+"""Settings that members of one vmapped program may differ in."""
+
+
+def traced_settings(config: ExperimentConfig) -> dict[str, float]:
+    """The values of `TRACED_SETTINGS` in `config`, by dotted name."""
+    sections = {name: name.split(".") for name in TRACED_SETTINGS}
+    return {n: float(getattr(getattr(config, s), f)) for n, (s, f) in sections.items()}
