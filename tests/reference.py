@@ -74,7 +74,12 @@ def cross_entropy(logits, labels):
     return -sum(p * (x - log_sum) for x, p in zip(logits, labels, strict=True))
 
 
-def window_loss(predictions, targets, weights, support_size):
+def legal_entropy(logits, legal):
+    exponentials = [math.exp(x) for x, ok in zip(logits, legal, strict=True) if ok]
+    return -sum(e / sum(exponentials) * math.log(e / sum(exponentials)) for e in exponentials)
+
+
+def window_loss(predictions, targets, weights, support_size, entropy_weight):
     """The K-step loss; `predictions` are dicts of `policy`, `value` and `reward` logits."""
     total = 0.0
     for k, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
@@ -84,6 +89,9 @@ def window_loss(predictions, targets, weights, support_size):
                 continue
             labels = target[name] if name == "policy" else two_hot(target[name], support_size)
             total += share * weight * cross_entropy(prediction[name], labels)
+        if target["policy_mask"]:
+            entropy = legal_entropy(prediction["policy"], target["legal"])
+            total -= share * entropy_weight * entropy
     return total
 
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 import reference
 
-from muzero_jax.agents.losses import muzero_loss
+from muzero_jax.agents.losses import legal_entropy, muzero_loss
 from muzero_jax.agents.targets import Targets
 from muzero_jax.config import NetworkConfig
 from muzero_jax.maths.value_support import scalar_to_support
@@ -17,7 +17,10 @@ from muzero_jax.networks.model import MuZeroModel
 
 NUM_ACTIONS, SUPPORT_SIZE, BATCH = 3, 4, 6
 WEIGHTS = {"policy": 1.0, "value": 0.25, "reward": 0.5}
+ENTROPY_WEIGHT = 0.1
 H = {f"loss.{name}_weight": weight for name, weight in WEIGHTS.items()}
+H["loss.entropy_weight"] = ENTROPY_WEIGHT
+NO_ENTROPY = {**H, "loss.entropy_weight": 0.0}
 
 
 @functools.cache
@@ -33,12 +36,15 @@ def model_and_params(use_projection=False):
 
 
 def random_targets(num_unroll_steps, seed=0):
-    """Targets with random masks; masked policies are zero, as at illegal or unknown states."""
+    """Targets with random masks, those of legal actions too."""
     rng = np.random.default_rng(seed)
     shape = (BATCH, num_unroll_steps + 1)
     policy = rng.dirichlet(np.ones(NUM_ACTIONS), shape)
     masks = [rng.random((BATCH, n)) < 0.7 for n in (shape[1], shape[1], shape[1] - 1)]
+    legal = rng.random((*shape, NUM_ACTIONS)) < 0.6
+    legal[..., 0] |= ~legal.any(-1)
     return Targets(
+        legal_action_mask=jnp.asarray(legal),
         action=jnp.asarray(rng.integers(0, NUM_ACTIONS, (BATCH, num_unroll_steps)), jnp.int32),
         policy=jnp.asarray(policy, jnp.float32),
         value=jnp.asarray(rng.normal(0, 20, shape), jnp.float32),
@@ -78,6 +84,7 @@ def test_loss_matches_the_plain_python_reference(num_unroll_steps):
         rows = [
             {
                 "policy": targets.policy[b, k].tolist(),
+                "legal": targets.legal_action_mask[b, k].tolist(),
                 "value": float(targets.value[b, k]),
                 "reward": float(targets.reward[b, k - 1]) if k else 0.0,
                 "policy_mask": bool(targets.policy_mask[b, k]),
@@ -86,7 +93,7 @@ def test_loss_matches_the_plain_python_reference(num_unroll_steps):
             }
             for k in range(num_unroll_steps + 1)
         ]
-        loss = reference.window_loss(predictions, rows, WEIGHTS, SUPPORT_SIZE)
+        loss = reference.window_loss(predictions, rows, WEIGHTS, SUPPORT_SIZE, ENTROPY_WEIGHT)
         expected += float(importance_weights[b]) * loss / BATCH
     np.testing.assert_allclose(total, expected, rtol=2e-5)
 
@@ -95,7 +102,7 @@ def test_loss_without_unrolling_is_a_plain_prediction_loss():
     targets = random_targets(0)
     everything = jnp.ones((BATCH, 1), bool)
     targets = targets.replace(policy_mask=everything, value_mask=everything)
-    total, (metrics, _) = loss_of(targets)
+    total, (metrics, _) = loss_of(targets, h=NO_ENTROPY)
     model, params = model_and_params()
     observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))[:, 0]
     root = model.initial_inference(params, observation)
@@ -118,7 +125,7 @@ def test_loss_of_an_indifferent_model_by_hand():
     full = {"policy_mask": (BATCH, 5), "value_mask": (BATCH, 5), "reward_mask": (BATCH, 4)}
     targets = targets.replace(**{name: jnp.ones(shape, bool) for name, shape in full.items()})
     arguments = (jnp.ones((BATCH, 1, 2)), targets, jnp.ones(BATCH))
-    total, (metrics, error) = muzero_loss(flat, {}, H, 0.0, *arguments)
+    total, (metrics, error) = muzero_loss(flat, {}, NO_ENTROPY, 0.0, *arguments)
     expected = {"policy": 2 * math.log(3), "value": 2 * math.log(9), "reward": math.log(9)}
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[f"loss/{name}"], value, rtol=1e-5)
@@ -135,6 +142,31 @@ def test_loss_terms_are_scaled_by_their_traced_weights():
         only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H}
         total, _ = loss_of(targets, h=only)
         np.testing.assert_allclose(total, 3.0 * metrics[f"loss/{name}"], rtol=1e-6)
+    only = {key: jnp.float32(key == "loss.entropy_weight") * 3.0 for key in H}
+    total, (metrics, _) = loss_of(targets, h=only)
+    np.testing.assert_allclose(total, -3.0 * metrics["policy/entropy"], rtol=1e-6)
+
+
+def test_entropy_by_hand_counts_legal_actions_only():
+    logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.9, 0.05, 0.05], [0.2, 0.3, 0.5]]))
+    legal = jnp.array([[True, True, True], [False, True, True], [False, False, True]])
+    expected = [1.5 * math.log(2), math.log(2), 0.0]
+    np.testing.assert_allclose(legal_entropy(logits, legal), expected, atol=1e-6)
+    gradient = jax.grad(lambda x: legal_entropy(x, legal).sum())(logits)
+    assert jnp.isfinite(gradient).all()
+    # Nothing to gain: at equal logits, and at a single legal action; nothing for illegal ones.
+    np.testing.assert_allclose(gradient[1:], 0.0, atol=1e-6)
+    assert gradient[0, 0] < -0.1
+
+
+def test_entropy_alone_makes_a_settled_prior_indifferent():
+    """With targets that repeat the prior only the entropy has a gradient."""
+    logits = jnp.array([2.0, -1.0, 0.0])
+    legal = jnp.ones(NUM_ACTIONS, bool)
+    for _ in range(200):
+        gradient = jax.grad(lambda x: -legal_entropy(x, legal))(logits)
+        logits = logits - 0.5 * gradient
+    np.testing.assert_allclose(jax.nn.softmax(logits), 1 / NUM_ACTIONS, atol=1e-3)
 
 
 def test_masked_targets_do_not_matter():
@@ -173,6 +205,7 @@ def test_consistency_pulls_unrolled_towards_encoded_latents():
     consistency = metrics["loss/consistency"]
     assert -1.0 <= consistency <= 1.0
     plain = sum(WEIGHTS[name] * metrics[f"loss/{name}"] for name in WEIGHTS)
+    plain -= ENTROPY_WEIGHT * metrics["policy/entropy"]
     np.testing.assert_allclose(total, plain + 2.0 * consistency, rtol=1e-5)
     dead = targets.replace(policy_mask=jnp.zeros((BATCH, 3), bool).at[:, 0].set(True))
     _, (masked, _) = loss_of(dead, consistency_weight=2.0, rows=3)

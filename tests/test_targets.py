@@ -188,7 +188,7 @@ def test_value_fn_reads_only_rows_that_are_needed():
 
 
 def random_windows(rng, batch_size, length):
-    """Reward, discount and truncation of windows in which a third of the steps end episodes."""
+    """Windows in which a third of the steps end episodes, with some actions that are illegal."""
     kind = rng.choice(
         ["on", "terminated", "truncated"], p=[0.7, 0.15, 0.15], size=(batch_size, length)
     )
@@ -197,6 +197,7 @@ def random_windows(rng, batch_size, length):
         "discount": np.where(kind == "terminated", 0.0, 1.0),
         "truncated": kind == "truncated",
         "final_observation": rng.normal(size=(batch_size, 2)),
+        "legal_action_mask": rng.random((batch_size, length, 3)) < 0.7,
     }
 
 
@@ -238,6 +239,9 @@ def test_targets_match_the_plain_python_reference(num_unroll_steps, td_steps, td
                 np.testing.assert_allclose(targets.value[b, k], row["value"], rtol=1e-4, atol=1e-5)
             if row["policy_mask"]:
                 np.testing.assert_allclose(targets.policy[b, k], row["policy"], rtol=1e-6)
+                np.testing.assert_array_equal(
+                    targets.legal_action_mask[b, k], t.legal_action_mask[b, k]
+                )
             if k > 0:
                 assert targets.reward_mask[b, k - 1] == row["reward_mask"]
                 np.testing.assert_allclose(targets.reward[b, k - 1], row["reward"], rtol=1e-6)

@@ -24,6 +24,9 @@ def muzero_loss(
     """The loss of one batch.
 
     The root counts 1 and each of the K unrolled states 1/K, so that the loss does not grow with K.
+    The entropy of the prior over legal actions is subtracted (as in A3C, arXiv 1602.01783, section
+    4): where the search finds no difference its target is the prior itself, and only the entropy
+    keeps the prior from settling on an action that nothing speaks for.
 
     Args:
       model: the model.
@@ -36,20 +39,25 @@ def muzero_loss(
       importance_weights: `[B]`.
 
     Returns:
-      The `[]` loss, and its terms by name with the `[B]` absolute error of the roots' values.
+      The `[]` loss, and its terms and the prior's entropy by name with the `[B]` absolute error
+      of the roots' values.
     """
     output = model.unroll(params, observation[:, 0], targets.action.T)
     support_size = (output.value_logits.shape[-1] - 1) // 2
     num_unroll_steps = targets.action.shape[1]
     step_weights = jnp.full(num_unroll_steps + 1, 1.0 / max(num_unroll_steps, 1)).at[0].set(1.0)
 
-    def term(logits: Array, labels: Array, mask: Array, weights: Array) -> Array:
-        """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
-        entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
-        chex.assert_equal_shape([entropy, mask.T])
-        masked = jnp.where(mask.T, entropy, 0.0)
+    def mean(values: Array, mask: Array, weights: Array) -> Array:
+        """`[]` weighted mean of `[k, B]` values where `[B, k]` the mask holds."""
+        chex.assert_equal_shape([values, mask.T])
+        masked = jnp.where(mask.T, values, 0.0)
         per_window = jnp.dot(weights, masked, precision=jax.lax.Precision.HIGHEST)
         return jnp.mean(importance_weights * per_window)
+
+    def term(logits: Array, labels: Array, mask: Array, weights: Array) -> Array:
+        """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
+        cross_entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
+        return mean(cross_entropy, mask, weights)
 
     value_labels = scalar_to_support(targets.value, support_size)
     reward_labels = scalar_to_support(targets.reward, support_size)
@@ -60,7 +68,9 @@ def muzero_loss(
             output.reward_logits[1:], reward_labels, targets.reward_mask, step_weights[1:]
         ),
     }
-    total = jnp.zeros(())
+    entropy = legal_entropy(output.prior_logits, targets.legal_action_mask.swapaxes(0, 1))
+    mean_entropy = mean(entropy, targets.policy_mask, step_weights)
+    total = -hyperparameters["loss.entropy_weight"] * mean_entropy
     for name, value in terms.items():
         total = total + hyperparameters[f"loss.{name}_weight"] * value
     if consistency_weight:
@@ -69,7 +79,14 @@ def muzero_loss(
         total = total + consistency_weight * terms["consistency"]
     error = jnp.abs(support_to_scalar(output.value_logits[0]) - targets.value[:, 0])
     metrics = {f"loss/{name}": value for name, value in terms.items()}
-    return total, ({"loss/total": total, **metrics}, error)
+    return total, ({"loss/total": total, **metrics, "policy/entropy": mean_entropy}, error)
+
+
+def legal_entropy(logits: Array, legal_action_mask: Array) -> Array:
+    """`[...]` entropy in nats of the softmax over the legal ones of `[..., A]` actions."""
+    lowest = jnp.finfo(logits.dtype).min
+    log_probability = jax.nn.log_softmax(jnp.where(legal_action_mask, logits, lowest))
+    return -jnp.sum(jnp.exp(log_probability) * log_probability, axis=-1)
 
 
 def _consistency(

@@ -34,6 +34,7 @@ class Targets(struct.PyTreeNode):
     Attributes:
       action: `[B, K]` the actions to unroll along.
       policy: `[B, K + 1, A]` search policies.
+      legal_action_mask: `[B, K + 1, A]` bool.
       value: `[B, K + 1]` n-step returns.
       reward: `[B, K]` rewards of the steps into states `1..K`.
       policy_mask: `[B, K + 1]` bool.
@@ -43,6 +44,7 @@ class Targets(struct.PyTreeNode):
 
     action: Array
     policy: Array
+    legal_action_mask: Array
     value: Array
     reward: Array
     policy_mask: Array
@@ -108,6 +110,7 @@ def make_targets(
     return Targets(
         action=transitions.action[:, :num_unroll_steps],
         policy=policy,
+        legal_action_mask=transitions.legal_action_mask[:, : num_unroll_steps + 1],
         value=jnp.where(alive, value, 0.0),
         reward=jnp.where(alive[:, :-1], reward[:, :num_unroll_steps], 0.0),
         policy_mask=alive,

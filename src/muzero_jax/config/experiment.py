@@ -105,6 +105,7 @@ TRACED_SETTINGS = (
     "loss.policy_weight",
     "loss.value_weight",
     "loss.reward_weight",
+    "loss.entropy_weight",
     "optimizer.learning_rate",
     "optimizer.weight_decay",
     "optimizer.max_gradient_norm",

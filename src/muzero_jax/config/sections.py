@@ -195,13 +195,16 @@ class LossConfig:
     """Traced: cross-entropy of the value (paper: 1; Reanalyze: 0.25)."""
     reward_weight: float = 1.0
     """Traced: cross-entropy of the reward (paper: 1)."""
+    entropy_weight: float = 0.0
+    """Traced: entropy of the prior over legal actions, subtracted; it undoes preferences that no
+    Q-value supports and so keeps exploring alive (paper: 0; A3C: 0.01)."""
     consistency_weight: float = 0.0
     """Self-predictive consistency of unrolled with encoded latents; 0 leaves its heads out
     (EfficientZero, Ye et al. 2021: 2)."""
 
     def __post_init__(self) -> None:
-        names = ("policy_weight", "value_weight", "reward_weight", "consistency_weight")
-        require_range("loss", self, 0, None, *names)
+        names = ("policy_weight", "value_weight", "reward_weight")
+        require_range("loss", self, 0, None, *names, "entropy_weight", "consistency_weight")
 
 
 @dataclasses.dataclass(frozen=True)
