@@ -57,9 +57,9 @@ def make_targets(window, num_unroll_steps, td_steps, td_lambda, discount, final_
     return targets
 
 
-def two_hot(x, support_size):
+def two_hot(x, support_size, spacing=1.0):
     """MuZero's transform and the two neighbouring bins."""
-    x = math.copysign(math.sqrt(abs(x) + 1.0) - 1.0, x) + 1e-3 * x
+    x = (math.copysign(math.sqrt(abs(x) + 1.0) - 1.0, x) + 1e-3 * x) / spacing
     x = min(max(x, -support_size), support_size)
     low = min(math.floor(x), support_size - 1)
     labels = [0.0] * (2 * support_size + 1)
@@ -79,15 +79,18 @@ def legal_entropy(logits, legal):
     return -sum(e / sum(exponentials) * math.log(e / sum(exponentials)) for e in exponentials)
 
 
-def window_loss(predictions, targets, weights, support_size, entropy_weight):
-    """The K-step loss; `predictions` are dicts of `policy`, `value` and `reward` logits."""
+def window_loss(predictions, targets, weights, support, entropy_weight):
+    """The K-step loss; `predictions` are dicts of `policy`, `value` and `reward` logits.
+
+    The `support` is its half-width and its spacing.
+    """
     total = 0.0
     for k, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
         share = 1.0 if k == 0 else 1.0 / (len(targets) - 1)
         for name, weight in weights.items():
             if not target[f"{name}_mask"]:
                 continue
-            labels = target[name] if name == "policy" else two_hot(target[name], support_size)
+            labels = target[name] if name == "policy" else two_hot(target[name], *support)
             total += share * weight * cross_entropy(prediction[name], labels)
         if target["policy_mask"]:
             entropy = legal_entropy(prediction["policy"], target["legal"])

@@ -33,6 +33,7 @@ from muzero_jax.config import (
         (EnvironmentConfig, "name", "", "environment.name must not be empty"),
         (EnvironmentConfig, "time_limit", -1, "environment.time_limit must be at least 0"),
         (NetworkConfig, "support_size", 0, "network.support_size must be at least 1"),
+        (NetworkConfig, "support_spacing", 0.0, "network.support_spacing must be above 0"),
         (NetworkConfig, "hidden_sizes", (), "network.hidden_sizes must be one or more"),
         (NetworkConfig, "hidden_sizes", (8, 0), r"at least 1, found \(8, 0\)"),
         (

@@ -15,7 +15,8 @@ from muzero_jax.maths.value_support import scalar_to_support
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
 
-NUM_ACTIONS, SUPPORT_SIZE, BATCH = 3, 4, 6
+NUM_ACTIONS, BATCH = 3, 6
+SUPPORT_SIZE, SUPPORT_SPACING = 4, 0.8
 WEIGHTS = {"policy": 1.0, "value": 0.25, "reward": 0.5}
 ENTROPY_WEIGHT = 0.1
 H = {f"loss.{name}_weight": weight for name, weight in WEIGHTS.items()}
@@ -26,7 +27,11 @@ NO_ENTROPY = {**H, "loss.entropy_weight": 0.0}
 @functools.cache
 def model_and_params(use_projection=False):
     config = NetworkConfig(
-        kind="mlp", embedding_size=6, hidden_sizes=(8,), support_size=SUPPORT_SIZE
+        kind="mlp",
+        embedding_size=6,
+        hidden_sizes=(8,),
+        support_size=SUPPORT_SIZE,
+        support_spacing=SUPPORT_SPACING,
     )
     observation = jax.ShapeDtypeStruct((2,), jnp.float32)
     model = make_model(config, observation, NUM_ACTIONS, use_projection=use_projection)
@@ -93,7 +98,9 @@ def test_loss_matches_the_plain_python_reference(num_unroll_steps):
             }
             for k in range(num_unroll_steps + 1)
         ]
-        loss = reference.window_loss(predictions, rows, WEIGHTS, SUPPORT_SIZE, ENTROPY_WEIGHT)
+        loss = reference.window_loss(
+            predictions, rows, WEIGHTS, (SUPPORT_SIZE, SUPPORT_SPACING), ENTROPY_WEIGHT
+        )
         expected += float(importance_weights[b]) * loss / BATCH
     np.testing.assert_allclose(total, expected, rtol=2e-5)
 
@@ -107,7 +114,7 @@ def test_loss_without_unrolling_is_a_plain_prediction_loss():
     observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))[:, 0]
     root = model.initial_inference(params, observation)
     policy = optax.softmax_cross_entropy(root.prior_logits, targets.policy[:, 0]).mean()
-    labels = scalar_to_support(targets.value[:, 0], SUPPORT_SIZE)
+    labels = scalar_to_support(targets.value[:, 0], SUPPORT_SIZE, SUPPORT_SPACING)
     value = optax.softmax_cross_entropy(root.value_logits, labels).mean()
     np.testing.assert_allclose(total, policy + 0.25 * value, rtol=1e-5)
     assert metrics["loss/reward"] == 0.0

@@ -9,6 +9,7 @@ from flax import nnx
 from tiny import counting_model
 
 from muzero_jax.config import ConfigError, NetworkConfig
+from muzero_jax.maths.value_support import support_to_scalar
 from muzero_jax.networks.blocks import scale_embedding
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel, model_from_nnx, scale_gradient
@@ -234,3 +235,22 @@ def test_nnx_bridge_is_pure_and_seeded():
     zeros = jax.tree.map(jnp.zeros_like, params)
     np.testing.assert_array_equal(model.initial_inference(zeros, observation).prior_logits, 0.0)
     assert model.project is None
+
+
+def test_scalars_are_read_off_the_support_that_the_model_has():
+    wide, fine = (
+        make_model(dataclasses.replace(MLP, support_spacing=spacing), VECTOR, NUM_ACTIONS)
+        for spacing in (1.0, 0.25)
+    )
+    params = jax.tree.map(lambda x: x + 0.3, wide.init(jax.random.key(0)))
+    inputs = (params, jax.random.normal(jax.random.key(1), (2, 3)))
+    actions = jnp.zeros((1, 2), jnp.int32)
+    for spacing, model in ((1.0, wide), (0.25, fine)):
+        for output in (model.initial_inference(*inputs), model.unroll(*inputs, actions)):
+            expected = support_to_scalar(output.value_logits, spacing)
+            np.testing.assert_array_equal(output.value, expected)
+            np.testing.assert_array_equal(
+                output.reward, support_to_scalar(output.reward_logits, spacing)
+            )
+    step = fine.recurrent_inference(params, fine.represent(*inputs), actions[0])
+    np.testing.assert_array_equal(step.reward, support_to_scalar(step.reward_logits, 0.25))

@@ -54,19 +54,24 @@ def test_two_hot_is_a_distribution_with_the_mean():
     assert ((labels > 0).sum(-1) <= 2).all()
 
 
-def test_scalar_to_support_matches_reference_at_and_beyond_edges():
+@pytest.mark.parametrize("spacing", [0.1, 1.0, 2.5])
+def test_scalar_to_support_matches_reference_at_and_beyond_edges(spacing):
     values = [-5000.0, -120.0, -3.7, -1.0, 0.0, 0.2, 35.0, 120.999, 121.0, 122.0, 9999.0]
-    labels = scalar_to_support(jnp.array(values), 10)
-    expected = [reference.two_hot(x, 10) for x in values]
+    labels = scalar_to_support(jnp.array(values), 10, spacing)
+    expected = [reference.two_hot(x, 10, spacing) for x in values]
     np.testing.assert_allclose(labels, expected, atol=3e-6)
 
 
-def test_support_to_scalar_round_trip_inside_the_support():
-    edge = float(signed_parabolic(jnp.array(10.0)))
+@pytest.mark.parametrize("spacing", [0.1, 1.0, 2.5])
+def test_support_to_scalar_round_trip_inside_the_support(spacing):
+    edge = float(signed_parabolic(jnp.array(10.0 * spacing)))
     x = jnp.linspace(-edge, edge, 301)
-    back = support_to_scalar(jnp.log(scalar_to_support(x, 10)))
-    np.testing.assert_allclose(back, x, rtol=1e-5, atol=1e-5)
-    clipped = support_to_scalar(jnp.log(scalar_to_support(jnp.array([2 * edge, -1e9]), 10)))
+
+    def there_and_back(x):
+        return support_to_scalar(jnp.log(scalar_to_support(x, 10, spacing)), spacing)
+
+    np.testing.assert_allclose(there_and_back(x), x, rtol=1e-5, atol=1e-5)
+    clipped = there_and_back(jnp.array([2 * edge, -1e9]))
     np.testing.assert_allclose(clipped, [edge, -edge], rtol=1e-5)
 
 

@@ -59,8 +59,8 @@ def muzero_loss(
         cross_entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
         return mean(cross_entropy, mask, weights)
 
-    value_labels = scalar_to_support(targets.value, support_size)
-    reward_labels = scalar_to_support(targets.reward, support_size)
+    value_labels = scalar_to_support(targets.value, support_size, model.support_spacing)
+    reward_labels = scalar_to_support(targets.reward, support_size, model.support_spacing)
     terms = {
         "policy": term(output.prior_logits, targets.policy, targets.policy_mask, step_weights),
         "value": term(output.value_logits, value_labels, targets.value_mask, step_weights),
@@ -77,7 +77,8 @@ def muzero_loss(
         per_window = _consistency(model, params, output.embedding[1:], observation, targets)
         terms["consistency"] = jnp.mean(importance_weights * per_window)
         total = total + consistency_weight * terms["consistency"]
-    error = jnp.abs(support_to_scalar(output.value_logits[0]) - targets.value[:, 0])
+    root_value = support_to_scalar(output.value_logits[0], model.support_spacing)
+    error = jnp.abs(root_value - targets.value[:, 0])
     metrics = {f"loss/{name}": value for name, value in terms.items()}
     return total, ({"loss/total": total, **metrics, "policy/entropy": mean_entropy}, error)
 

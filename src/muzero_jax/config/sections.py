@@ -47,7 +47,10 @@ class NetworkConfig:
     head_hidden_size: int = 64
     """resnet: width of the hidden layer of each head."""
     support_size: int = 30
-    """Half-width S of the transformed categorical support of 2 S + 1 bins (paper: 300)."""
+    """Half-width S of the transformed categorical support of 2 S + 1 atoms (paper: 300)."""
+    support_spacing: float = 1.0
+    """Distance of neighbouring atoms, in units of the transformed value: the support reaches to S
+    times this much; closer atoms tell smaller differences of value apart (paper: 1)."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 
@@ -61,6 +64,10 @@ class NetworkConfig:
         )
         require_range("network", self, 1, None, *names)
         require_range("network", self, 0, None, "num_blocks", "downsample", "stem_channels")
+        require(
+            0 < self.support_spacing < math.inf,
+            f"network.support_spacing must be above 0 and finite, found {self.support_spacing!r}.",
+        )
         require(
             min(self.hidden_sizes, default=0) >= 1,
             f"network.hidden_sizes must be one or more sizes of at least 1, "

@@ -1,7 +1,10 @@
 """The invertible value transform and the categorical support that values and rewards live on.
 
 MuZero (arXiv 1911.08265, appendix F) squashes scalars by h (Pohlen et al. 2018, arXiv 1805.11593,
-proposition A.2) and spreads them over two neighbouring integers of the support ("two-hot").
+proposition A.2) and spreads them over two neighbours among the atoms of the support ("two-hot").
+There the atoms are the integers; here they may lie closer. A cross-entropy tells two scalars apart
+the better the more atoms lie between them: one atom a unit cannot rank actions whose values differ
+by hundredths, as those of a game with small rewards do.
 """
 
 import jax
@@ -51,12 +54,18 @@ def two_hot(x: Array, support_size: int) -> Array:
     return jnp.maximum(0.0, 1.0 - jnp.abs(x - atoms))
 
 
-def scalar_to_support(x: Array, support_size: int) -> Array:
-    """`[...]` scalars to `[..., 2 S + 1]` target probabilities: transform, then two-hot."""
-    return two_hot(signed_hyperbolic(x), support_size)
+def scalar_to_support(x: Array, support_size: int, spacing: float = 1.0) -> Array:
+    """`[...]` scalars to `[..., 2 S + 1]` target probabilities: transform, then two-hot.
+
+    Args:
+      x: scalars.
+      support_size: half-width S, in atoms.
+      spacing: distance of neighbouring atoms, in units of the transformed scalar.
+    """
+    return two_hot(signed_hyperbolic(x) / spacing, support_size)
 
 
-def support_to_scalar(logits: Array) -> Array:
+def support_to_scalar(logits: Array, spacing: float = 1.0) -> Array:
     """`[..., 2 S + 1]` logits to the `[...]` scalars of their mean, transformed back.
 
     Symmetric logits, as those of a fresh network, give exactly 0: a search that scales its values
@@ -67,4 +76,5 @@ def support_to_scalar(logits: Array) -> Array:
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     odd_part = 0.5 * (probabilities - probabilities[..., ::-1])
     # An accelerator's default matrix product rounds to TF32 or bfloat16.
-    return signed_parabolic(jnp.dot(odd_part, atoms, precision=jax.lax.Precision.HIGHEST))
+    mean = jnp.dot(odd_part, atoms, precision=jax.lax.Precision.HIGHEST)
+    return signed_parabolic(spacing * mean)

@@ -57,4 +57,4 @@ def make_model(
             head_hidden_size=config.head_hidden_size,
             **shared,
         )
-    return model_from_linen(module, observation)
+    return model_from_linen(module, observation, config.support_spacing)

@@ -26,22 +26,24 @@ class NetworkOutput(struct.PyTreeNode):
       prior_logits: `[B, A]` unnormalised log-probabilities of the prior policy.
       value_logits: `[B, bins]` logits of the value's categorical support.
       reward_logits: `[B, bins]` logits of the reward of the step that led here; all 0 at a root.
+      support_spacing: distance of the support's atoms; see `maths.value_support`.
     """
 
     embedding: Array
     prior_logits: Array
     value_logits: Array
     reward_logits: Array
+    support_spacing: float = struct.field(pytree_node=False, default=1.0)
 
     @property
     def value(self) -> Array:
         """`[B]` the value as a scalar."""
-        return support_to_scalar(self.value_logits)
+        return support_to_scalar(self.value_logits, self.support_spacing)
 
     @property
     def reward(self) -> Array:
         """`[B]` the reward as a scalar."""
-        return support_to_scalar(self.reward_logits)
+        return support_to_scalar(self.reward_logits, self.support_spacing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,7 @@ class MuZeroModel:
       dynamics: `(params, embedding, action [B]) -> (embedding [B, *E], reward_logits [B, bins])`.
       project: `(params, embedding) -> projection [B, D]`, for the consistency loss; None without.
       predict_projection: `(params, projection) -> [B, D]`, the predictor of that loss.
+      support_spacing: distance of the atoms that the value and reward logits stand for.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -63,12 +66,14 @@ class MuZeroModel:
     dynamics: Callable[[Params, Array, Array], tuple[Array, Array]]
     project: Callable[[Params, Array], Array] | None = None
     predict_projection: Callable[[Params, Array], Array] | None = None
+    support_spacing: float = 1.0
 
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""
         embedding = self.represent(params, observation)
         prior_logits, value_logits = self.predict(params, embedding)
-        return NetworkOutput(embedding, prior_logits, value_logits, jnp.zeros_like(value_logits))
+        no_reward = jnp.zeros_like(value_logits)
+        return self._output(embedding, prior_logits, value_logits, no_reward)
 
     def recurrent_inference(self, params: Params, embedding: Array, action: Array) -> NetworkOutput:
         """Steps the latent model and evaluates the *next* latent state.
@@ -80,7 +85,7 @@ class MuZeroModel:
         """
         embedding, reward_logits = self.dynamics(params, embedding, action)
         prior_logits, value_logits = self.predict(params, embedding)
-        return NetworkOutput(embedding, prior_logits, value_logits, reward_logits)
+        return self._output(embedding, prior_logits, value_logits, reward_logits)
 
     def unroll(self, params: Params, observation: Array, actions: Array) -> NetworkOutput:
         """Unrolls the model along given actions, as the loss does.
@@ -111,7 +116,10 @@ class MuZeroModel:
         )
         no_reward = jnp.zeros_like(value_logits[:1])
         reward_logits = jnp.concatenate([no_reward, reward_logits])
-        return NetworkOutput(embeddings, prior_logits, value_logits, reward_logits)
+        return self._output(embeddings, prior_logits, value_logits, reward_logits)
+
+    def _output(self, *arrays: Array) -> NetworkOutput:
+        return NetworkOutput(*arrays, support_spacing=self.support_spacing)
 
 
 def scale_gradient(x: Array, scale: float) -> Array:
@@ -119,7 +127,9 @@ def scale_gradient(x: Array, scale: float) -> Array:
     return x * scale + jax.lax.stop_gradient(x) * (1.0 - scale)
 
 
-def model_from_linen(module: nn.Module, observation: jax.ShapeDtypeStruct) -> MuZeroModel:
+def model_from_linen(
+    module: nn.Module, observation: jax.ShapeDtypeStruct, support_spacing: float = 1.0
+) -> MuZeroModel:
     """Wraps a linen module that has the methods `represent`, `predict` and `dynamics`.
 
     Args:
@@ -127,6 +137,7 @@ def model_from_linen(module: nn.Module, observation: jax.ShapeDtypeStruct) -> Mu
         `project` and `predict_projection` it also serves the consistency loss, unless its field
         `use_projection` is False.
       observation: shape and dtype of one unbatched observation.
+      support_spacing: see `MuZeroModel`.
     """
 
     def init(rng_key: PRNGKey) -> Params:
@@ -137,7 +148,7 @@ def model_from_linen(module: nn.Module, observation: jax.ShapeDtypeStruct) -> Mu
         return lambda params, *inputs: module.apply(params, *inputs, method=name)
 
     has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
-    return _model(init, method, has_projection=has_projection)
+    return _model(init, method, support_spacing, has_projection=has_projection)
 
 
 class NnxModule(Protocol):
@@ -148,11 +159,14 @@ class NnxModule(Protocol):
     dynamics: Callable[[Array, Array], tuple[Array, Array]]
 
 
-def model_from_nnx(make_module: Callable[[nnx.Rngs], NnxModule]) -> MuZeroModel:
+def model_from_nnx(
+    make_module: Callable[[nnx.Rngs], NnxModule], support_spacing: float = 1.0
+) -> MuZeroModel:
     """Wraps a flax.nnx module: split once, merged inside each pure function.
 
     Args:
       make_module: builds the module from its random streams; it is traced, never stored.
+      support_spacing: see `MuZeroModel`.
     """
     abstract = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
     graph, _ = nnx.split(abstract)
@@ -163,12 +177,13 @@ def model_from_nnx(make_module: Callable[[nnx.Rngs], NnxModule]) -> MuZeroModel:
     def method(name: str) -> Callable[..., Any]:
         return lambda params, *inputs: getattr(nnx.merge(graph, params), name)(*inputs)
 
-    return _model(init, method, has_projection=hasattr(abstract, "project"))
+    return _model(init, method, support_spacing, has_projection=hasattr(abstract, "project"))
 
 
 def _model(
     init: Callable[[PRNGKey], Params],
     method: Callable[[str], Callable[..., Any]],
+    support_spacing: float,
     *,
     has_projection: bool,
 ) -> MuZeroModel:
@@ -179,4 +194,5 @@ def _model(
         dynamics=cast(Callable[[Params, Array, Array], tuple[Array, Array]], method("dynamics")),
         project=method("project") if has_projection else None,
         predict_projection=method("predict_projection") if has_projection else None,
+        support_spacing=support_spacing,
     )
