@@ -73,7 +73,7 @@ class MuZeroModel:
         embedding = self.represent(params, observation)
         prior_logits, value_logits = self.predict(params, embedding)
         no_reward = jnp.zeros_like(value_logits)
-        return self._output(embedding, prior_logits, value_logits, no_reward)
+        return NetworkOutput(embedding, prior_logits, value_logits, no_reward, self.support_spacing)
 
     def recurrent_inference(self, params: Params, embedding: Array, action: Array) -> NetworkOutput:
         """Steps the latent model and evaluates the *next* latent state.
@@ -85,7 +85,9 @@ class MuZeroModel:
         """
         embedding, reward_logits = self.dynamics(params, embedding, action)
         prior_logits, value_logits = self.predict(params, embedding)
-        return self._output(embedding, prior_logits, value_logits, reward_logits)
+        return NetworkOutput(
+            embedding, prior_logits, value_logits, reward_logits, self.support_spacing
+        )
 
     def unroll(self, params: Params, observation: Array, actions: Array) -> NetworkOutput:
         """Unrolls the model along given actions, as the loss does.
@@ -116,10 +118,9 @@ class MuZeroModel:
         )
         no_reward = jnp.zeros_like(value_logits[:1])
         reward_logits = jnp.concatenate([no_reward, reward_logits])
-        return self._output(embeddings, prior_logits, value_logits, reward_logits)
-
-    def _output(self, *arrays: Array) -> NetworkOutput:
-        return NetworkOutput(*arrays, support_spacing=self.support_spacing)
+        return NetworkOutput(
+            embeddings, prior_logits, value_logits, reward_logits, self.support_spacing
+        )
 
 
 def scale_gradient(x: Array, scale: float) -> Array:
