@@ -30,7 +30,7 @@ def classic_control(name: str, environment: str) -> ExperimentConfig:
         search=SearchConfig(num_simulations=16, min_qvalue_range=0.25, epsilon=0.05),
         replay=ReplayConfig(min_size=1_000, ratio=16.0),
         target=TargetConfig(target_update_rate=0.05),
-        loss=LossConfig(value_weight=1.0),
+        loss=LossConfig(value_weight=1.0, entropy_weight=0.1),
         training=TrainingConfig(num_env_steps=40_000),
     )
 
