@@ -6,10 +6,10 @@ python scripts/benchmark_loop.py cartpole --replay.ratio 4 --search.num_simulati
 
 import sys
 
-from muzero_jax.commands.benchmark import benchmark_parser, run_benchmark
+from muzero_jax.commands.benchmark import benchmark_parser, positive, run_benchmark
 from muzero_jax.profiling.loop_cost import measure_loop
 
 if __name__ == "__main__":
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="timed chunks")
+    parser.add_argument("--repeats", type=positive, default=5, help="timed chunks")
     sys.exit(run_benchmark(parser, lambda config, own: measure_loop(config, own.repeats)))

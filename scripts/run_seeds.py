@@ -20,12 +20,20 @@ from typing import Any
 
 from muzero_jax.analysis.runs import read_run
 from muzero_jax.analysis.score_files import SeedResult, read_scores, update_scores
+from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.commands.options import parse_train_options
+from muzero_jax.config import ConfigError
+from muzero_jax.dotted import flatten
+from muzero_jax.settings import config_to_dict
 
 
 def main(arguments: list[str] | None = None) -> int:
     options, overrides = _parse(arguments)
     try:
         failed = [seed for seed in options.seeds if not _run_seed(options, overrides, seed)]
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -59,8 +67,8 @@ def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) 
     title = f"{options.name or options.experiment} seed {seed}"
     arguments = ["train", options.experiment, "--seed", str(seed), *overrides]
     command = shlex.join(["muzero", *arguments])
-    if run_dir.exists() and (other := _first_line(_log_of(run_dir))) != command:
-        print(f"{title}: {run_dir} is of another command: {other}", file=sys.stderr)
+    if changed := _changed_settings(run_dir, options.experiment, [*overrides, f"--seed={seed}"]):
+        print(f"{title}: {run_dir} is of other settings: {', '.join(changed)}", file=sys.stderr)
         return False
     was_done = (run_dir / "result.json").exists()
     total_seconds = None if was_done else _train(options.program, arguments, command, run_dir)
@@ -74,6 +82,20 @@ def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) 
     update_scores(options.results, row)
     print(f"{title}: {_describe(row)}", flush=True)
     return True
+
+
+def _changed_settings(run_dir: Path, experiment: str, overrides: Sequence[str]) -> list[str]:
+    """The settings in which a run that was begun differs from what is asked for now."""
+    if not (run_dir / "config.yaml").exists():
+        return []
+    preset = load_experiment(experiment)
+    asked = parse_train_options(overrides, preset, "run_seeds.py", experiment).settings
+    now, then = flatten(config_to_dict(asked)), read_run(run_dir).settings
+    return [
+        f"{name} is {then.get(name)}, asked for {now.get(name)}"
+        for name in {**now, **then}
+        if now.get(name) != then.get(name)
+    ]
 
 
 def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) -> float | None:
@@ -113,13 +135,6 @@ def _describe(row: SeedResult) -> str:
         reached = "not reached" if steps is None else f"reached after {steps:,} steps"
         parts.append(f"{row.threshold:g} {reached}")
     return ", ".join(parts)
-
-
-def _first_line(path: Path) -> str:
-    if not path.exists():
-        return "an unknown one"
-    with path.open(encoding="utf-8") as file:
-        return file.readline().rstrip("\n")
 
 
 def _log_of(run_dir: Path) -> Path:

@@ -11,8 +11,8 @@ from muzero_jax.replay.buffer import (
     PRIORITY_FLOOR,
     WindowSpec,
     make_replay,
-    replay_bytes,
 )
+from muzero_jax.training.memory import tree_bytes
 from muzero_jax.types import Transition
 
 # capacity, num_envs, rollout_length, window_length: wraps inside a rollout, at its end, never;
@@ -169,7 +169,7 @@ def test_environments_that_never_truncate_store_no_final_observation():
     batch = replay.sample(replay.add(state, rows, jnp.ones((4, 2))), jax.random.key(0), 1.0, 1.0)
     assert batch.transitions.final_observation is None
     with_finals = replay.init(jax.tree.map(lambda x: x[0, 0], counters(0, 1, 2)))
-    assert replay_bytes(with_finals) - replay_bytes(state) == 8 * 2 * 4
+    assert tree_bytes(with_finals) - tree_bytes(state) == 8 * 2 * 4
 
 
 def prioritised_state(priorities, length=1, batch_size=8192):

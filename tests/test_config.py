@@ -96,6 +96,10 @@ def test_a_bad_setting_is_one_clear_sentence(section, field, value, words):
             },
             r"loss.consistency_weight \(1\) compares unrolled states",
         ),
+        (
+            {"training": TrainingConfig(num_env_steps=2048), "replay": ReplayConfig(min_size=2049)},
+            r"num_env_steps \(2048\) ends before learning begins, which takes 2064 steps",
+        ),
     ],
 )
 def test_an_inconsistent_pair_is_refused(sections, words):
@@ -108,13 +112,16 @@ def test_derived_counts_by_hand():
         training=TrainingConfig(
             num_env_steps=1000, num_envs=10, rollout_length=5, iterations_per_chunk=3
         ),
-        replay=ReplayConfig(ratio=4.0, batch_size=32),
+        replay=ReplayConfig(ratio=4.0, batch_size=32, min_size=200),
     )
     assert config.env_steps_per_iteration == 50
     assert config.env_steps_per_chunk == 150
     assert config.num_chunks == 7  # 1000 / 150, rounded up
     assert config.num_updates_per_iteration == 6  # 4 x 50 / 32 = 6.25
     assert config.num_updates == 7 * 3 * 6
+    assert config.num_warm_up_chunks == 2  # 200 steps begin in the second
+    longer = dataclasses.replace(config, target=TargetConfig(num_unroll_steps=5, td_steps=40))
+    assert longer.num_warm_up_chunks == 4  # 46 steps of each of 10 environments
 
 
 def test_traced_settings_are_numbers_of_the_config_and_all_exist():

@@ -99,6 +99,11 @@ class FreshTruncated(WithTimestep):
         return timestep.replace(truncated=count == 0)
 
 
+class MovesTwice(WithTimestep):
+    def change(self, timestep, count):
+        return timestep.replace(to_play=(count == 3).astype(jnp.int32))
+
+
 class FractionalDiscount(WithTimestep):
     def change(self, timestep, count):
         return timestep.replace(discount=jnp.where(count == 2, 0.99, timestep.discount))
@@ -269,6 +274,7 @@ def test_the_walk_conforms():
         (EagerDiffers, r"jit and no jit give different results \(at \[0\]\[0\]\['noise'\]\)"),
         (BatchDiffers, "vmap and a single run give different results"),
         (NoActions, "spec.num_actions is 0"),
+        (MovesTwice, "a player moves twice in a row"),
         (ThreePlayers, "spec.num_players is 3"),
         (FlatGrid, r"spec.observation_shape is \(3, 3\)"),
         (TooShortBound, "takes 4 steps or more, but spec.max_episode_steps is 3"),

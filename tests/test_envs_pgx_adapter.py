@@ -22,9 +22,10 @@ def play(env, actions):
     return jax.device_get(timesteps)
 
 
-def test_the_known_names_are_pgx_games_for_one_or_two():
+def test_the_known_names_are_pgx_games_for_one_or_two_who_alternate():
     pgx = import_suite("pgx")
-    assert set(PGX_NAMES) == set(pgx.available_envs()) - {"sparrow_mahjong"}
+    others = {"sparrow_mahjong", "backgammon", "leduc_holdem"}
+    assert set(PGX_NAMES) == set(pgx.available_envs()) - others
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,8 @@ def test_minatar_has_a_time_limit():
     ("name", "error", "message"),
     [
         ("sparrow_mahjong", EnvironmentCreationError, "has 3 players"),
+        ("backgammon", EnvironmentCreationError, "move twice in a row; players must alternate"),
+        ("leduc_holdem", EnvironmentCreationError, "move twice in a row; players must alternate"),
         ("ludo", UnknownEnvironmentError, "no game 'ludo'"),
     ],
 )

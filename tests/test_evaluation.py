@@ -13,7 +13,7 @@ from muzero_jax.config import EvaluationConfig
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.tic_tac_toe import TicTacToe
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.training.evaluation import UnfinishedEpisodeError, make_evaluate
+from muzero_jax.training.evaluation import Evaluate, UnfinishedEpisodeError
 
 
 class CoinState(struct.PyTreeNode):
@@ -51,7 +51,7 @@ def config(**fields):
 
 
 def test_returns_and_lengths_are_of_complete_episodes():
-    result = make_evaluate(Coin(), ALWAYS_ONE, config())({}, jax.random.key(0), 25)
+    result = Evaluate(Coin(), ALWAYS_ONE, config())({}, jax.random.key(0), 25)
     assert result.scores.shape == result.lengths.shape == (25,)
     assert set(result.lengths) == {1, 9}
     np.testing.assert_array_equal(result.scores, result.lengths)
@@ -59,34 +59,34 @@ def test_returns_and_lengths_are_of_complete_episodes():
 
 def test_short_episodes_are_not_favoured():
     """Taking the first episodes to finish would report nearly only short ones."""
-    evaluate = make_evaluate(Coin(1, 50), ALWAYS_ONE, config(final_num_episodes=400, num_envs=40))
+    evaluate = Evaluate(Coin(1, 50), ALWAYS_ONE, config(final_num_episodes=400, num_envs=40))
     lengths = evaluate({}, jax.random.key(1), 400).lengths
     assert 0.38 < (lengths == 50).mean() < 0.62
 
 
 @pytest.mark.parametrize("num_episodes", [1, 3, 4, 5, 10, 25])
 def test_any_number_of_episodes_is_counted_exactly(num_episodes):
-    evaluate = make_evaluate(Coin(), ALWAYS_ONE, config())
+    evaluate = Evaluate(Coin(), ALWAYS_ONE, config())
     assert evaluate({}, jax.random.key(num_episodes), num_episodes).scores.shape == (num_episodes,)
 
 
 @pytest.mark.parametrize("num_episodes", [0, 29])
 def test_more_episodes_than_configured_are_refused(num_episodes):
     with pytest.raises(ValueError, match="between 1 and 28"):
-        make_evaluate(Coin(), ALWAYS_ONE, config())({}, jax.random.key(0), num_episodes)
+        Evaluate(Coin(), ALWAYS_ONE, config())({}, jax.random.key(0), num_episodes)
 
 
 def test_an_episode_that_will_not_end_is_an_error_with_advice():
-    evaluate = make_evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=4))
+    evaluate = Evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=4))
     with pytest.raises(UnfinishedEpisodeError, match=r"coin .*max_episode_steps = 4 .*time_limit"):
         evaluate({}, jax.random.key(0), 3)
-    enough = make_evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=5))
+    enough = Evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=5))
     np.testing.assert_array_equal(enough({}, jax.random.key(0), 3).lengths, 5)
 
 
 def test_a_truncated_episode_is_complete():
     env = TimeLimit(Coin(9, 9), max_steps=3)
-    result = make_evaluate(env, ALWAYS_ONE, config())({}, jax.random.key(0), 8)
+    result = Evaluate(env, ALWAYS_ONE, config())({}, jax.random.key(0), 8)
     np.testing.assert_array_equal(result.scores, 3.0)
 
 
@@ -98,12 +98,12 @@ def test_agent_is_asked_to_be_greedy(env):
         explored.append(explore)
         return jnp.argmax(timestep.legal_action_mask, axis=-1)
 
-    make_evaluate(env, scripted_agent(action_fn), config())({}, jax.random.key(0), 2)
+    Evaluate(env, scripted_agent(action_fn), config())({}, jax.random.key(0), 2)
     assert explored and not any(explored)
 
 
 def test_same_key_same_episodes():
-    evaluate = make_evaluate(Coin(), ALWAYS_ONE, config())
+    evaluate = Evaluate(Coin(), ALWAYS_ONE, config())
     one, again, other = (evaluate({}, jax.random.key(seed), 25).lengths for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
@@ -122,16 +122,20 @@ def test_two_players_score_is_the_agents_own_from_both_seats():
     """An agent that forfeits loses every game, in the first seat as in the second."""
     agent = scripted_agent(lose_at_once, num_actions=9)
     settings = config(num_episodes=8, final_num_episodes=8, num_envs=4)
-    result = make_evaluate(TicTacToe(), agent, settings)({}, jax.random.key(0), 8)
+    result = Evaluate(TicTacToe(), agent, settings)({}, jax.random.key(0), 8)
     np.testing.assert_array_equal(result.scores, -1.0)
-    # Slots 0 and 2 move first: cell 0, a reply, then the forfeit; slots 1 and 3 forfeit at once.
-    np.testing.assert_array_equal(result.lengths, [3, 3, 2, 2, 3, 3, 2, 2])
+    # Where the agent moves first: cell 0, a reply, then the forfeit; else it forfeits at once.
+    # Slots 0 and 2 begin in the first seat, 1 and 3 in the second, and then all change.
+    np.testing.assert_array_equal(sorted(result.lengths), [2, 2, 2, 2, 3, 3, 3, 3])
+    one_slot = config(num_episodes=6, final_num_episodes=6, num_envs=1)
+    result = Evaluate(TicTacToe(), agent, one_slot)({}, jax.random.key(0), 6)
+    np.testing.assert_array_equal(result.lengths, [3, 2, 3, 2, 3, 2])
 
 
 def test_two_players_opponent_plays_legal_moves_at_random():
     agent = scripted_agent(lowest_legal, num_actions=9)
     settings = config(num_episodes=200, final_num_episodes=200, num_envs=50)
-    result = make_evaluate(TicTacToe(), agent, settings)({}, jax.random.key(0), 200)
+    result = Evaluate(TicTacToe(), agent, settings)({}, jax.random.key(0), 200)
     assert set(result.scores) == {-1.0, 0.0, 1.0}
     assert result.lengths.min() >= 5  # an illegal move of the opponent would end a game sooner
     assert result.scores.mean() > 0.1

@@ -20,7 +20,7 @@ from muzero_jax.config import (
 from muzero_jax.envs import probes
 from muzero_jax.envs.catch import Catch
 from muzero_jax.networks.factory import make_model
-from muzero_jax.training.evaluation import make_evaluate
+from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.loop import make_train
 
 DISCOUNT = 0.9
@@ -58,7 +58,7 @@ def learn(env, config, num_chunks, seed=0):
 
 def greedy_score(env, agent, agent_state):
     config = EvaluationConfig(num_episodes=32, final_num_episodes=32, num_envs=32)
-    result = make_evaluate(env, agent, config)(agent_state, jax.random.key(1), 32)
+    result = Evaluate(env, agent, config)(agent_state, jax.random.key(1), 32)
     return result.scores.mean()
 
 

@@ -22,7 +22,7 @@ from muzero_jax.envs.tic_tac_toe import TicTacToe
 from muzero_jax.envs.wrappers import AutoReset, TimeLimit
 from muzero_jax.replay.buffer import WindowSpec
 from muzero_jax.search.policies import SearchOutput
-from muzero_jax.training.evaluation import make_evaluate
+from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.loop import make_train
 
 
@@ -186,6 +186,23 @@ def test_first_failure_names_update_and_culprit_and_is_not_applied(bad, culprit)
     # Neither that update nor a later one was applied, and its windows lost their priority.
     assert state.agent.num_updates == 3
     assert jnp.isfinite(state.replay.priorities).all()
+
+
+def test_nothing_is_learned_after_a_failure_that_passes():
+    """The batch of update 3 is bad, those of later ones are not."""
+    seen = []
+
+    def learn_fn(state, rng_key, batch):
+        first = jax.pure_callback(
+            lambda n: np.bool_(seen.append(int(n)) or (seen.count(3) == 1 and n == 3)),
+            jax.ShapeDtypeStruct((), bool),
+            state.num_updates,
+        )
+        return {"loss/value": jnp.where(first, jnp.nan, 1.0)}, jnp.ones(batch.index.shape)
+
+    _, state, _ = run(Walk(), scripted_agent(parity, learn_fn=learn_fn), tiny_config())
+    assert seen.count(3) > 1
+    assert state.first_failure.update == 3 and state.agent.num_updates == 3
 
 
 def test_a_run_without_failure_says_so():
@@ -417,5 +434,5 @@ def test_no_key_is_used_twice(prioritised, monkeypatch):
         state = jax.jit(train.init)(jax.random.key(0))
         state, _ = jax.jit(train.train_chunk)(state)
         evaluation = EvaluationConfig(num_episodes=2, final_num_episodes=2, num_envs=2)
-        make_evaluate(env, agent, evaluation)(state.agent, jax.random.key(1), 2)
+        Evaluate(env, agent, evaluation)(state.agent, jax.random.key(1), 2)
     assert state.agent.num_updates > 0

@@ -53,11 +53,22 @@ def multiply_adds(jaxpr):
 
 @pytest.mark.parametrize(
     "target",
-    [{"bootstrap": "search"}, {"bootstrap": "network"}, {"reanalyse_fraction": 0.5}],
-    ids=lambda target: next(iter(target)),
+    [
+        {"bootstrap": "search"},
+        {"bootstrap": "network"},
+        {"td_lambda": 0.9},
+        {"reanalyse_fraction": 0.5},
+        {"reanalyse_fraction": 0.5, "td_steps": 2},  # Bootstraps from states it has a policy for.
+    ],
+    ids=str,
 )
-def test_bare_network_work_multiplies_as_much_as_the_chunk(target):
-    config = tiny_config(target=target, training={"iterations_per_chunk": 2})
+@pytest.mark.parametrize("consistency_weight", [0.0, 2.0])
+def test_bare_network_work_multiplies_as_much_as_the_chunk(target, consistency_weight):
+    config = tiny_config(
+        target=target,
+        training={"iterations_per_chunk": 2},
+        loss={"consistency_weight": consistency_weight},
+    )
     experiment = build(config)
     key = jax.eval_shape(jax.random.key, 0)
     state = jax.eval_shape(experiment.train.init, key)

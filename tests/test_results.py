@@ -223,19 +223,22 @@ def test_the_columns_are_documented():
 _FAKE_MUZERO = """#!{python}
 import json, os, sys
 from pathlib import Path
+from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.commands.options import parse_train_options
+from muzero_jax.settings import config_to_dict
 arguments = sys.argv[1:]
 if "--resume" in arguments:
     run_dir = Path(arguments[arguments.index("--resume") + 1])
 else:
     run_dir = Path(arguments[arguments.index("--out") + 1])
     run_dir.mkdir()
-    seed = int(arguments[arguments.index("--seed") + 1])
-    (run_dir / "config.yaml").write_text(f"seed: {{seed}}\\n")
+    options = parse_train_options(arguments[2:], load_experiment(arguments[1]), "fake")
+    (run_dir / "config.yaml").write_text(json.dumps(config_to_dict(options.settings)))
     (run_dir / "evaluation.csv").write_text("env_steps,score_mean\\n1000,400\\n2000,480\\n")
     assert os.environ["MUZERO_CACHE_DIR"] == "" and "JAX_COMPILATION_CACHE_DIR" not in os.environ
     versions = {{"python": "3.11", "packages": {{"jax": "0.10.2"}}, "device": "cpu"}}
     (run_dir / "versions.json").write_text(json.dumps(versions))
-    if "--break" in arguments:
+    if "BREAK" in os.environ:
         sys.exit("broken")
 scores = dict(score_mean=480.5, score_std=1.0, score_min=470.0, score_max=490.0)
 times = dict(train_seconds=2.0, compile_seconds=1.0)
@@ -288,17 +291,19 @@ def test_an_interrupted_seed_is_resumed_with_an_unknown_wall_clock(tmp_path, run
     assert "cores of" in row.device
 
 
-def test_a_failing_seed_is_told_and_leaves_no_row(tmp_path, capsys, run_seeds):
-    assert run_seeds("cartpole", "--seeds", "0", "--break") == 1
+def test_a_failing_seed_is_told_and_leaves_no_row(tmp_path, capsys, run_seeds, monkeypatch):
+    monkeypatch.setenv("BREAK", "1")
+    assert run_seeds("cartpole", "--seeds", "0") == 1
     assert not (tmp_path / "cartpole.csv").exists()
     assert "broken" in (tmp_path / "runs" / "seed-0.log").read_text()
     assert "Failed seeds: 0." in capsys.readouterr().err
 
 
-def test_a_folder_of_another_command_is_not_taken_for_this_one(tmp_path, capsys, run_seeds):
+def test_a_folder_of_other_settings_is_not_taken_for_this_one(tmp_path, capsys, run_seeds):
+    """Whether the command line names them or the experiment has changed since."""
     run_seeds("cartpole", "--seeds", "0")
     assert run_seeds("cartpole", "--seeds", "0", "--replay.ratio", "8") == 1
-    assert "is of another command: muzero train cartpole --seed 0" in capsys.readouterr().err
+    assert "of other settings: replay.ratio is 16.0, asked for 8.0" in capsys.readouterr().err
     with (tmp_path / "cartpole.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 1
     assert json.loads((tmp_path / "runs" / "seed-0" / "result.json").read_text())

@@ -205,7 +205,7 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert stopped.value.exit_code == 3
     assert "was not finite at update" in told
     assert f"environment step {failed_at}" in told
-    assert any(name in told for name in ("loss/", "gradient/norm", "target/value"))
+    assert any(name in told for name in ("loss/", "policy/", "gradient/", "target/"))
     assert checkpoint_steps(tmp_path / "run" / "failure") == [failed_at]
     assert failed_at not in checkpoint_steps(tmp_path / "run" / "checkpoints")
 
@@ -221,6 +221,14 @@ def test_replay_that_does_not_fit_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_later_evaluations_are_others_than_the_runs_own() -> None:
+    own = session.Session(build_module.build(TINY))
+    keys = [jax.random.fold_in(own.evaluation_key, 512), own.evaluation_key, own._train_key]
+    keys += [session.fresh_evaluation_key(TINY.seed, steps) for steps in (512, 0)]
+    data = {tuple(jax.random.key_data(key).tolist()) for key in keys}
+    assert len(data) == len(keys)
+
+
 def test_memory_needed_beside_the_state_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +237,7 @@ def test_memory_needed_beside_the_state_counts(
     monkeypatch.setattr(session, "device_memory_bytes", lambda device: barely)
     with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
         runner.train(TINY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_used_folder_is_refused(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -145,4 +145,10 @@ def test_wandb_gets_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run.logged == [{"env_steps": 64, "loss/total": 0.25}]
     assert run.finished
     assert seen["resume"] == "allow"
+    first = seen["id"]
+    Tracker(tmp_path, config).close()
+    assert seen["id"] == first
+    (tmp_path / "other").mkdir()
+    Tracker(tmp_path / "other", config).close()
+    assert seen["id"] != first
     assert seen["config"]["environment"]["name"] == "catch"

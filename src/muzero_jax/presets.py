@@ -36,7 +36,7 @@ def classic_control(name: str, environment: str) -> ExperimentConfig:
 
 
 def minatar(game: str) -> ExperimentConfig:
-    """MinAtar (Young and Tian 2019, arXiv 1903.03176) as gymnax has it, a million steps.
+    """MinAtar (Young and Tian 2019, arXiv 1903.03176) as gymnax has it.
 
     gymnax uses each game's minimal action set, no sticky actions, and a limit of 1000 steps (2500
     in Freeway). The flattened grid goes straight into a small MLP: on a CPU that buys three to
@@ -53,8 +53,8 @@ def minatar(game: str) -> ExperimentConfig:
         replay=ReplayConfig(capacity=100_000, min_size=5_000, ratio=12.0),
         target=TargetConfig(discount=0.99, td_steps=5, target_update_rate=0.02),
         loss=LossConfig(value_weight=0.5, entropy_weight=0.01),
-        optimizer=OptimizerConfig(learning_rate=5e-4),
-        training=TrainingConfig(num_env_steps=1_000_000, num_envs=64),
+        optimizer=OptimizerConfig(learning_rate=5e-4, final_fraction=0.15),
+        training=TrainingConfig(num_env_steps=720_000, num_envs=64),
         evaluation=EvaluationConfig(interval=50_000),
         logging=LoggingConfig(checkpoint_interval=100_000),
     )

@@ -60,10 +60,10 @@ def make_window_spec(config: TargetConfig, *, all_unrolled: bool) -> WindowSpec:
       all_unrolled: whether the loss reads the observations of all unrolled states, as the
         consistency loss does.
     """
-    length = config.num_unroll_steps + config.td_steps + 1
+    length = config.window_length
     offsets = {0}
     if config.bootstrap != "search" or config.reanalyse_fraction > 0:
-        offsets |= set(_bootstrap_rows(config))
+        offsets |= set(bootstrap_rows(config))
     if config.reanalyse_fraction > 0 or all_unrolled:
         offsets |= set(range(config.num_unroll_steps + 1))
     return WindowSpec(length, tuple(sorted(offsets)))
@@ -119,8 +119,11 @@ def make_targets(
     )
 
 
-def _bootstrap_rows(config: TargetConfig) -> range:
-    """Rows of the window whose values the returns read."""
+def bootstrap_rows(config: TargetConfig) -> range:
+    """Rows of the window whose values the returns read.
+
+    With `td_lambda` 1 only those that end a sum of `td_steps` rewards.
+    """
     first = config.td_steps if config.td_lambda == 1.0 else 1
     return range(first, config.num_unroll_steps + config.td_steps + 1)
 
@@ -142,8 +145,8 @@ def _bootstrap_values(
     values = transitions.record.search_value
     if config.bootstrap == "search":
         return values, final_value
-    rows = jnp.array(_bootstrap_rows(config))
-    position = jnp.array([window.observation_offsets.index(r) for r in _bootstrap_rows(config)])
+    rows = jnp.array(bootstrap_rows(config))
+    position = jnp.array([window.observation_offsets.index(r) for r in bootstrap_rows(config)])
     observation = transitions.observation[:, position]
     fresh = value_fn(observation.reshape((-1, *observation.shape[2:])))
     return values.at[:, rows].set(fresh.reshape((batch_size, -1))), final_value

@@ -10,6 +10,7 @@ from typing import Any
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.commands.options import parse_train_options
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.envs.errors import EnvironmentCreationError
 
 
 def run_benchmark(
@@ -35,7 +36,7 @@ def run_benchmark(
         config = load_experiment(options.experiment)
         settings = parse_train_options(overrides, config, parser.prog, options.experiment).settings
         results = dataclasses.asdict(measure(settings, options))
-    except ConfigError as error:
+    except (ConfigError, EnvironmentCreationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(results) if options.json else _table(results))
@@ -46,6 +47,13 @@ def _table(results: dict[str, Any]) -> str:
     shown = {k: f"{v:,.4g}" if isinstance(v, float) else str(v) for k, v in results.items()}
     width = max(map(len, shown))
     return "\n".join(f"{name:{width}}  {value}" for name, value in shown.items())
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, found {text!r}")
+    return int(text)
 
 
 def benchmark_parser(doc: str) -> argparse.ArgumentParser:

@@ -132,21 +132,19 @@ def _require_episodes(episodes: int) -> None:
 
 
 def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
-    import jax
-
     from muzero_jax.training.build import load_run
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.errors import RunError
-    from muzero_jax.training.evaluation import UnfinishedEpisodeError, make_evaluate
+    from muzero_jax.training.evaluation import Evaluate, UnfinishedEpisodeError
+    from muzero_jax.training.session import fresh_evaluation_key
     from muzero_jax.training.tracking import summarise
 
     enable_compilation_cache()
     run = load_run(run_dir)
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
-    # A branch of its own, so that no seed repeats the episodes that the run itself was judged by.
-    rng_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), run.num_env_steps)
+    rng_key = fresh_evaluation_key(seed, run.num_env_steps)
     try:
-        result = make_evaluate(run.env, run.agent, config)(run.agent_state, rng_key, episodes)
+        result = Evaluate(run.env, run.agent, config)(run.agent_state, rng_key, episodes)
     except UnfinishedEpisodeError as error:
         raise RunError(str(error)) from error
     return {

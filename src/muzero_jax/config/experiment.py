@@ -50,7 +50,7 @@ class ExperimentConfig:
             f"loss.consistency_weight ({self.loss.consistency_weight:g}) compares unrolled states, "
             "but target.num_unroll_steps is 0.",
         )
-        window = self.target.num_unroll_steps + self.target.td_steps + 1
+        window = self.target.window_length
         time_capacity = self.replay.capacity // self.training.num_envs
         needed = max(window, self.training.rollout_length)
         require(
@@ -59,6 +59,21 @@ class ExperimentConfig:
             f"({self.training.num_envs}) keeps {time_capacity} steps of each environment, "
             f"but a window or rollout needs {needed}.",
         )
+
+        steps = self.num_chunks * self.env_steps_per_chunk
+        require(
+            self._steps_before_learning <= steps,
+            f"training.num_env_steps ({self.training.num_env_steps}) ends before learning begins, "
+            f"which takes {self._steps_before_learning} steps: replay.min_size "
+            f"({self.replay.min_size}), or a window of {window} steps in each of "
+            f"training.num_envs ({self.training.num_envs}).",
+        )
+
+    @property
+    def _steps_before_learning(self) -> int:
+        num_envs = self.training.num_envs
+        rows = max(self.target.window_length, -(-self.replay.min_size // num_envs))
+        return rows * num_envs
 
     @property
     def env_steps_per_iteration(self) -> int:
@@ -78,7 +93,7 @@ class ExperimentConfig:
     @property
     def num_warm_up_chunks(self) -> int:
         """Compiled calls after which every iteration learns."""
-        return -(-self.replay.min_size // self.env_steps_per_chunk)
+        return -(-self._steps_before_learning // self.env_steps_per_chunk)
 
     @property
     def num_updates_per_iteration(self) -> int:

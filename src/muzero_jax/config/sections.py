@@ -123,6 +123,10 @@ class SearchConfig:
         require_range("search", self, 1e-8, None, "min_qvalue_range")
         require_range("search", self, 0, None, "temperature", "final_temperature")
         require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
+        require(
+            0 < self.pb_c_base < math.inf,
+            f"search.pb_c_base must be above 0 and finite, found {self.pb_c_base!r}.",
+        )
         require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
         require(
             0 < self.dirichlet_alpha < math.inf,
@@ -143,7 +147,8 @@ class ReplayConfig:
     ratio: float = 4.0
     """Replay ratio: windows learned from for each environment step (paper, Reanalyze: 2)."""
     prioritised: bool = False
-    """Sample windows by priority |search value - n-step value| instead of uniformly."""
+    """Sample windows by the root value's distance from its target (before a window is first learned
+    from: from the search value) instead of uniformly."""
     priority_exponent: float = 1.0
     """Traced: exponent alpha of the priorities (paper: 1)."""
     importance_exponent: float = 1.0
@@ -190,6 +195,11 @@ class TargetConfig:
         require_range("target", self, 0, 1, "target_update_rate")
         require_range("target", self, 0, None, "num_unroll_steps")
         require_range("target", self, 1, None, "td_steps")
+
+    @property
+    def window_length(self) -> int:
+        """Rows that the targets of `num_unroll_steps + 1` states of `td_steps` each read."""
+        return self.num_unroll_steps + self.td_steps + 1
 
 
 @dataclasses.dataclass(frozen=True)

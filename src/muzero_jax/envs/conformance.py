@@ -214,6 +214,12 @@ def _check_ends(outcomes: TimeStep, spec: EnvironmentSpec) -> None:
         spec.can_truncate or not truncated.any(),
         "a step is truncated, but spec.can_truncate is False.",
     )
+    if spec.num_players == 2:
+        moved_again = outcomes.to_play[1:] == outcomes.to_play[:-1]
+        _require(
+            ~moved_again | (terminated | truncated)[1:] | (terminated | truncated)[:-1],
+            "a player moves twice in a row; the value is negated at every step.",
+        )
     if spec.max_episode_steps is not None:
         longest = _longest_episode(terminated | truncated)
         _require(

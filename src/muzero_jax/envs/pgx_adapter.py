@@ -18,11 +18,10 @@ from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.types import Array, PRNGKey, TimeStep
 
-# Those for one or two players, known without importing the suite.
+# Those for one player, or for two who alternate; known without importing the suite.
 PGX_NAMES = (
     "2048",
     "animal_shogi",
-    "backgammon",
     "chess",
     "connect_four",
     "gardner_chess",
@@ -30,7 +29,6 @@ PGX_NAMES = (
     "go_9x9",
     "hex",
     "kuhn_poker",
-    "leduc_holdem",
     "minatar-asterix",
     "minatar-breakout",
     "minatar-freeway",
@@ -40,6 +38,9 @@ PGX_NAMES = (
     "shogi",
     "tic_tac_toe",
 )
+
+# The value is negated at every step, which is wrong where a player moves several times in a row.
+_NOT_ALTERNATING = ("backgammon", "leduc_holdem")
 
 # Upper bounds of the number of moves: a full board, the most betting, or pgx's own move limit.
 _MAX_MOVES: Mapping[str, int] = {
@@ -51,7 +52,6 @@ _MAX_MOVES: Mapping[str, int] = {
     "go_9x9": 162,
     "hex": 122,
     "kuhn_poker": 3,
-    "leduc_holdem": 8,
     "shogi": 512,
     "tic_tac_toe": 9,
 }
@@ -113,11 +113,16 @@ def make_pgx(name: str, *, max_steps: int | None = None) -> Environment:
 
     Raises:
       UnknownEnvironmentError: pgx does not know the name.
-      EnvironmentCreationError: pgx is not installed, or the game has more than two players.
+      EnvironmentCreationError: pgx is not installed, or the game has more than two players, or
+        two who do not alternate.
     """
     pgx = import_suite("pgx")
     if name not in pgx.available_envs():
         raise UnknownEnvironmentError(f"pgx has no game {name!r}.")
+    if name in _NOT_ALTERNATING:
+        raise EnvironmentCreationError(
+            f"pgx:{name} lets a player move twice in a row; players must alternate."
+        )
     suite_env = pgx.make(name)
     if suite_env.num_players > 2:
         raise EnvironmentCreationError(

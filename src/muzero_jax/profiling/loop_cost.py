@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.agents.muzero import make_muzero_model
+from muzero_jax.agents.targets import bootstrap_rows, make_window_spec
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel, NetworkOutput
@@ -94,9 +95,9 @@ def _counts_per_chunk(config: ExperimentConfig, spec: EnvironmentSpec) -> dict[s
 
 def _reanalysed_states(config: ExperimentConfig, can_truncate: bool) -> int:
     """States searched afresh in one update."""
-    target = config.target
-    windows = math.ceil(target.reanalyse_fraction * config.replay.batch_size)
-    return windows * (2 * (target.num_unroll_steps + 1) + can_truncate)
+    windows = math.ceil(config.target.reanalyse_fraction * config.replay.batch_size)
+    window = make_window_spec(config.target, all_unrolled=config.loss.consistency_weight > 0)
+    return windows * (len(window.observation_offsets) + can_truncate)
 
 
 class NetworkWork:
@@ -105,7 +106,7 @@ class NetworkWork:
     Acting: for each step a root inference and one recurrent inference a simulation. Learning: for
     each update the value of the bootstrapped observations (those of final observations, which are
     computed only where a batch holds one, are not counted), and the unrolled model forward and
-    backward; with Reanalyse the inferences of its searches.
+    backward; with Reanalyse the inferences of its searches, with the consistency loss its heads.
     """
 
     def __init__(self, config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel):
@@ -113,8 +114,7 @@ class NetworkWork:
         self.num_reanalysed = _reanalysed_states(config, spec.can_truncate)
         self.num_bootstraps = 0
         if config.target.bootstrap != "search":
-            num_values = config.target.num_unroll_steps + 1
-            self.num_bootstraps = config.replay.batch_size * num_values
+            self.num_bootstraps = config.replay.batch_size * len(bootstrap_rows(config.target))
 
     def chunk(self, params: Params, rng_key: PRNGKey) -> Array:
         """All of it, reduced to a number that depends on every pass."""
@@ -160,10 +160,21 @@ class NetworkWork:
         def loss(params: Params) -> Array:
             output = self.model.unroll(params, self._observe(rng_key, batch_size), actions)
             logits = (output.prior_logits, output.value_logits, output.reward_logits)
-            return sum((jax.nn.log_softmax(x)[..., 0].sum() for x in logits), fresh)
+            total = sum((jax.nn.log_softmax(x)[..., 0].sum() for x in logits), fresh)
+            return total + self._consistency(params, output.embedding[1:], rng_key)
 
         value, gradient = jax.value_and_grad(loss)(params)
         return jax.tree.map(lambda p, g: p - 1e-12 * (g + value * 0.0), params, gradient), None
+
+    def _consistency(self, params: Params, embedding: Array, rng_key: PRNGKey) -> Array:
+        if not self.config.loss.consistency_weight:
+            return jnp.zeros(())
+        assert self.model.project is not None and self.model.predict_projection is not None
+        flat = embedding.reshape((-1, *embedding.shape[2:]))
+        encoded = self.model.represent(params, self._observe(rng_key, len(flat)))
+        target = jax.lax.stop_gradient(self.model.project(params, encoded))
+        prediction = self.model.predict_projection(params, self.model.project(params, flat))
+        return (prediction * target).sum()
 
     def _observe(self, rng_key: PRNGKey, size: int) -> Array:
         # One random number, so that no pass is moved out of its loop, and hardly any other work.

@@ -1,10 +1,14 @@
 """What training several seeds side by side in one vmapped program costs, beside one by one."""
 
 import dataclasses
+import math
 import statistics
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.profiling.timing import timed_call, timed_compile
@@ -47,8 +51,11 @@ def measure_seeds(config: ExperimentConfig, num_seeds: int, num_repeats: int = 5
     """
     train = build(config).train
     keys = jax.vmap(jax.random.key)(jnp.arange(num_seeds))
-    many_state, one_state = jax.jit(jax.vmap(train.init))(keys), jax.jit(train.init)(keys[0])
-    many, many_compile = timed_compile(jax.vmap(train.train_chunk), many_state, donate=True)
+    one_state = jax.jit(train.init)(keys[0])
+    many_state = jax.jit(_side_by_side(train.init, num_seeds))(keys)
+    many, many_compile = timed_compile(
+        _side_by_side(train.train_chunk, num_seeds), many_state, donate=True
+    )
     one, one_compile = timed_compile(train.train_chunk, one_state, donate=True)
     many_times, one_times = [], []
     for _ in range(config.num_warm_up_chunks + num_repeats):
@@ -68,4 +75,15 @@ def measure_seeds(config: ExperimentConfig, num_seeds: int, num_repeats: int = 5
         single_compile_seconds=one_compile,
         run_ratio=(many_compile + config.num_chunks * many_chunk) / (num_seeds * one_run),
         device=jax.devices()[0].device_kind,
+    )
+
+
+def _side_by_side(function: Callable[..., Any], num_seeds: int) -> Callable[..., Any]:
+    """`function` vmapped over seeds, spread over as many of the devices as divide their number."""
+    devices = jax.devices()[: math.gcd(num_seeds, jax.device_count())]
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("seed",))
+    spec = jax.sharding.PartitionSpec("seed")
+    # The members know nothing of each other: there is nothing to check between devices.
+    return jax.shard_map(
+        jax.vmap(function), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
     )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.types import Array, PRNGKey, PyTree, Transition
+from muzero_jax.types import Array, PRNGKey, Transition
 
 PRIORITY_FLOOR = 1e-3
 """Added to every priority, so that no window is forgotten."""
@@ -147,12 +147,6 @@ def make_replay(
         sample=sample,
         update_priorities=_update_priorities,
     )
-
-
-def replay_bytes(state: PyTree) -> int:
-    """Bytes of a replay state or of its `jax.eval_shape`."""
-    leaves = jax.tree.leaves(state)
-    return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in leaves)
 
 
 def _add(state: ReplayState, transitions: Transition, priorities: Array) -> ReplayState:

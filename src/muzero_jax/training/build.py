@@ -1,7 +1,6 @@
 """From settings to the parts of a run, for whoever trains, evaluates, plays or measures."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -13,10 +12,10 @@ from muzero_jax.envs.base import Environment
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.training.checkpoint import restore_newest
-from muzero_jax.training.evaluation import EvaluationResult, make_evaluate
+from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.loop import Train, make_train
 from muzero_jax.training.run_folder import CHECKPOINTS_FOLDER, load_config
-from muzero_jax.types import PRNGKey, PyTree
+from muzero_jax.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Experiment:
     agent: Agent
     train: Train
 
-    def make_evaluate(self) -> Callable[[PyTree, PRNGKey, int], EvaluationResult]:
-        """See `training.evaluation.make_evaluate`."""
-        return make_evaluate(self.env, self.agent, self.config.evaluation)
+    def make_evaluate(self) -> Evaluate:
+        """The greedy evaluation; nothing is compiled yet."""
+        return Evaluate(self.env, self.agent, self.config.evaluation)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Greedy evaluation over complete episodes: no root noise, no temperature, no time cut.
 
-In a game of two players the agent takes the first seat in every other slot and the second in the
-rest, against an opponent that plays uniformly among the legal moves; its score is its own return.
+In a game of two players the agent changes seats from episode to episode and from slot to slot; it
+plays against an opponent that plays uniformly among the legal moves; its score is its own return.
 """
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,36 +45,53 @@ class _EvaluationState(struct.PyTreeNode):
     num_finished: Array
 
 
-def make_evaluate(
-    env: Environment, agent: Agent, config: EvaluationConfig
-) -> Callable[[PyTree, PRNGKey, int], EvaluationResult]:
-    """Builds `(agent_state, rng_key, num_episodes) -> EvaluationResult`, compiled once.
+class Evaluate:
+    """`(agent_state, rng_key, num_episodes) -> EvaluationResult`, compiled once.
 
     Every slot plays a fixed number of episodes one after the other, so that short episodes are not
-    favoured. `num_episodes` is at most the larger of the two of `config`.
+    favoured. `num_episodes` is at most the larger of the two of the config.
 
     Raises (when called):
       UnfinishedEpisodeError: an episode was longer than `config.max_episode_steps`.
     """
-    slots = _Slots(env, agent, config)
-    run, num_slots = jax.jit(slots.run), slots.num_slots
-    most = slots.max_quota * num_slots
 
-    def evaluate(agent_state: PyTree, rng_key: PRNGKey, num_episodes: int) -> EvaluationResult:
-        if not 1 <= num_episodes <= most:
-            raise ValueError(f"num_episodes must be between 1 and {most}, found {num_episodes}.")
-        quota = num_episodes // num_slots + (np.arange(num_slots) < num_episodes % num_slots)
-        scores, lengths, num_finished = jax.device_get(run(agent_state, rng_key, quota))
+    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig):
+        self.env, self.config = env, config
+        self.slots = _Slots(env, agent, config)
+        self._lock = threading.Lock()
+        self._program: Callable[..., Any] | None = None
+
+    def prepare(self, agent_state: PyTree) -> Callable[..., Any]:
+        """Compiles for an agent's state, or its shapes, unless that is done; from any thread."""
+        with self._lock:
+            if self._program is None:
+                key_shape = jax.eval_shape(jax.random.key, 0)
+                quota_shape = jax.ShapeDtypeStruct((self.slots.num_slots,), jnp.int32)
+                lowered = jax.jit(self.slots.run).lower(agent_state, key_shape, quota_shape)
+                self._program = lowered.compile()
+        return self._program
+
+    def __call__(
+        self, agent_state: PyTree, rng_key: PRNGKey, num_episodes: int
+    ) -> EvaluationResult:
+        """Plays `num_episodes` complete episodes."""
+        num_slots, max_quota = self.slots.num_slots, self.slots.max_quota
+        if not 1 <= num_episodes <= max_quota * num_slots:
+            raise ValueError(
+                f"num_episodes must be between 1 and {max_quota * num_slots}, found {num_episodes}."
+            )
+        num_long = num_episodes % num_slots
+        quota = num_episodes // num_slots + (np.arange(num_slots) < num_long).astype(np.int32)
+        program = self.prepare(agent_state)
+        scores, lengths, num_finished = jax.device_get(program(agent_state, rng_key, quota))
         if (num_finished < quota).any():
             raise UnfinishedEpisodeError(
-                f"an evaluation episode of {env.spec.name} took more than "
-                f"evaluation.max_episode_steps = {config.max_episode_steps} steps; "
+                f"an evaluation episode of {self.env.spec.name} took more than "
+                f"evaluation.max_episode_steps = {self.config.max_episode_steps} steps; "
                 "raise it, or set environment.time_limit."
             )
-        chosen = np.arange(slots.max_quota)[None] < quota[:, None]
+        chosen = np.arange(max_quota)[None] < quota[:, None]
         return EvaluationResult(scores[chosen], lengths[chosen])
-
-    return evaluate
 
 
 class _Slots:
@@ -86,10 +105,9 @@ class _Slots:
         self.agent, self.num_players = agent, env.spec.num_players
         self.env = Vectorised(AutoReset(env), self.num_slots)
 
-    @property
-    def seat(self) -> Array:
+    def seat(self, state: _EvaluationState) -> Array:
         """`[num_slots]` int32, the player that the agent is."""
-        return jnp.arange(self.num_slots) % self.num_players
+        return (jnp.arange(self.num_slots) + state.num_finished) % self.num_players
 
     def run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> tuple[Array, ...]:
         """Scores and lengths `[num_slots, max_quota]`, and how many `[num_slots]` are finished."""
@@ -116,10 +134,11 @@ class _Slots:
 
     def _step(self, agent_state: PyTree, state: _EvaluationState) -> _EvaluationState:
         rng_key, act_key, env_key = jax.random.split(state.rng_key, 3)
-        action = self._act(agent_state, act_key, state.timestep)
+        seat = self.seat(state)
+        action = self._act(agent_state, act_key, state.timestep, seat)
         env_state, timestep = self.env.step(env_key, state.env_state, action)
         outcome = env_state.outcome
-        reward = jnp.take_along_axis(outcome.reward, self.seat[:, None], axis=1)[:, 0]
+        reward = jnp.take_along_axis(outcome.reward, seat[:, None], axis=1)[:, 0]
         episode_return = state.episode_return + reward
         episode_length = state.episode_length + 1
         # Episodes beyond the last column are dropped: their slot has filled its quota.
@@ -136,12 +155,12 @@ class _Slots:
             num_finished=state.num_finished + outcome.last,
         )
 
-    def _act(self, agent_state: PyTree, rng_key: PRNGKey, timestep: TimeStep) -> Array:
+    def _act(self, agent_state: PyTree, rng_key: PRNGKey, timestep: TimeStep, seat: Array) -> Array:
         """The agent's greedy action, or in its opponent's turn a random legal one."""
         if self.num_players == 1:
             return self.agent.act(agent_state, rng_key, timestep, False).action
         act_key, opponent_key = jax.random.split(rng_key)
         action = self.agent.act(agent_state, act_key, timestep, False).action
         opponent_action = random_legal_action(opponent_key, timestep.legal_action_mask)
-        is_own_turn = timestep.to_play == self.seat
+        is_own_turn = timestep.to_play == seat
         return jnp.where(is_own_turn, action, opponent_action.astype(action.dtype))

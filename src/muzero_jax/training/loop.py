@@ -25,7 +25,7 @@ from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transiti
 
 
 class FirstFailure(struct.PyTreeNode):
-    """The first update whose metrics were not finite; it and later such updates are not applied.
+    """The first update whose metrics were not finite; neither it nor any later one is applied.
 
     Attributes:
       update: `[]` int32, which update, or -1.
@@ -268,12 +268,13 @@ class _Loop:
         output = self.agent.learn(learner.agent, learn_key, batch)
         names = _causes_first(output.metrics)
         is_bad = ~jnp.isfinite(jnp.stack([output.metrics[name] for name in names]))
-        failed = is_bad.any()
+        failed_before = learner.first_failure.update >= 0
+        failed = is_bad.any() | failed_before
         keep = jax.tree.map(
             lambda new, old: jnp.where(failed, old, new), output.state, learner.agent
         )
         failure = FirstFailure(learner.agent.num_updates, jnp.argmax(is_bad).astype(jnp.int32))
-        is_first = failed & (learner.first_failure.update < 0)
+        is_first = failed & ~failed_before
         first_failure = jax.tree.map(
             lambda new, old: jnp.where(is_first, new, old), failure, learner.first_failure
         )

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import shlex
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import jax
 
-from muzero_jax.config import ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.training.build import build
 from muzero_jax.training.checkpoint import CheckpointWriter
 from muzero_jax.training.errors import InterruptedRunError, NonFiniteError, RunError
@@ -59,7 +60,11 @@ def train(config: ExperimentConfig, out: Path | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     session = Session(build(config))
     with new_run_folder(config, out) as run_dir:
-        return _execute(session, run_dir, started)
+        try:
+            return _execute(session, run_dir, started)
+        except ConfigError:  # The program turned out not to fit the device.
+            shutil.rmtree(run_dir)
+            raise
 
 
 def resume(run_dir: Path) -> dict[str, Any]:
@@ -151,6 +156,19 @@ class _Run:
         self.train_chunk, self.state, seconds = self.session.compile(start.state)
         self.counters.compile_seconds += seconds
         self.evaluate = self.session.experiment.make_evaluate()
+        self._evaluate_soon()
+
+    def _evaluate_soon(self) -> None:
+        """Compiles the evaluation beside the first chunks, which leave half a processor idle.
+
+        What goes wrong there goes wrong again, and is told, when the evaluation is called.
+        """
+
+        def prepare() -> None:
+            with contextlib.suppress(Exception):
+                self.evaluate.prepare(self.session.shapes.agent)
+
+        threading.Thread(target=prepare, name="compile the evaluation").start()
 
     def finish(self) -> dict[str, Any]:
         """Runs all chunks that are left, then evaluates for good."""

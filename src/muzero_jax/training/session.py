@@ -129,3 +129,14 @@ def _join_state(groups: Mapping[str, PyTree]) -> TrainState:
 def _split_key(seed: int) -> tuple[PRNGKey, PRNGKey]:
     train_key, evaluation_key = jax.random.split(jax.random.key(seed))
     return train_key, evaluation_key
+
+
+def fresh_evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
+    """A key for later evaluations, with which none repeats an evaluation of any run itself.
+
+    Args:
+      seed: of the evaluation.
+      num_env_steps: that the agent was trained for.
+    """
+    # Splitting a key in two is folding in 0 and 1: those are the branches of `_split_key`.
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), num_env_steps)

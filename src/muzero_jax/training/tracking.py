@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -203,11 +204,13 @@ class _Wandb:
     def __init__(self, run_dir: Path, config: ExperimentConfig):
         import wandb
 
-        name = "-".join(run_dir.absolute().parts[-2:])
+        id_file = run_dir / "wandb_id"
+        if not id_file.exists():
+            id_file.write_text(uuid.uuid4().hex, encoding="utf-8")
         self._run = wandb.init(
             project="muzero_jax",
-            name=name,
-            id=name,
+            name="-".join(run_dir.absolute().parts[-2:]),
+            id=id_file.read_text(encoding="utf-8"),
             resume="allow",
             dir=str(run_dir),
             config=config_to_dict(config),
