@@ -156,10 +156,10 @@ class _Run:
         self.train_chunk, self.state, seconds = self.session.compile(start.state)
         self.counters.compile_seconds += seconds
         self.evaluate = self.session.experiment.make_evaluate()
-        self._evaluate_soon()
+        self._compile_evaluation()
 
-    def _evaluate_soon(self) -> None:
-        """Compiles the evaluation beside the first chunks, which leave half a processor idle.
+    def _compile_evaluation(self) -> None:
+        """Compiles the evaluation in a thread, beside the first chunks, which need no host.
 
         What goes wrong there goes wrong again, and is told, when the evaluation is called.
         """
