@@ -81,6 +81,10 @@ class SearchConfig:
 
     policy: Literal["gumbel", "muzero"] = "gumbel"
     """gumbel: Gumbel MuZero with sequential halving (Danihelka et al. 2022); muzero: PUCT."""
+    engine: Literal["auto", "linear", "mctx"] = "auto"
+    """linear: this project's search, whose cost follows the nodes passed through (docs/search.md);
+    mctx: `mctx.search`, with the same results; auto: linear on a CPU, where it is the faster one,
+    and mctx elsewhere, where linear has one kernel only in name."""
     num_simulations: int = 16
     """Simulations a search (paper: 50 on Atari, 800 on boards)."""
     max_depth: int = 0
@@ -97,6 +101,9 @@ class SearchConfig:
     """gumbel: Q-values of a node are scaled to [0, 1] by their range, or by this much, in units of
     value, where they lie closer; without it, noise between equal actions looks like a preference
     (mctx: 1e-8)."""
+    q_normalisation: Literal["node", "tree"] = "node"
+    """muzero: scale Q-values to [0, 1] by those of the node and its children (mctx), or by the
+    lowest and highest of the whole tree (paper)."""
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
@@ -128,6 +135,11 @@ class SearchConfig:
             f"search.pb_c_base must be above 0 and finite, found {self.pb_c_base!r}.",
         )
         require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
+        require(
+            self.q_normalisation == "node" or (self.policy, self.engine) == ("muzero", "linear"),
+            "search.q_normalisation tree needs search.policy muzero and search.engine linear, "
+            f"found {self.policy} and {self.engine}.",
+        )
         require(
             0 < self.dirichlet_alpha < math.inf,
             f"search.dirichlet_alpha must be above 0 and finite, found {self.dirichlet_alpha!r}.",

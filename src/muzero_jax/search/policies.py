@@ -1,4 +1,4 @@
-"""Search policies behind one signature: Gumbel MuZero and MuZero's PUCT, on mctx.
+"""Search policies behind one signature: Gumbel MuZero and MuZero's PUCT, on either engine.
 
 Environments say which actions are legal (True = legal); only this room turns that into mctx's
 `invalid_actions`.
@@ -9,12 +9,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 import chex
+import jax
 import jax.numpy as jnp
 import mctx
 from flax import struct
 from mctx import RecurrentFnOutput, RootFnOutput
 
 from muzero_jax.config import SearchConfig
+from muzero_jax.search import engine
+from muzero_jax.search.gumbel_rules import CompletedQValues
+from muzero_jax.search.puct_rule import PuctRule
+from muzero_jax.search.root_policies import RootPolicy, SearchTree, gumbel_policy, puct_policy
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 __all__ = [
@@ -60,6 +65,7 @@ class SearchOutput(struct.PyTreeNode):
       search_value: `[B]` the value of the root after the search (`SearchConfig.root_value`).
       depth_mean: `[B]` mean depth of the nodes in edges from the root.
       depth_max: `[B]` depth of the deepest node.
+      tree: the searched trees.
     """
 
     action: Array
@@ -67,6 +73,7 @@ class SearchOutput(struct.PyTreeNode):
     search_value: Array
     depth_mean: Array
     depth_max: Array
+    tree: mctx.Tree
 
 
 class Search(Protocol):
@@ -97,7 +104,8 @@ class Search(Protocol):
 
 def make_search(config: SearchConfig) -> Search:
     """The search that `config` describes."""
-    policy = _gumbel_policy if config.policy == "gumbel" else _puct_policy
+    search_tree = _engine(config.engine)
+    policy = _gumbel_policy(config) if config.policy == "gumbel" else _puct_policy(config)
 
     def search(
         params: Params,
@@ -109,58 +117,85 @@ def make_search(config: SearchConfig) -> Search:
     ) -> SearchOutput:
         chex.assert_rank([root.prior_logits, legal_action_mask], 2)
         chex.assert_equal_shape([root.prior_logits, legal_action_mask])
-        output = policy(config, noise)(
+        grow = functools.partial(
+            search_tree,
             params=params,
-            rng_key=rng_key,
-            root=root,
             recurrent_fn=recurrent_fn,
-            num_simulations=config.num_simulations,
-            invalid_actions=~legal_action_mask,
             max_depth=config.max_depth or None,
         )
-        depth_mean, depth_max = _tree_depth(output.search_tree.parents)
+        output = policy(grow, rng_key, root, ~legal_action_mask, noise)
+        depth_mean, depth_max = _tree_depth(output.tree.parents)
         return SearchOutput(
             action=output.action,
             action_weights=output.action_weights,
             search_value=_root_value(config, output, root.value),
             depth_mean=depth_mean,
             depth_max=depth_max,
+            tree=output.tree,
         )
 
     return search
 
 
-def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., mctx.PolicyOutput]:
-    """Gumbel MuZero with sequential halving (Danihelka et al. 2022, section 4)."""
-    qtransform = functools.partial(
-        mctx.qtransform_completed_by_mix_value,
-        value_scale=config.value_scale,
-        maxvisit_init=config.maxvisit_init,
-        epsilon=config.min_qvalue_range,
-    )
-    return functools.partial(
-        mctx.gumbel_muzero_policy,
-        qtransform=qtransform,
-        max_num_considered_actions=config.max_num_considered_actions,
-        gumbel_scale=noise.gumbel_scale,
-    )
+def _engine(name: str) -> SearchTree:
+    if name == "auto":
+        name = "linear" if jax.default_backend() == "cpu" else "mctx"
+    return engine.search if name == "linear" else mctx.search
 
 
-def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., mctx.PolicyOutput]:
-    """MuZero's PUCT with Dirichlet noise at the root (MuZero, appendix B)."""
-    return functools.partial(
-        mctx.muzero_policy,
-        dirichlet_fraction=noise.dirichlet_fraction,
-        dirichlet_alpha=noise.dirichlet_alpha,
-        pb_c_init=config.pb_c_init,
-        pb_c_base=config.pb_c_base,
-        temperature=noise.temperature,
-    )
+def _gumbel_policy(config: SearchConfig) -> Callable[..., RootPolicy]:
+    completed = CompletedQValues(config.value_scale, config.maxvisit_init, config.min_qvalue_range)
+
+    def policy(
+        search: SearchTree,
+        rng_key: PRNGKey,
+        root: RootFnOutput,
+        invalid_actions: Array,
+        noise: SearchNoise,
+    ) -> RootPolicy:
+        return gumbel_policy(
+            search,
+            rng_key,
+            root,
+            invalid_actions,
+            num_simulations=config.num_simulations,
+            completed=completed,
+            max_num_considered_actions=config.max_num_considered_actions,
+            gumbel_scale=noise.gumbel_scale,
+        )
+
+    return policy
 
 
-def _root_value(config: SearchConfig, output: mctx.PolicyOutput, prior_value: Array) -> Array:
+def _puct_policy(config: SearchConfig) -> Callable[..., RootPolicy]:
+    over_tree = config.q_normalisation == "tree"
+    rule = PuctRule(config.pb_c_init, config.pb_c_base, over_tree)
+
+    def policy(
+        search: SearchTree,
+        rng_key: PRNGKey,
+        root: RootFnOutput,
+        invalid_actions: Array,
+        noise: SearchNoise,
+    ) -> RootPolicy:
+        return puct_policy(
+            search,
+            rng_key,
+            root,
+            invalid_actions,
+            num_simulations=config.num_simulations,
+            rule=rule,
+            dirichlet_alpha=noise.dirichlet_alpha,
+            dirichlet_fraction=noise.dirichlet_fraction,
+            temperature=noise.temperature,
+        )
+
+    return policy
+
+
+def _root_value(config: SearchConfig, output: RootPolicy, prior_value: Array) -> Array:
     """`[B]` value of the searched roots; actions that were not tried count with the prior value."""
-    summary = output.search_tree.summary()
+    summary = output.tree.summary()
     if config.root_value == "mean":
         return summary.value
     qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, prior_value[:, None])

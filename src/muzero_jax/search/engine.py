@@ -1,0 +1,125 @@
+"""A batched search whose cost is proportional to the nodes that its simulations pass through.
+
+A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/search.md shows the
+arrays and says what was measured. In short: the tree is kept row after row, one row a node; a
+simulation is the network, one kernel that stores its embeddings (search/one_kernel.py), and one
+that, root by root, adds the new node, backs its value up, lets each node on the path choose again
+(search/rules.py), and follows the choices down to the next leaf.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import mctx
+
+from muzero_jax.search.nodes import (
+    NewNode,
+    Roots,
+    first_nodes,
+    fixed_rows,
+    to_tree,
+    with_roots,
+)
+from muzero_jax.search.one_kernel import for_each_row
+from muzero_jax.search.rules import as_rule
+from muzero_jax.search.walk import Context, Leaf, Walk
+from muzero_jax.types import Array, Params, PRNGKey, PyTree
+
+RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
+LoopFn = Callable[[int, int, Callable[[Any, Any], Any], Any], Any]
+
+
+def search(
+    params: Params,
+    rng_key: PRNGKey,
+    *,
+    root: mctx.RootFnOutput,
+    recurrent_fn: RecurrentFn,
+    root_action_selection_fn: Callable[..., Array],
+    interior_action_selection_fn: Callable[..., Array],
+    num_simulations: int,
+    max_depth: Array | int | None = None,
+    invalid_actions: Array | None = None,
+    extra_data: PyTree = None,
+    loop_fn: LoopFn = jax.lax.fori_loop,
+) -> mctx.Tree:
+    """Searches a batch of roots; see `mctx.search`, whose arguments and result these are.
+
+    Rules of `search/rules.py` are asked only where a node changed. Any other function is called, as
+    mctx calls it, at every node on the way down; it is given a tree of that one node, so that it
+    may read the node it is asked about (as all of mctx's do) and no other.
+
+    Args:
+      params: handed to `recurrent_fn`.
+      rng_key: consumed.
+      root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
+      recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput, embedding)`.
+      root_action_selection_fn: `(rng_key, tree, node_index)` to an action, for one root.
+      interior_action_selection_fn: `(rng_key, tree, node_index, depth)` to an action, below it.
+      num_simulations: N.
+      max_depth: longest path in edges; a leaf there is evaluated again; None for no limit.
+      invalid_actions: `[B, A]`, nonzero where the root's action may not be taken.
+      extra_data: `[B, ...]`, shown to the rules at the root.
+      loop_fn: runs the simulations, as `jax.lax.fori_loop`.
+
+    Returns:
+      The tree of `N + 1` nodes a root, in the order of their expansion.
+    """
+    batch_size, num_actions = root.prior_logits.shape
+    if invalid_actions is None:
+        invalid_actions = jnp.zeros_like(root.prior_logits)
+    walk = Walk(
+        root_rule=as_rule(root_action_selection_fn),
+        interior_rule=as_rule(interior_action_selection_fn),
+        num_nodes=num_simulations + 1,
+        num_actions=num_actions,
+        max_depth=num_simulations if max_depth is None else max_depth,
+    )
+    roots = Roots(invalid_actions, extra_data)
+    nodes = first_nodes(root, walk.num_nodes)
+    embeddings = jax.tree.map(lambda x: with_roots(x, walk.num_nodes), root.embedding)
+
+    def find_leaf_keys(rng_key: PRNGKey) -> PRNGKey | None:
+        # Those that mctx's simulation would use; nobody needs them where all rules decide.
+        _, simulate_key, _ = jax.random.split(rng_key, 3)
+        return jax.random.split(simulate_key, batch_size) if walk.needs_keys else None
+
+    def simulate(simulation: Array, loop_state: Any) -> Any:
+        rng_key, nodes, embeddings, leaf = loop_state
+        rng_key, _, expand_key = jax.random.split(rng_key, 3)
+        step, embedding = recurrent_fn(params, expand_key, leaf.action, leaf.embedding)
+        new = _new_node(walk, step, leaf, simulation + 1)
+        embeddings = for_each_row(
+            walk.store_embedding, embeddings, (new.number, embedding), batch_size
+        )
+        context = Context(roots, embeddings, find_leaf_keys(rng_key))
+        goes_on = jnp.full(batch_size, simulation + 1 < num_simulations)
+        nodes, leaf = for_each_row(
+            walk.backup_and_select, (nodes, leaf), (new, context, goes_on), batch_size
+        )
+        return rng_key, nodes, embeddings, leaf
+
+    nothing = jnp.zeros(batch_size, jnp.int32)
+    leaf = Leaf(nothing, nothing, nothing, root.embedding)
+    context = Context(roots, embeddings, find_leaf_keys(rng_key))
+    leaf = for_each_row(walk.find_first_leaf, leaf, (nodes, context), batch_size)
+    state = rng_key, nodes, embeddings, leaf
+    _, nodes, embeddings, _ = loop_fn(0, num_simulations, simulate, state)
+    return to_tree(root, nodes, embeddings, roots)
+
+
+def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Array) -> NewNode:
+    chex.assert_equal_shape([step.reward, step.discount, step.value, leaf.action])
+    chex.assert_shape(step.prior_logits, (*leaf.action.shape, walk.num_actions))
+    fixed = fixed_rows(step.prior_logits, step.value)
+    probs = fixed[:, walk.num_actions : -1]
+    return NewNode(
+        number=jnp.where(leaf.child < 0, number, leaf.child),
+        origin=jnp.stack([leaf.parent, leaf.action], axis=-1),
+        fixed=fixed,
+        edge=jnp.stack([step.reward, step.discount], axis=-1),
+        choice=jax.vmap(walk.interior_rule.decide_unvisited)(probs),
+    )

@@ -1,0 +1,126 @@
+"""The nodes of all trees of a batch as flat arrays, and as `mctx.Tree`."""
+
+import jax
+import jax.numpy as jnp
+import mctx
+from flax import struct
+
+from muzero_jax.search.rules import UNDECIDED
+from muzero_jax.types import Array, PyTree
+
+
+class Nodes(struct.PyTreeNode):
+    """All nodes of all trees, a row a node, `N + 1` rows a root: `[B * (N + 1), ...]` each.
+
+    Few arrays, because each costs the kernel a pointer; what changes on the way up is apart from
+    what does not, because XLA copies an array that it cannot see to be read before it is written.
+
+    Attributes:
+      fixed: `[2 A + 1]` prior logits, prior probabilities, and the network's value.
+      origin: `[2]` int32, the parent, and the action that led from there.
+      qvalues: `[A]` reward and discounted value of each action.
+      visits: `[A]` int32, of each action.
+      value: `[]` mean of the backed-up values.
+      counts: `[2]` int32, visits of the node, and the action that it chooses next.
+      edges: one row an action, `[B * (N + 1) * A, 2]`: its reward and discount.
+      children: one row an action, int32: the child it leads to, or -1.
+      q_bounds: one row a root, `[B, 2]`: lowest and highest Q-value that the tree has had.
+    """
+
+    fixed: Array
+    origin: Array
+    qvalues: Array
+    visits: Array
+    value: Array
+    counts: Array
+    edges: Array
+    children: Array
+    q_bounds: Array
+
+
+class NewNode(struct.PyTreeNode):
+    """The node that a simulation adds to each tree: rows of `Nodes`, and its `number [B]`.
+
+    `edge [B, 2]` is the reward and discount that lead to it, `choice [B]` the action it chooses.
+    """
+
+    number: Array
+    origin: Array
+    fixed: Array
+    edge: Array
+    choice: Array
+
+
+class Roots(struct.PyTreeNode):
+    """What only the rule at a root may read, `[B, ...]`."""
+
+    invalid_actions: Array
+    extra_data: PyTree
+
+
+def empty_rows(x: Array, num_nodes: int) -> Array:
+    """Zeros: a row a node, each of the shape of a row of `x [B, ...]`."""
+    return jnp.zeros((x.shape[0] * num_nodes, *x.shape[1:]), x.dtype)
+
+
+def with_roots(x: Array, num_nodes: int) -> Array:
+    """The same, with `x` in the rows of the roots."""
+    return empty_rows(x, num_nodes).at[::num_nodes].set(x)
+
+
+def fixed_rows(prior_logits: Array, value: Array) -> Array:
+    """`[B, 2 A + 1]` as in `Nodes`."""
+    probs = jax.nn.softmax(prior_logits)
+    probs = jnp.maximum(jnp.finfo(probs.dtype).tiny, probs)
+    return jnp.concatenate([prior_logits, probs, value[:, None]], axis=-1)
+
+
+def first_nodes(root: mctx.RootFnOutput, num_nodes: int) -> Nodes:
+    """The roots, and room for the rest."""
+    batch_size, num_actions = root.prior_logits.shape
+    num_rows = batch_size * num_nodes
+    dtype = root.value.dtype
+    is_root = jnp.arange(num_rows) % num_nodes == 0
+    return Nodes(
+        fixed=with_roots(fixed_rows(root.prior_logits, root.value), num_nodes),
+        origin=jnp.full((num_rows, 2), mctx.Tree.NO_PARENT, jnp.int32),
+        qvalues=jnp.zeros((num_rows, num_actions), dtype),
+        visits=jnp.zeros((num_rows, num_actions), jnp.int32),
+        value=with_roots(root.value, num_nodes),
+        counts=jnp.where(is_root[:, None], jnp.array([1, UNDECIDED]), 0),
+        edges=jnp.zeros((num_rows * num_actions, 2), dtype),
+        children=jnp.full(num_rows * num_actions, mctx.Tree.UNVISITED, jnp.int32),
+        q_bounds=jnp.tile(jnp.array([jnp.inf, -jnp.inf], dtype), (batch_size, 1)),
+    )
+
+
+def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Roots) -> mctx.Tree:
+    """The nodes as mctx has them."""
+    batch_size, num_actions = root.prior_logits.shape
+    shape = batch_size, len(nodes.value) // batch_size
+
+    def per_node(x: Array) -> Array:
+        return x.reshape(*shape, *x.shape[1:])
+
+    def per_action(x: Array) -> Array:
+        return x.reshape(*shape, num_actions)
+
+    fixed, values = per_node(nodes.fixed), per_node(nodes.value)
+    children = per_action(nodes.children)
+    row = jnp.arange(batch_size)[:, None, None]
+    return mctx.Tree(
+        node_visits=per_node(nodes.counts[:, 0]),
+        raw_values=fixed[..., -1].astype(root.value.dtype),
+        node_values=values,
+        parents=per_node(nodes.origin[:, 0]),
+        action_from_parent=per_node(nodes.origin[:, 1]),
+        children_index=children,
+        children_prior_logits=fixed[..., :num_actions].astype(root.prior_logits.dtype),
+        children_values=jnp.where(children >= 0, values[row, jnp.maximum(children, 0)], 0),
+        children_visits=per_node(nodes.visits),
+        children_rewards=per_action(nodes.edges[:, 0]),
+        children_discounts=per_action(nodes.edges[:, 1]),
+        embeddings=jax.tree.map(per_node, embeddings),
+        root_invalid_actions=roots.invalid_actions,
+        extra_data=roots.extra_data,
+    )

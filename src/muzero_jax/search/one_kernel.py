@@ -1,0 +1,123 @@
+"""Runs a function of one row after another over a batch, as one kernel of XLA's CPU backend.
+
+XLA runs a program as a sequence of kernels, one for each fused operation, and a step of a loop
+over a tree has dozens of them, of a few numbers each: starting them costs many times what they do.
+A call that carries the attribute `xla_cpu_small_call` is compiled into a single kernel instead,
+loops and all; XLA sets it on loops that touch little memory, here it is set by hand. Where the
+attribute means nothing the program is the same, only slower.
+
+Loops over rows do not survive `jax.vmap`, which would run all members' loops in lockstep and select
+between whole states at every step. Rows are independent, so that members of a `vmap` become more
+rows instead.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from muzero_jax.types import Array, PyTree
+
+Step = Callable[[Array, PyTree, PyTree], PyTree]
+
+# Primitives for which the single kernel has no code.
+_UNSUPPORTED = ("scatter", "dot_general", "conv_general", "sort", "custom_call", "callback", "fft")
+
+
+def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> PyTree:
+    """`state = step(row, state, inputs)` for each row in turn.
+
+    Args:
+      step: from the `[]` int32 number of a row, the state and the inputs to the next state. It may
+        read and write what belongs to its row only. Values it closes over are shared by all rows;
+        where they are traced, a surrounding `vmap` is right but slow.
+      state: arrays whose leading axis is `num_rows` or a multiple, row after row.
+      inputs: the same, only read.
+      num_rows: number of rows, static.
+
+    Returns:
+      The state after the last row.
+    """
+    if _closes_over_tracers(step, state, inputs):
+        return _run(step, num_rows, state, inputs)
+    run = jax.custom_batching.custom_vmap(functools.partial(_run, step, num_rows))
+    run.def_vmap(functools.partial(_members_become_rows, step, num_rows))
+    return run(state, inputs)
+
+
+def _run(step: Step, num_rows: int, state: PyTree, inputs: PyTree) -> PyTree:
+    def loop(state: PyTree, inputs: PyTree, limit: Array) -> tuple[PyTree, PyTree]:
+        state = jax.lax.fori_loop(0, limit, lambda row, s: step(row, s, inputs), state)
+        return state, inputs
+
+    # XLA aborts on a single kernel that has a parameter and does not use it. So inputs are returned
+    # too, and the compiler may not know how many rows there are: of a loop that surely runs, it
+    # drops the first value of what the loop overwrites.
+    args = jax.lax.optimization_barrier((state, inputs, jnp.int32(num_rows)))
+    output = jax.jit(loop)(*args)
+    if not _has_kernel(jax.make_jaxpr(loop)(*args).jaxpr):
+        return output[0]
+    # Tagging one of its results tags the call.
+    leaves, structure = jax.tree.flatten(output)
+    leaves[0] = set_xla_metadata(leaves[0], xla_cpu_small_call="true", inlineable="false")
+    return jax.tree.unflatten(structure, leaves)[0]
+
+
+def _members_become_rows(
+    step: Step,
+    num_rows: int,
+    num_members: int,
+    is_batched: Sequence[PyTree],
+    state: PyTree,
+    inputs: PyTree,
+) -> tuple[PyTree, PyTree]:
+    """The rule of `vmap`: members' rows one after another, by the same loop."""
+
+    def flat(x: Array, batched: bool) -> Array:
+        x = x if batched else jnp.broadcast_to(x, (num_members, *x.shape))
+        return x.reshape((-1, *x.shape[2:]))
+
+    flat_state, flat_inputs = (
+        jax.tree.map(flat, tree, batched)
+        for tree, batched in zip((state, inputs), is_batched, strict=True)
+    )
+    output = for_each_row(step, flat_state, flat_inputs, num_members * num_rows)
+    output = jax.tree.map(lambda x: x.reshape((num_members, -1, *x.shape[1:])), output)
+    return output, jax.tree.map(lambda _: True, output)
+
+
+def _closes_over_tracers(step: Step, state: PyTree, inputs: PyTree) -> bool:
+    consts = jax.make_jaxpr(step)(jnp.int32(0), state, inputs).consts
+    return any(isinstance(const, jax.core.Tracer) for const in consts)
+
+
+def _has_kernel(jaxpr: Any) -> bool:
+    """Whether all primitives, those of inner functions included, can be part of one kernel."""
+    for equation in jaxpr.eqns:
+        if any(name in equation.primitive.name for name in _UNSUPPORTED):
+            return False
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        if not all(_has_kernel(getattr(p, "jaxpr", p)) for p in inner if _is_jaxpr(p)):
+            return False
+    return True
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns")
+
+
+def take_row(x: Array, row: Array) -> Array:
+    """`x[row]` for a row that is known to exist."""
+    start: list[Array | int] = [row, *[0] * (x.ndim - 1)]
+    taken = jax.lax.dynamic_slice(x, start, (1, *x.shape[1:]), allow_negative_indices=False)
+    return taken.reshape(x.shape[1:])
+
+
+def put_row(x: Array, row: Array, value: Array) -> Array:
+    """`x` with `value` at a row that is known to exist."""
+    start: list[Array | int] = [row, *[0] * (x.ndim - 1)]
+    value = jnp.asarray(value, x.dtype).reshape((1, *x.shape[1:]))
+    return jax.lax.dynamic_update_slice(x, value, start, allow_negative_indices=False)

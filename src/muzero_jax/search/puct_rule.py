@@ -1,0 +1,92 @@
+"""MuZero's PUCT rule."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import mctx
+
+from muzero_jax.search.rules import UNDECIDED, Node, best_action, highest, lowest
+from muzero_jax.types import Array, PRNGKey
+
+# mctx adds noise of up to this much to PUCT's scores, so that equal actions are tried in any order.
+TIE_BREAKING_NOISE = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class PuctRule:
+    """MuZero's PUCT (Schrittwieser et al. 2020, appendix B, equation 2).
+
+    Decides where the best score leads by more than mctx's tie-breaking noise can make up for;
+    elsewhere mctx's rule is asked, with the key that mctx would have given it.
+
+    Attributes:
+      pb_c_init: c_1.
+      pb_c_base: c_2.
+      over_tree: scale Q-values by the lowest and highest of the whole tree, as the paper does,
+        instead of those of the node and its children. Ties then go to the first action.
+    """
+
+    pb_c_init: float = 1.25
+    pb_c_base: float = 19652.0
+    over_tree: bool = False
+
+    @property
+    def needs_bounds(self) -> bool:
+        """See `Rule`."""
+        return self.over_tree
+
+    @property
+    def always_decides(self) -> bool:
+        """See `Rule`."""
+        return self.over_tree
+
+    def decide_unvisited(self, prior_probs: Array) -> Array:
+        """See `Rule.decide_unvisited`."""
+        return self._clearly_best(self._policy_scores(prior_probs, jnp.int32(0), jnp.int32(1)))
+
+    def decide(self, node: Node) -> Array:
+        """See `Rule.decide`."""
+        policy_scores = self._policy_scores(node.prior_probs, node.visits, node.visit_count)
+        scores = self._value_scores(node) + policy_scores
+        if node.invalid_actions is not None:
+            scores = jnp.where(node.invalid_actions != 0, -jnp.inf, scores)
+        return self._clearly_best(scores)
+
+    def _clearly_best(self, scores: Array) -> Array:
+        action = best_action(scores)
+        if self.always_decides:
+            return action
+        is_best = jnp.arange(scores.shape[0]) == action
+        best, second = highest(scores), highest(jnp.where(is_best, -jnp.inf, scores))
+        # mctx's own sum may round differently by a few units in the last place.
+        margin = TIE_BREAKING_NOISE + 8 * jnp.finfo(scores.dtype).eps * jnp.abs(best)
+        return jnp.where(best - second > margin, action, UNDECIDED)
+
+    def _policy_scores(self, prior_probs: Array, visits: Array, visit_count: Array) -> Array:
+        pb_c = self.pb_c_init + jnp.log((visit_count + self.pb_c_base + 1.0) / self.pb_c_base)
+        return jnp.sqrt(visit_count) * pb_c * prior_probs / (visits + 1)
+
+    def _value_scores(self, node: Node) -> Array:
+        visited = node.visits > 0
+        if self.over_tree:
+            assert node.q_bounds is not None
+            low, high = node.q_bounds[0], node.q_bounds[1]
+        else:
+            known = jnp.where(visited, node.qvalues, node.value)
+            low = jnp.minimum(node.value, lowest(known))
+            high = jnp.maximum(node.value, highest(known))
+        value_range = jnp.where(high - low > 1e-8, high - low, 1e-8)
+        return jnp.where(visited, (node.qvalues - low) / value_range, 0.0)
+
+    def __call__(
+        self, rng_key: PRNGKey, tree: mctx.Tree, node_index: Array | int, depth: Array | int = 0
+    ) -> Array:
+        """The action by mctx's rule. The `rng_key` is consumed."""
+        return mctx.muzero_action_selection(
+            rng_key,
+            tree,
+            node_index,
+            depth,
+            pb_c_init=self.pb_c_init,
+            pb_c_base=self.pb_c_base,
+        )

@@ -1,0 +1,143 @@
+"""What surrounds a search: noise at the root before it, and a policy and an action after it.
+
+The two policies of mctx with the search itself left open, so that `mctx.search` and the engine of
+this project can take each other's place; tests hold them to mctx's results.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mctx
+
+from muzero_jax.search.gumbel_rules import (
+    CompletedQValues,
+    ImprovedPolicyRule,
+    SequentialHalvingRule,
+    gumbel_scores,
+)
+from muzero_jax.search.puct_rule import PuctRule
+from muzero_jax.types import Array, PRNGKey
+
+# `mctx.search`, or another of its signature, with all but these arguments given.
+SearchTree = Callable[..., mctx.Tree]
+
+
+class RootPolicy(NamedTuple):
+    """What a search of a batch of roots led to.
+
+    Attributes:
+      action: `[B]` int32, the action to take.
+      action_weights: `[B, A]` the improved policy, a target for the prior.
+      tree: the searched trees.
+    """
+
+    action: Array
+    action_weights: Array
+    tree: mctx.Tree
+
+
+def gumbel_policy(
+    search: SearchTree,
+    rng_key: PRNGKey,
+    root: mctx.RootFnOutput,
+    invalid_actions: Array,
+    *,
+    num_simulations: int,
+    completed: CompletedQValues,
+    max_num_considered_actions: int,
+    gumbel_scale: Array | float,
+) -> RootPolicy:
+    """Gumbel MuZero (Danihelka et al. 2022, sections 3 to 5); `mctx.gumbel_muzero_policy`.
+
+    Args:
+      search: as `mctx.search`, with `params`, `recurrent_fn` and `max_depth` given.
+      rng_key: consumed.
+      root: see `mctx.RootFnOutput`.
+      invalid_actions: `[B, A]` bool.
+      num_simulations: of the search.
+      completed: the Q-values of the improved policy.
+      max_num_considered_actions: drawn at the root without replacement.
+      gumbel_scale: of the noise at the root.
+    """
+    root = root.replace(prior_logits=_masked(root.prior_logits, invalid_actions))
+    search_key, gumbel_key = jax.random.split(rng_key)
+    noise = jax.random.gumbel(gumbel_key, root.prior_logits.shape, root.prior_logits.dtype)
+    gumbel = gumbel_scale * noise
+    tree = search(
+        rng_key=search_key,
+        root=root,
+        root_action_selection_fn=SequentialHalvingRule(
+            completed, num_simulations, max_num_considered_actions
+        ),
+        interior_action_selection_fn=ImprovedPolicyRule(completed),
+        num_simulations=num_simulations,
+        invalid_actions=invalid_actions,
+        extra_data=mctx.GumbelMuZeroExtraData(root_gumbel=gumbel),
+    )
+    visits = tree.children_visits[:, 0]
+    qvalues = completed.of_roots(tree)
+    # The best of the most visited actions.
+    most = jnp.max(visits, axis=-1, keepdims=True)
+    scores = gumbel_scores(most, gumbel, root.prior_logits, qvalues, visits)
+    return RootPolicy(
+        action=jnp.argmax(jnp.where(invalid_actions, -jnp.inf, scores), axis=-1),
+        action_weights=jax.nn.softmax(_masked(root.prior_logits + qvalues, invalid_actions)),
+        tree=tree,
+    )
+
+
+def puct_policy(
+    search: SearchTree,
+    rng_key: PRNGKey,
+    root: mctx.RootFnOutput,
+    invalid_actions: Array,
+    *,
+    num_simulations: int,
+    rule: PuctRule,
+    dirichlet_alpha: Array | float,
+    dirichlet_fraction: Array | float,
+    temperature: Array | float,
+) -> RootPolicy:
+    """MuZero's PUCT with Dirichlet noise at the root (appendix B); `mctx.muzero_policy`.
+
+    Args:
+      search: as `mctx.search`, with `params`, `recurrent_fn` and `max_depth` given.
+      rng_key: consumed.
+      root: see `mctx.RootFnOutput`.
+      invalid_actions: `[B, A]` bool.
+      num_simulations: of the search.
+      rule: the PUCT rule.
+      dirichlet_alpha: concentration of the noise.
+      dirichlet_fraction: its share in the prior.
+      temperature: acts in proportion to `visits ** (1 / temperature)`; 0 takes the most visited.
+    """
+    action_key, noise_key, search_key = jax.random.split(rng_key, 3)
+    probs = jax.nn.softmax(root.prior_logits)
+    alpha = jnp.full(probs.shape[-1], dirichlet_alpha)
+    noise = jax.random.dirichlet(noise_key, alpha, shape=probs.shape[:1])
+    noisy = (1 - dirichlet_fraction) * probs + dirichlet_fraction * noise
+    tree = search(
+        rng_key=search_key,
+        root=root.replace(prior_logits=_masked(_logits(noisy), invalid_actions)),
+        root_action_selection_fn=rule,
+        interior_action_selection_fn=rule,
+        num_simulations=num_simulations,
+        invalid_actions=invalid_actions,
+    )
+    weights = tree.summary().visit_probs
+    logits = _logits(weights)
+    tiny = jnp.finfo(logits.dtype).tiny
+    logits = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(tiny, temperature)
+    return RootPolicy(jax.random.categorical(action_key, logits), weights, tree)
+
+
+def _masked(logits: Array, invalid_actions: Array) -> Array:
+    """Finite logits without mass on invalid actions, also where all actions are invalid."""
+    logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.where(invalid_actions, jnp.finfo(logits.dtype).min, logits)
+
+
+def _logits(probs: Array) -> Array:
+    return jnp.log(jnp.maximum(probs, jnp.finfo(probs.dtype).tiny))

@@ -1,0 +1,335 @@
+"""One simulation of one tree: up from the new node to the root, and down to the next leaf."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import mctx
+from flax import struct
+
+from muzero_jax.search.nodes import NewNode, Nodes, Roots
+from muzero_jax.search.one_kernel import put_row, take_row
+from muzero_jax.search.rules import UNDECIDED, Node, OpaqueRule, Rule
+from muzero_jax.types import Array, PRNGKey, PyTree
+
+
+class Leaf(struct.PyTreeNode):
+    """Where a simulation leaves each tree: `action [B]` of `parent [B]` leads to `child [B]`.
+
+    The child is -1 where there is none yet. `embedding` is the parent's.
+    """
+
+    parent: Array
+    action: Array
+    child: Array
+    embedding: PyTree
+
+
+class Visit(struct.PyTreeNode):
+    """A node on the way up; the tried action's visit and Q-value are already those after it.
+
+    Attributes:
+      index: `[]` its row.
+      visits: `[A]`.
+      qvalues: `[A]`.
+      visit_count: `[]` of the node, without the visit that is being counted.
+      value: `[]` likewise.
+      target: `[]` what the leaf is worth, seen from here.
+      q_bounds: `[2]` the tree's, or None where no rule reads them.
+    """
+
+    index: Array
+    visits: Array
+    qvalues: Array
+    visit_count: Array
+    value: Array
+    target: Array
+    q_bounds: Array | None
+
+
+class Way(struct.PyTreeNode):
+    """A simulation on its way down: scalars.
+
+    Attributes:
+      index: the row that was chosen at.
+      action: the choice.
+      child: the node it leads to, or -1.
+      depth: edges chosen so far.
+      key: of the way, after `num_splits` splits; None where all rules decide.
+      num_splits: of the key.
+    """
+
+    index: Array
+    action: Array
+    child: Array
+    depth: Array
+    key: PRNGKey | None
+    num_splits: Array
+
+
+class Context(struct.PyTreeNode):
+    """What choosing may read beside the nodes.
+
+    Attributes:
+      roots: of each row.
+      embeddings: `[B * (N + 1), ...]`.
+      keys: `[B]` of the ways down, or None.
+    """
+
+    roots: Roots
+    embeddings: PyTree
+    keys: PRNGKey | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """The search of one root, as functions of its row for `for_each_row`."""
+
+    root_rule: Rule
+    interior_rule: Rule
+    num_nodes: int
+    num_actions: int
+    max_depth: Array | int
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether a rule may have to be asked with a key."""
+        return not (self.root_rule.always_decides and self.interior_rule.always_decides)
+
+    @property
+    def needs_bounds(self) -> bool:
+        """Whether the tree's lowest and highest Q-value are kept."""
+        return self.root_rule.needs_bounds or self.interior_rule.needs_bounds
+
+    @property
+    def remembers_choices(self) -> bool:
+        """Whether an interior node's choice holds until the node changes."""
+        return not (self.interior_rule.needs_bounds or isinstance(self.interior_rule, OpaqueRule))
+
+    def store_embedding(self, row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
+        """Stores the embedding of the new node of a row."""
+        index, embedding = inputs
+        at = row * self.num_nodes + take_row(index, row)
+        return jax.tree.map(lambda x, e: put_row(x, at, take_row(e, row)), embeddings, embedding)
+
+    def find_first_leaf(self, row: Array, leaf: Leaf, inputs: PyTree) -> Leaf:
+        """Finds the leaf of a row's first simulation."""
+        nodes, context = inputs
+        root = self._visit(row, nodes, row * self.num_nodes)
+        return self._select(row, nodes, leaf, context, root, jnp.bool_(True))
+
+    def backup_and_select(self, row: Array, state: PyTree, inputs: PyTree) -> PyTree:
+        """Adds the new node of a row, backs its value up, and finds the row's next leaf."""
+        (nodes, leaf), (new, context, goes_on) = state, inputs
+        nodes, root = self._backup(row, nodes, new)
+        return nodes, self._select(row, nodes, leaf, context, root, take_row(goes_on, row))
+
+    def _visit(self, row: Array, nodes: Nodes, index: Array) -> Visit:
+        return Visit(
+            index=index,
+            visits=take_row(nodes.visits, index),
+            qvalues=take_row(nodes.qvalues, index),
+            visit_count=take_row(nodes.counts, index)[0],
+            value=take_row(nodes.value, index),
+            target=jnp.zeros((), nodes.value.dtype),
+            q_bounds=take_row(nodes.q_bounds, row) if self.needs_bounds else None,
+        )
+
+    def _arrive(
+        self, row: Array, nodes: Nodes, origin: Array, edge: Array, value: Array, target: Array
+    ) -> Visit:
+        """The visit of a parent that comes from a child of that value and target."""
+        visit = self._visit(row, nodes, row * self.num_nodes + origin[0])
+        tried = jnp.arange(self.num_actions) == origin[1]
+        qvalue = edge[0] + edge[1] * value
+        return visit.replace(
+            visits=visit.visits + tried,
+            qvalues=jnp.where(tried, qvalue, visit.qvalues),
+            target=edge[0] + edge[1] * target,
+            q_bounds=_widened(visit.q_bounds, qvalue),
+        )
+
+    def _backup(self, row: Array, nodes: Nodes, new: NewNode) -> tuple[Nodes, Visit]:
+        first = row * self.num_nodes
+        index = first + take_row(new.number, row)
+        origin, fixed, edge = (take_row(x, row) for x in (new.origin, new.fixed, new.edge))
+        value = fixed[-1]
+        slot = (first + origin[0]) * self.num_actions + origin[1]
+        # The depth limit leads to the same leaf again, which then has a visit more.
+        visit_count = take_row(nodes.counts, index)[0] + 1
+        nodes = nodes.replace(
+            fixed=put_row(nodes.fixed, index, fixed),
+            origin=put_row(nodes.origin, index, origin),
+            value=put_row(nodes.value, index, value),
+            counts=put_row(nodes.counts, index, _pair(visit_count, take_row(new.choice, row))),
+            edges=put_row(nodes.edges, slot, edge),
+            children=put_row(nodes.children, slot, index - first),
+        )
+        nodes, root = jax.lax.while_loop(
+            lambda state: state[1].index != first,
+            lambda state: self._climb(row, *state),
+            (nodes, self._arrive(row, nodes, origin, edge, value, value)),
+        )
+        nodes, root = self._count(row, nodes, root)
+        counts = _pair(root.visit_count, jnp.int32(UNDECIDED))
+        return nodes.replace(counts=put_row(nodes.counts, first, counts)), root
+
+    def _climb(self, row: Array, nodes: Nodes, visit: Visit) -> tuple[Nodes, Visit]:
+        """Counts a visit, lets the node choose again, and goes on to its parent."""
+        nodes, visit = self._count(row, nodes, visit)
+        choice = jnp.int32(UNDECIDED)
+        if self.remembers_choices:
+            choice = self.interior_rule.decide(self._node(nodes, visit))
+        counts = _pair(visit.visit_count, choice)
+        nodes = nodes.replace(counts=put_row(nodes.counts, visit.index, counts))
+        origin = take_row(nodes.origin, visit.index)
+        slot = (row * self.num_nodes + origin[0]) * self.num_actions + origin[1]
+        edge = take_row(nodes.edges, slot)
+        return nodes, self._arrive(row, nodes, origin, edge, visit.value, visit.target)
+
+    def _count(self, row: Array, nodes: Nodes, visit: Visit) -> tuple[Nodes, Visit]:
+        """Takes the target into the node's mean, and stores all but its `counts`."""
+        total = visit.value * visit.visit_count + visit.target
+        visit = visit.replace(
+            value=total / (visit.visit_count + 1.0), visit_count=visit.visit_count + 1
+        )
+        nodes = nodes.replace(
+            visits=put_row(nodes.visits, visit.index, visit.visits),
+            qvalues=put_row(nodes.qvalues, visit.index, visit.qvalues),
+            value=put_row(nodes.value, visit.index, visit.value),
+        )
+        if visit.q_bounds is not None:
+            nodes = nodes.replace(q_bounds=put_row(nodes.q_bounds, row, visit.q_bounds))
+        return nodes, visit
+
+    def _node(self, nodes: Nodes, visit: Visit) -> Node:
+        fixed = take_row(nodes.fixed, visit.index)
+        return Node(
+            prior_logits=fixed[: self.num_actions],
+            prior_probs=fixed[self.num_actions : -1],
+            visits=visit.visits,
+            qvalues=visit.qvalues,
+            raw_value=fixed[-1],
+            value=visit.value,
+            visit_count=visit.visit_count,
+            q_bounds=visit.q_bounds,
+        )
+
+    def _select(
+        self,
+        row: Array,
+        nodes: Nodes,
+        leaf: Leaf,
+        context: Context,
+        root: Visit,
+        goes_on: Array,
+    ) -> Leaf:
+        """Follows the rules from the root to an action that leads to no node yet."""
+        first = row * self.num_nodes
+        facts = jax.tree.map(lambda x: take_row(x, row), context.roots)
+        node = self._node(nodes, root)._replace(
+            invalid_actions=facts.invalid_actions, extra_data=facts.extra_data
+        )
+        way = Way(
+            index=first,
+            action=self.root_rule.decide(node),
+            child=jnp.int32(UNDECIDED),
+            depth=jnp.int32(0),
+            key=None if context.keys is None else context.keys[row],
+            num_splits=jnp.int32(0),
+        )
+        way = self._step(row, nodes, context, way, is_root=True)
+        way = jax.lax.while_loop(
+            lambda way: (way.child >= 0) & (way.depth < self.max_depth) & goes_on,
+            lambda way: self._descend(row, nodes, context, way),
+            way,
+        )
+        embedding = jax.tree.map(
+            lambda out, x: put_row(out, row, take_row(x, way.index)),
+            leaf.embedding,
+            context.embeddings,
+        )
+        return Leaf(
+            parent=put_row(leaf.parent, row, way.index - first),
+            action=put_row(leaf.action, row, way.action),
+            child=put_row(leaf.child, row, way.child),
+            embedding=embedding,
+        )
+
+    def _descend(self, row: Array, nodes: Nodes, context: Context, way: Way) -> Way:
+        """From an action to the child it leads to, and to the action chosen there."""
+        index = row * self.num_nodes + way.child
+        if self.remembers_choices:
+            choice = take_row(nodes.counts, index)[1]
+        else:
+            choice = self.interior_rule.decide(self._node(nodes, self._visit(row, nodes, index)))
+        way = way.replace(index=index, action=choice)
+        return self._step(row, nodes, context, way, is_root=False)
+
+    def _step(self, row: Array, nodes: Nodes, context: Context, way: Way, is_root: bool) -> Way:
+        """Settles an undecided choice, and looks up where the action leads."""
+        rule = self.root_rule if is_root else self.interior_rule
+        if not rule.always_decides:
+            way = jax.lax.cond(
+                way.action == UNDECIDED,
+                lambda: self._ask(row, nodes, context, way, is_root),
+                lambda: way,
+            )
+        child = take_row(nodes.children, way.index * self.num_actions + way.action)
+        return way.replace(child=child, depth=way.depth + 1)
+
+    def _ask(self, row: Array, nodes: Nodes, context: Context, way: Way, is_root: bool) -> Way:
+        """The choice of a rule of mctx, with the key that mctx would have given it.
+
+        mctx splits a key at every node on the way down; those of nodes that needed none are made
+        up for.
+        """
+        key = jax.lax.fori_loop(
+            way.num_splits, way.depth, lambda _, key: jax.random.split(key)[0], way.key
+        )
+        key, action_key = jax.random.split(key)
+        tree = self._view(row, nodes, context, way.index)
+        if is_root:
+            action = self.root_rule(action_key, tree, 0)
+        else:
+            action = self.interior_rule(action_key, tree, 0, way.depth)
+        return way.replace(action=action.astype(jnp.int32), key=key, num_splits=way.depth + 1)
+
+    def _view(self, row: Array, nodes: Nodes, context: Context, index: Array) -> mctx.Tree:
+        """An unbatched tree of one node."""
+        first = row * self.num_nodes
+        visit = self._visit(row, nodes, index)
+        node = self._node(nodes, visit)
+        slots = index * self.num_actions + jnp.arange(self.num_actions)
+        children, edges, origin = nodes.children[slots], nodes.edges[slots], nodes.origin[index]
+        known = jnp.where(children >= 0, nodes.value[first + jnp.maximum(children, 0)], 0)
+        fields = {
+            "node_visits": node.visit_count,
+            "raw_values": node.raw_value,
+            "node_values": node.value,
+            "parents": origin[0],
+            "action_from_parent": origin[1],
+            "children_index": children,
+            "children_prior_logits": node.prior_logits,
+            "children_values": known,
+            "children_visits": node.visits,
+            "children_rewards": edges[:, 0],
+            "children_discounts": edges[:, 1],
+            "embeddings": jax.tree.map(lambda x: take_row(x, index), context.embeddings),
+        }
+        facts = jax.tree.map(lambda x: take_row(x, row), context.roots)
+        return mctx.Tree(
+            **jax.tree.map(lambda x: x[None], fields),
+            root_invalid_actions=facts.invalid_actions,
+            extra_data=facts.extra_data,
+        )
+
+
+def _pair(a: Array, b: Array) -> Array:
+    return jnp.stack([a, b])
+
+
+def _widened(bounds: Array | None, value: Array) -> Array | None:
+    if bounds is None:
+        return None
+    return _pair(jnp.minimum(bounds[0], value), jnp.maximum(bounds[1], value))
