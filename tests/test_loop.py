@@ -419,7 +419,7 @@ def test_no_key_is_used_twice(prioritised, monkeypatch):
         def search(params, rng_key, root, recurrent_fn, legal_action_mask, noise):
             action = jax.random.categorical(rng_key, root.prior_logits).astype(jnp.int32)
             weights = jax.nn.softmax(root.prior_logits)
-            return SearchOutput(action, weights, root.value, root.value, root.value)
+            return SearchOutput(action, weights, root.value, root.value, root.value, tree=None)
 
         return search
 

@@ -19,6 +19,8 @@ usage: muzero COMMAND ...
   evaluate RUN               greedy score over complete episodes
   play RUN                   watch greedy episodes; --gif FILE draws them
   plot RUN [RUN ...]         learning curves of runs
+  profile search             what searches cost: tables, CSV, figures
+  profile loop EXPERIMENT    where the time of a training chunk goes
   list                       experiments and environments
 
   muzero COMMAND --help      options of a command; muzero train EXPERIMENT --help: all settings
@@ -129,7 +131,26 @@ def _run_command(name: str) -> Callable[[list[str]], None]:
     return command
 
 
+def _profile_command(args: list[str]) -> None:
+    """`muzero profile search`, `muzero profile loop EXPERIMENT`."""
+    from muzero_jax.commands import profile
+    from muzero_jax.commands.options import parse_options
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
+
+    name, *rest = args or ["--help"]
+    if name in ("-h", "--help"):
+        return print("usage: muzero profile {search,loop EXPERIMENT} ...; add --help for options")
+    if name == "loop":
+        return profile.profile_loop(rest)
+    if name != "search":
+        raise ConfigError(f"unknown profile {name!r}; there are search and loop.")
+    options = parse_options(profile.ProfileSearchOptions, rest, "muzero profile search")
+    enable_compilation_cache()
+    return profile.profile_search(options)
+
+
 _COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
     "train": _train_command,
+    "profile": _profile_command,
     **{name: _run_command(name) for name in ("evaluate", "play", "plot", "list")},
 }

@@ -1,5 +1,8 @@
 """MuZero as an `Agent`: act by searching the learned model, learn by unrolling it."""
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -11,9 +14,10 @@ from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec, random_legal_action
 from muzero_jax.networks.factory import make_model
-from muzero_jax.networks.model import MuZeroModel, NetworkOutput
+from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.replay.buffer import Batch
 from muzero_jax.search.policies import (
+    RecurrentFn,
     RecurrentFnOutput,
     RootFnOutput,
     Search,
@@ -85,6 +89,27 @@ def make_muzero_model(config: ExperimentConfig, spec: EnvironmentSpec) -> MuZero
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Planner:
+    """What acting searches, taken apart.
+
+    Attributes:
+      root: `(params, observation [B, ...])` to the root of a search.
+      recurrent_fn: from an agent's state to the model that its search calls.
+      search: the search itself, as the agent acts without exploring: `(state, rng_key, timestep)`.
+    """
+
+    root: Callable[[Params, Array], RootFnOutput]
+    recurrent_fn: Callable[[MuZeroState], RecurrentFn]
+    search: Callable[[MuZeroState, PRNGKey, TimeStep], SearchOutput]
+
+
+def make_planner(config: ExperimentConfig, spec: EnvironmentSpec) -> Planner:
+    """The search of the agent that `make_muzero` builds, for those who look at it or measure it."""
+    agent = _MuZero(config, spec, make_muzero_model(config, spec))
+    return Planner(agent.root, agent.recurrent_fn, agent.plan)
+
+
 class _MuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
@@ -110,10 +135,21 @@ class _MuZero:
             num_updates=jnp.zeros((), jnp.int32),
         )
 
+    def root(self, params: Params, observation: Array) -> RootFnOutput:
+        root = self.model.initial_inference(params, observation)
+        return RootFnOutput(
+            prior_logits=root.prior_logits, value=root.value, embedding=root.embedding
+        )
+
+    def plan(self, state: MuZeroState, rng_key: PRNGKey, timestep: TimeStep) -> SearchOutput:
+        root = self.root(state.params, timestep.observation)
+        legal = timestep.legal_action_mask
+        return self._run_search(state, state.params, rng_key, root, legal, SearchNoise.none())
+
     def act(
         self, state: MuZeroState, rng_key: PRNGKey, timestep: TimeStep, explore: bool
     ) -> ActOutput:
-        root = self.model.initial_inference(state.params, timestep.observation)
+        root = self.root(state.params, timestep.observation)
         noise = self._noise(state) if explore else SearchNoise.none()
         search_key, epsilon_key = jax.random.split(rng_key)
         legal = timestep.legal_action_mask
@@ -180,8 +216,8 @@ class _MuZero:
     def _bootstrap_params(self, state: MuZeroState) -> Params:
         return state.params if state.target_params is None else state.target_params
 
-    def _bootstrap_root(self, state: MuZeroState, observation: Array) -> NetworkOutput:
-        return self.model.initial_inference(self._bootstrap_params(state), observation)
+    def _bootstrap_root(self, state: MuZeroState, observation: Array) -> RootFnOutput:
+        return self.root(self._bootstrap_params(state), observation)
 
     def _fresh_search(
         self, state: MuZeroState, rng_key: PRNGKey, observation: Array, legal_action_mask: Array
@@ -199,10 +235,14 @@ class _MuZero:
         state: MuZeroState,
         params: Params,
         rng_key: PRNGKey,
-        root: NetworkOutput,
+        root: RootFnOutput,
         legal_action_mask: Array,
         noise: SearchNoise,
     ) -> SearchOutput:
+        recurrent_fn = self.recurrent_fn(state)
+        return self.search(params, rng_key, root, recurrent_fn, legal_action_mask, noise)
+
+    def recurrent_fn(self, state: MuZeroState) -> RecurrentFn:
         discount = self.sign * state.hyperparameters["target.discount"]
 
         def recurrent_fn(
@@ -218,10 +258,7 @@ class _MuZero:
             )
             return step, output.embedding
 
-        root_output = RootFnOutput(
-            prior_logits=root.prior_logits, value=root.value, embedding=root.embedding
-        )
-        return self.search(params, rng_key, root_output, recurrent_fn, legal_action_mask, noise)
+        return recurrent_fn
 
     def _noise(self, state: MuZeroState) -> SearchNoise:
         """The search's exploration; the temperature falls linearly over the run's updates."""

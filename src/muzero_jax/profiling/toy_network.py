@@ -9,8 +9,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import mctx
 
+from muzero_jax.search.policies import RecurrentFnOutput, RootFnOutput
 from muzero_jax.types import Array, PRNGKey
 
 Weights = dict[str, Array]
@@ -43,8 +43,8 @@ class ToyNetwork:
     termination_rate: float = 0.0
     reward_scale: float = 0.0
 
-    def init(self, rng_key: PRNGKey, dtype: jnp.dtype = jnp.dtype(jnp.float32)) -> Weights:
-        """Random weights."""
+    def init(self, rng_key: PRNGKey, dtype: str = "float32") -> Weights:
+        """Random weights of a floating `dtype`."""
         size, keys = self.embedding_size, jax.random.split(rng_key, 6)
         scale = size**-0.5
         shapes = {
@@ -60,11 +60,11 @@ class ToyNetwork:
             for key, (name, (shape, gain)) in zip(keys, shapes.items(), strict=True)
         }
 
-    def root(self, weights: Weights, rng_key: PRNGKey, batch_size: int) -> mctx.RootFnOutput:
+    def root(self, weights: Weights, rng_key: PRNGKey, batch_size: int) -> RootFnOutput:
         """Roots `[B]` at random latents."""
         latent = jax.random.normal(rng_key, (batch_size, self.embedding_size))
         latent = latent.astype(weights["mix"].dtype)
-        return mctx.RootFnOutput(
+        return RootFnOutput(
             prior_logits=latent @ weights["policy"],
             value=(latent @ weights["value"])[:, 0] + self.mean_value,
             embedding=latent,
@@ -72,14 +72,14 @@ class ToyNetwork:
 
     def recurrent_fn(
         self, weights: Weights, rng_key: PRNGKey, action: Array, latent: Array
-    ) -> tuple[mctx.RecurrentFnOutput, Array]:
+    ) -> tuple[RecurrentFnOutput, Array]:
         """The model, as searches call it."""
         del rng_key
         one_hot = jax.nn.one_hot(action, self.num_actions, dtype=latent.dtype)
         latent = jax.nn.relu(jnp.concatenate([latent, one_hot], axis=-1) @ weights["encode"])
         latent = jax.nn.relu(latent @ weights["mix"])
         latent *= jax.lax.rsqrt(1e-6 + jnp.mean(latent * latent, axis=-1, keepdims=True))
-        output = mctx.RecurrentFnOutput(
+        output = RecurrentFnOutput(
             reward=(latent @ weights["reward"])[:, 0],
             discount=jnp.full(action.shape, self.discount, latent.dtype),
             prior_logits=latent @ weights["policy"],

@@ -33,7 +33,7 @@ def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> Py
     Args:
       step: from the `[]` int32 number of a row, the state and the inputs to the next state. It may
         read and write what belongs to its row only. Values it closes over are shared by all rows;
-        where they are traced, a surrounding `vmap` is right but slow.
+        where they are traced, the rows are left to many kernels, which is right but slow.
       state: arrays whose leading axis is `num_rows` or a multiple, row after row.
       inputs: the same, only read.
       num_rows: number of rows, static.
@@ -42,7 +42,7 @@ def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> Py
       The state after the last row.
     """
     if _closes_over_tracers(step, state, inputs):
-        return _run(step, num_rows, state, inputs)
+        return jax.lax.fori_loop(0, num_rows, lambda row, s: step(row, s, inputs), state)
     run = jax.custom_batching.custom_vmap(functools.partial(_run, step, num_rows))
     run.def_vmap(functools.partial(_members_become_rows, step, num_rows))
     return run(state, inputs)

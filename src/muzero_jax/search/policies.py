@@ -65,7 +65,7 @@ class SearchOutput(struct.PyTreeNode):
       search_value: `[B]` the value of the root after the search (`SearchConfig.root_value`).
       depth_mean: `[B]` mean depth of the nodes in edges from the root.
       depth_max: `[B]` depth of the deepest node.
-      tree: the searched trees.
+      tree: the searched trees, or None where nobody looks at them.
     """
 
     action: Array
@@ -73,7 +73,7 @@ class SearchOutput(struct.PyTreeNode):
     search_value: Array
     depth_mean: Array
     depth_max: Array
-    tree: mctx.Tree
+    tree: mctx.Tree | None
 
 
 class Search(Protocol):

@@ -1,0 +1,184 @@
+"""A grid of measured searches: kept on disk as it grows, shown, and drawn."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from muzero_jax.analysis.search_plots import plot_search_costs
+from muzero_jax.config import SearchConfig
+from muzero_jax.profiling.search_cost import (
+    SearchCell,
+    SearchCost,
+    grid,
+    growth_exponents,
+    measure_search,
+    toy_workload,
+)
+from muzero_jax.profiling.search_trace import trace_search
+from muzero_jax.profiling.trained_workload import TrainedNetwork
+
+Measured = list[tuple[SearchCell, SearchCost]]
+
+
+def measure_grid(
+    out: Path,
+    *,
+    run_dir: Path | None,
+    batch: Sequence[int],
+    num_simulations: Sequence[int],
+    num_actions: Sequence[int],
+    embedding: Sequence[int],
+    prior: Sequence[str],
+    policy: Sequence[str],
+    engines: Sequence[str],
+    num_repeats: int,
+    with_trace: bool,
+) -> Measured:
+    """Measures all combinations that `out` does not hold yet, and writes them there.
+
+    Args:
+      out: folder of `search_costs.csv`, which grows cell by cell, and of what is made from it.
+      run_dir: search a trained run's network; the toy network where None.
+      batch: numbers of roots.
+      num_simulations: simulations a search.
+      num_actions: of the toy network.
+      embedding: of the toy network.
+      prior: of the toy network.
+      policy: of the search.
+      engines: timed in turns.
+      num_repeats: timed runs of each program.
+      with_trace: also write a profile of one search of the last cell.
+
+    Raises:
+      RunError: the run cannot be read.
+      MissingExtraError: matplotlib is not installed; everything else is written by then.
+    """
+    network = TrainedNetwork(run_dir) if run_dir else None
+    if network:
+        num_actions, embedding, prior = [network.num_actions], [0], [network.name]
+    cells = grid(batch, num_simulations, num_actions, embedding, prior, policy)
+    table = _Table(out / "search_costs.csv")
+    console = Console()
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("measuring", total=len(cells))
+        for cell in cells:
+            progress.update(task, description=str(cell))
+            if not table.holds(cell, engines):
+                workload = network.workload(cell.batch) if network else toy_workload(cell)
+                config = network.search if network else None
+                table.add(cell, measure_search(cell, workload, engines, num_repeats, config))
+            progress.advance(task)
+    measured = table.of(cells, engines)
+    exponents = _exponents(measured)
+    (out / "search_costs.json").write_text(json.dumps(_as_json(measured, exponents), indent=1))
+    _show(console, measured, exponents)
+    if with_trace:
+        workload = network.workload(cells[-1].batch) if network else toy_workload(cells[-1])
+        config = network.search if network else SearchConfig(min_qvalue_range=1e-8)
+        trace_search(cells[-1], workload, config, out / "trace")
+        console.print(f"trace: tensorboard --logdir {out / 'trace'}", highlight=False)
+    for path in plot_search_costs(out / "search_costs.csv", out):
+        console.print(f"figure: {path}", highlight=False, soft_wrap=True)
+    return measured
+
+
+class _Table:
+    """`search_costs.csv`: a line a cell and engine, whole lines only."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.names = [f.name for kind in (SearchCell, SearchCost) for f in dataclasses.fields(kind)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines = _read_lines(path, self.names)
+
+    def holds(self, cell: SearchCell, engines: Sequence[str]) -> bool:
+        known = {cost.engine for other, cost in self.lines if other == cell}
+        return known.issuperset(engines)
+
+    def add(self, cell: SearchCell, costs: Sequence[SearchCost]) -> None:
+        fresh = {cost.engine for cost in costs}
+        self.lines = [x for x in self.lines if x[0] != cell or x[1].engine not in fresh]
+        self.lines += [(cell, cost) for cost in costs]
+        # Written beside and moved, so that a kill leaves the old file or the new one.
+        draft = self.path.with_suffix(".draft")
+        with draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.names)
+            writer.writeheader()
+            for line in self.lines:
+                writer.writerow(
+                    {k: v for part in line for k, v in dataclasses.asdict(part).items()}
+                )
+        draft.replace(self.path)
+
+    def of(self, cells: Sequence[SearchCell], engines: Sequence[str]) -> Measured:
+        return [x for x in self.lines if x[0] in cells and x[1].engine in engines]
+
+
+def _read_lines(path: Path, names: list[str]) -> Measured:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # A table of another version is begun again.
+    if rows and list(rows[0]) != names:
+        return []
+    return [(_parse(SearchCell, row), _parse(SearchCost, row)) for row in rows]
+
+
+def _parse(kind: Any, row: dict[str, str]) -> Any:
+    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
+    return kind(**{name: read(row[name]) for name, read in types.items()})
+
+
+def _exponents(measured: Measured) -> list[dict[str, Any]]:
+    found = []
+    for axis in ("num_simulations", "batch"):
+        for cell, engine, exponent in growth_exponents(measured, axis):
+            others = {k: v for k, v in dataclasses.asdict(cell).items() if k != axis}
+            found.append({"axis": axis, **others, "engine": engine, "exponent": exponent})
+    return found
+
+
+def _as_json(measured: Measured, exponents: list[dict[str, Any]]) -> dict[str, Any]:
+    cells = [{**dataclasses.asdict(cell), **dataclasses.asdict(cost)} for cell, cost in measured]
+    device = jax.devices()[0].device_kind
+    return {"device": device, "jax": jax.__version__, "cells": cells, "exponents": exponents}
+
+
+def _show(console: Console, measured: Measured, exponents: list[dict[str, Any]]) -> None:
+    table = Table(title="Search cost: medians, engines in turns")
+    names = ["cell", "engine", "ms", "±", "µs/sim/root", "x network", "x mctx", "tree"]
+    for name in [*names, "depth", "entropy", "compile s", "MB"]:
+        table.add_column(name, justify="left" if name in ("cell", "engine") else "right")
+    for cell, cost in measured:
+        table.add_row(
+            str(cell),
+            cost.engine,
+            f"{cost.milliseconds:.2f}",
+            f"{cost.spread:.0%}",
+            f"{cost.microseconds_per_simulation_per_root:.2f}",
+            f"{cost.ratio_to_network_only:.1f}",
+            f"{cost.speedup_vs_mctx:.1f}" if cost.speedup_vs_mctx else "",
+            f"{cost.tree_share:.0%}",
+            f"{cost.depth_mean:.1f}/{cost.depth_max:.1f}",
+            f"{cost.prior_entropy:.0%}",
+            f"{cost.compile_seconds:.1f}",
+            f"{cost.peak_bytes / 1e6:.1f}",
+        )
+    console.print(table)
+    for line in exponents:
+        fixed = {k: v for k, v in line.items() if k not in ("axis", "engine", "exponent")}
+        text = ", ".join(f"{k}={v}" for k, v in fixed.items())
+        console.print(
+            f"{line['engine']}: time grows as {line['axis']}^{line['exponent']:.2f} ({text})",
+            highlight=False,
+            soft_wrap=True,
+        )

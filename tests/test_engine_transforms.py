@@ -1,0 +1,275 @@
+"""The engine under JAX's transformations, with any rule, and at the edges of its numbers."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mctx
+import numpy as np
+import pytest
+
+from muzero_jax.profiling.toy_network import ToyNetwork
+from muzero_jax.search import engine
+from muzero_jax.search.gumbel_rules import CompletedQValues, ImprovedPolicyRule
+from muzero_jax.search.puct_rule import PuctRule
+
+NETWORK = ToyNetwork(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)
+WEIGHTS = NETWORK.init(jax.random.key(0))
+GOLDEN = Path(__file__).parent / "golden_search.json"
+
+
+def tree_of(
+    search=engine.search,
+    rule=None,
+    weights=WEIGHTS,
+    seed=0,
+    batch_size=4,
+    num_simulations=12,
+    network=NETWORK,
+    root=None,
+    **options,
+) -> mctx.Tree:
+    """The same rule at the root and below it."""
+    rule = ImprovedPolicyRule(CompletedQValues()) if rule is None else rule
+    at_root = rule if hasattr(rule, "decide") else functools.partial(rule, depth=0)
+    if root is None:
+        root = network.root(weights, jax.random.fold_in(jax.random.key(1), seed), batch_size)
+    return search(
+        weights,
+        jax.random.fold_in(jax.random.key(2), seed),
+        root=root,
+        recurrent_fn=network.recurrent_fn,
+        root_action_selection_fn=at_root,
+        interior_action_selection_fn=rule,
+        num_simulations=num_simulations,
+        **options,
+    )
+
+
+def assert_same_trees(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [None, PuctRule(), PuctRule(over_tree=True)])
+def test_vmap_over_seeds_is_each_seed_alone(rule):
+    def one(seed):
+        return tree_of(rule=rule, seed=seed)
+
+    seeds = jnp.arange(3)
+    for i, alone in enumerate(map(jax.jit(one), seeds)):
+        together = jax.tree.map(lambda x, i=i: x[i], jax.jit(jax.vmap(one))(seeds))
+        assert_same_trees(together, alone)
+
+
+def test_vmap_over_seeds_and_hyperparameters_with_a_traced_rule():
+    def one(seed, pb_c_init):
+        rule = functools.partial(mctx.muzero_action_selection, pb_c_init=pb_c_init)
+        return tree_of(rule=rule, seed=seed, root=None)
+
+    constants = jnp.array([0.5, 5.0])
+    many = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(jnp.arange(2), constants)
+    for i, j in ((0, 0), (0, 1), (1, 1)):
+        alone = jax.jit(one)(i, constants[j])
+        assert_same_trees(jax.tree.map(lambda x, i=i, j=j: x[i, j], many), alone)
+    assert (many.children_visits[0, 0] != many.children_visits[0, 1]).any()
+
+
+def test_scan_over_searches_is_one_after_another():
+    _, trees = jax.lax.scan(lambda c, seed: (c, tree_of(seed=seed)), 0, jnp.arange(2))
+    assert_same_trees(jax.tree.map(lambda x: x[1], trees), tree_of(seed=1))
+
+
+SPREAD = """
+import jax, numpy as np, test_engine_transforms as t
+devices = np.asarray(jax.devices())
+assert len(devices) == 2
+root = t.NETWORK.root(t.WEIGHTS, jax.random.key(3), 6)
+alone = jax.jit(lambda root: t.tree_of(root=root))(root)
+mesh = jax.sharding.Mesh(devices, ("batch",))
+spec = jax.sharding.PartitionSpec("batch")
+run = jax.shard_map(lambda root: t.tree_of(root=root), mesh=mesh, in_specs=spec, out_specs=spec)
+t.assert_same_trees(jax.jit(run)(root), alone)
+"""
+
+
+def test_a_batch_spread_over_devices():
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run(
+        [sys.executable, "-c", SPREAD],
+        cwd=Path(__file__).parent,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("rule", [None, PuctRule()])
+def test_rows_do_not_influence_each_other(rule):
+    root = NETWORK.root(WEIGHTS, jax.random.key(4), 4)
+    other = jax.tree.map(lambda x: x.at[1:].multiply(-3.0), root)
+    first = [
+        jax.tree.map(lambda x: x[0], jax.jit(lambda r: tree_of(rule=rule, root=r))(r))
+        for r in (root, other)
+    ]
+    assert_same_trees(*first)
+
+
+@pytest.mark.parametrize("rule", [None, PuctRule()])
+def test_extreme_logits_and_values_stay_finite(rule):
+    root = NETWORK.root(WEIGHTS, jax.random.key(5), 4)
+    extremes = jnp.array([[3e38, -3e38, 0.0], [-3e38] * 3, [80.0, -80.0, 80.0], [0.0] * 3])
+    root = root.replace(prior_logits=extremes, value=jnp.array([1e30, -1e30, 0.0, 1e-40]))
+    tree, reference = (tree_of(search, rule, root=root) for search in (engine.search, mctx.search))
+    assert all(jnp.isfinite(x).all() for x in (tree.node_values, tree.children_values))
+    np.testing.assert_array_equal(tree.children_visits, reference.children_visits)
+
+
+def test_any_function_can_be_a_rule():
+    """One that reads what mctx's own do not: the key, the depth, the embedding and the parent."""
+
+    def rule(rng_key, tree, node_index, depth=0):
+        noise = jax.random.uniform(rng_key, (tree.num_actions,))
+        scores = tree.qvalues(node_index) + noise + tree.embeddings[node_index][:3] * depth
+        scores += 0.1 * tree.parents[node_index] - tree.children_visits[node_index]
+        return jnp.argmax(scores).astype(jnp.int32)
+
+    trees = [jax.jit(lambda s=s: tree_of(s, rule))() for s in (engine.search, mctx.search)]
+    assert_same_trees(*trees)
+
+
+def test_a_rule_that_one_kernel_has_no_code_for_still_works():
+    def rule(rng_key, tree, node_index, depth=0):
+        del rng_key, depth
+        order = jnp.argsort(
+            tree.children_visits[node_index] - tree.children_prior_logits[node_index]
+        )
+        return jnp.zeros(3).at[order].set(jnp.arange(3.0)).argmin().astype(jnp.int32)
+
+    trees = [jax.jit(lambda s=s: tree_of(s, rule))() for s in (engine.search, mctx.search)]
+    assert_same_trees(*trees)
+
+
+def test_the_embedding_may_be_any_tree_of_arrays():
+    def recurrent_fn(weights, rng_key, action, embedding):
+        output, latent = NETWORK.recurrent_fn(weights, rng_key, action, embedding["latent"])
+        steps = embedding["more"][0] + 1
+        return output, {"latent": latent, "more": (steps, embedding["more"][1])}
+
+    def run(search):
+        root = NETWORK.root(WEIGHTS, jax.random.key(6), 4)
+        image = jnp.arange(4 * 2 * 3 * 5, dtype=jnp.uint8).reshape(4, 2, 3, 5)
+        embedding = {"latent": root.embedding, "more": (jnp.zeros(4, jnp.int32), image)}
+        rule = ImprovedPolicyRule(CompletedQValues())
+        return search(
+            WEIGHTS,
+            jax.random.key(7),
+            root=root.replace(embedding=embedding),
+            recurrent_fn=recurrent_fn,
+            root_action_selection_fn=rule,
+            interior_action_selection_fn=rule,
+            num_simulations=9,
+        )
+
+    trees = [jax.jit(functools.partial(run, search))() for search in (engine.search, mctx.search)]
+    assert_same_trees(*trees)
+    # The number of steps is the depth of the node.
+    depth = np.asarray(trees[0].embeddings["more"][0])
+    parents = np.asarray(trees[0].parents)
+    assert (depth[:, 1:] == np.take_along_axis(depth, parents[:, 1:], 1) + 1).all()
+
+
+def test_bfloat16_agrees_with_mctx_where_rounding_lets_it():
+    weights = NETWORK.init(jax.random.key(0), "bfloat16")
+    tree, reference = (
+        jax.jit(lambda s=s: tree_of(s, weights=weights, batch_size=16))()
+        for s in (engine.search, mctx.search)
+    )
+    for ours, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+    same = (tree.children_visits[:, 0] == reference.children_visits[:, 0]).all(axis=-1)
+    assert same.mean() >= 0.75
+    gap = jnp.abs(tree.node_values[:, 0] - reference.node_values[:, 0]).astype(jnp.float32)
+    assert (gap[same] <= 0.02 * jnp.abs(reference.node_values[:, 0][same])).all()
+
+
+def test_tree_wide_bounds_are_the_papers():
+    """Against the pseudocode of MuZero: bounds of every Q-value that was ever backed up."""
+    rule = PuctRule(over_tree=True)
+    tree = jax.jit(lambda: tree_of(rule=rule, batch_size=3, num_simulations=20))()
+    for row in range(3):
+        visits = _paper_visits(rule, jax.tree.map(lambda x, r=row: np.asarray(x[r]), tree))
+        np.testing.assert_array_equal(tree.children_visits[row, 0], visits)
+
+
+def _paper_visits(rule, tree):
+    """Plays the simulations again with dictionaries, reading only what the network said."""
+    low, high = np.inf, -np.inf
+    num_actions = tree.num_actions
+    probs = np.asarray(jax.nn.softmax(tree.children_prior_logits))
+    visits, total, count = {}, {0: float(tree.raw_values[0])}, {0: 1}
+    for new in range(1, tree.num_simulations + 1):
+        node, path = 0, []
+        while True:
+            scores = []
+            for a in range(num_actions):
+                n = visits.get((node, a), 0)
+                pb_c = rule.pb_c_init + np.log((count[node] + rule.pb_c_base + 1) / rule.pb_c_base)
+                score = np.sqrt(count[node]) * pb_c * probs[node, a] / (n + 1)
+                if n:
+                    child = tree.children_index[node, a]
+                    q = tree.children_rewards[node, a] + tree.children_discounts[node, a] * (
+                        total[child] / count[child]
+                    )
+                    score += (q - low) / max(high - low, 1e-8)
+                scores.append(score)
+            action = int(np.argmax(scores))
+            path.append((node, action))
+            if (node, action) not in visits:
+                break
+            node = tree.children_index[node, action]
+        assert tree.children_index[node, action] == new
+        value, total[new], count[new] = float(tree.raw_values[new]), float(tree.raw_values[new]), 1
+        for node, action in reversed(path):
+            child = tree.children_index[node, action]
+            reward = tree.children_rewards[node, action]
+            discount = tree.children_discounts[node, action]
+            q = reward + discount * total[child] / count[child]
+            low, high = min(low, q), max(high, q)
+            value = reward + discount * value
+            visits[node, action] = visits.get((node, action), 0) + 1
+            total[node], count[node] = total[node] + value, count[node] + 1
+    return [visits.get((0, a), 0) for a in range(num_actions)]
+
+
+def test_the_tree_is_neither_copied_nor_left_to_many_kernels():
+    """A copy of an array of nodes inside the simulations would make the cost grow with the tree."""
+    batch_size, num_simulations = 5, 30
+    text = jax.jit(lambda: tree_of(batch_size=batch_size, num_simulations=num_simulations))
+    text = text.lower().compile().as_text()
+    assert 'xla_cpu_small_call="true"' in text
+    rows = batch_size * (num_simulations + 1)
+    inner = text[: text.index("\nENTRY")]
+    assert not re.findall(rf"\[{rows}[,\]]\S* copy\(", inner)
+
+
+def test_golden_searches_notice_a_changed_mctx():
+    """Decisions of both engines on one small batch, as mctx 0.0.71 made them."""
+    golden = json.loads(GOLDEN.read_text())
+    for name, rule in (("gumbel", None), ("puct", PuctRule())):
+        for search in (engine.search, mctx.search):
+            tree = jax.jit(lambda s=search, r=rule: tree_of(s, r))()
+            assert np.asarray(tree.children_visits[:, 0]).tolist() == golden[name]["root_visits"]
+            parents = np.asarray(tree.parents, np.int32).tobytes()
+            assert hashlib.sha256(parents).hexdigest() == golden[name]["parents_sha256"]
+            np.testing.assert_allclose(
+                tree.node_values[:, 0], golden[name]["root_values"], rtol=1e-5
+            )
