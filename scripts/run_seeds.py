@@ -20,8 +20,7 @@ from typing import Any
 
 from muzero_jax.analysis.runs import read_run
 from muzero_jax.analysis.score_files import SeedResult, read_scores, update_scores
-from muzero_jax.commands.experiments import load_experiment
-from muzero_jax.commands.options import parse_train_options
+from muzero_jax.commands.benchmark import read_experiment
 from muzero_jax.config import ConfigError
 from muzero_jax.dotted import flatten
 from muzero_jax.settings import config_to_dict
@@ -88,8 +87,7 @@ def _changed_settings(run_dir: Path, experiment: str, overrides: Sequence[str]) 
     """The settings in which a run that was begun differs from what is asked for now."""
     if not (run_dir / "config.yaml").exists():
         return []
-    preset = load_experiment(experiment)
-    asked = parse_train_options(overrides, preset, "run_seeds.py", experiment).settings
+    asked = read_experiment(experiment, overrides, "run_seeds.py")
     now, then = flatten(config_to_dict(asked)), read_run(run_dir).settings
     return [
         f"{name} is {then.get(name)}, asked for {now.get(name)}"

@@ -33,14 +33,27 @@ def run_benchmark(
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options, overrides = parser.parse_known_args(arguments)
     try:
-        config = load_experiment(options.experiment)
-        settings = parse_train_options(overrides, config, parser.prog, options.experiment).settings
+        settings = read_experiment(options.experiment, overrides, parser.prog)
         results = dataclasses.asdict(measure(settings, options))
     except (ConfigError, EnvironmentCreationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(results) if options.json else _table(results))
     return 0
+
+
+def read_experiment(name: str, overrides: Sequence[str], prog: str) -> ExperimentConfig:
+    """An experiment's settings, with what the command line says of them.
+
+    Args:
+      name: of the experiment, or path of its script.
+      overrides: options of settings, and `--config`.
+      prog: shown in the help.
+
+    Raises:
+      ConfigError: there is no such experiment or setting, or a value is not allowed.
+    """
+    return parse_train_options(overrides, load_experiment(name), prog, name).settings
 
 
 def _table(results: dict[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """`muzero profile`: where the time of a search and of a training chunk goes."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ConfigError
 
 Policy = Literal["gumbel", "muzero"]
 Engine = Literal["linear", "mctx"]
@@ -44,19 +45,6 @@ class ProfileSearchOptions:
     """Folder of the CSV, the JSON and the figures."""
     trace: bool = False
     """Also write a trace of one search of the last cell, for TensorBoard or XProf."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ProfileLoopOptions:
-    """Splits one training chunk of an experiment into its parts, and says what would help."""
-
-    experiment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")]
-    """Name of an experiment, or path of its script."""
-    settings: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
-    repeats: int = 5
-    """Timed chunks of each variant."""
-    json: bool = False
-    """Print one JSON object."""
 
 
 def profile_search(options: ProfileSearchOptions) -> None:
@@ -98,6 +86,31 @@ def profile_search(options: ProfileSearchOptions) -> None:
         raise ConfigError(str(error)) from error
 
 
-COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
-    "search": (ProfileSearchOptions, profile_search),
-}
+def profile_loop(args: Sequence[str]) -> None:
+    """Splits one training chunk of an experiment into its parts; prints them, and advice.
+
+    Args:
+      args: the experiment, `--repeats`, `--json`, and any settings of the experiment.
+
+    Raises:
+      ConfigError: a setting cannot work.
+      EnvironmentCreationError: the environment cannot be made.
+    """
+    from muzero_jax.commands.benchmark import benchmark_parser, positive, read_experiment
+    from muzero_jax.profiling.loop_parts import measure_loop_parts
+
+    parser = benchmark_parser("Splits one training chunk of an experiment into its parts.")
+    parser.prog = "muzero profile loop"
+    parser.add_argument("experiment", help="name of an experiment, or path of its script")
+    parser.add_argument("--repeats", type=positive, default=5, help="timed runs of each part")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options, overrides = parser.parse_known_args(args)
+    config = read_experiment(options.experiment, overrides, parser.prog)
+    parts = measure_loop_parts(config, options.repeats)
+    if options.json:
+        return print(json.dumps({**dataclasses.asdict(parts), "advice": parts.advice()}))
+    for name, milliseconds in parts.parts.items():
+        bar = "#" * round(40 * milliseconds / parts.chunk)
+        print(f"{name:17} {milliseconds:9.2f} ms  {milliseconds / parts.chunk:4.0%}  {bar}")
+    print(f"{'chunk':17} {parts.chunk:9.2f} ms  loop efficiency {parts.loop_efficiency:.2f}")
+    return print(*parts.advice(), sep="\n")

@@ -122,16 +122,31 @@ class NetworkWork:
         params, acted = jax.lax.scan(self._iteration, params, keys)
         return acted.sum() + sum(x.sum() for x in jax.tree.leaves(params))
 
+    def acting(self, params: Params, rng_key: PRNGKey) -> Array:
+        """The part of a chunk's acting."""
+        keys = jax.random.split(rng_key, self.config.training.iterations_per_chunk)
+        return jax.lax.map(lambda key: self._act(params, key), keys).sum()
+
+    def learning(self, params: Params, rng_key: PRNGKey) -> Params:
+        """The part of a chunk's learning."""
+        num_iterations = self.config.training.iterations_per_chunk
+        keys = jax.random.split(rng_key, num_iterations * self.config.num_updates_per_iteration)
+        return jax.lax.scan(self._learn, params, keys)[0]
+
     def _iteration(self, params: Params, rng_key: PRNGKey) -> tuple[Params, Array]:
+        acted = self._act(params, rng_key)
+        keys = jax.random.split(rng_key, self.config.num_updates_per_iteration)
+        params, _ = jax.lax.scan(self._learn, params, keys)
+        return params, acted
+
+    def _act(self, params: Params, rng_key: PRNGKey) -> Array:
         training = self.config.training
 
         def act(_: None, rng_key: PRNGKey) -> tuple[None, Array]:
             return None, self._search(params, rng_key, training.num_envs)
 
         _, acted = jax.lax.scan(act, None, jax.random.split(rng_key, training.rollout_length))
-        keys = jax.random.split(rng_key, self.config.num_updates_per_iteration)
-        params, _ = jax.lax.scan(self._learn, params, keys)
-        return params, acted.sum()
+        return acted.sum()
 
     def _search(self, params: Params, rng_key: PRNGKey, size: int) -> Array:
         root = self.model.initial_inference(params, self._observe(rng_key, size))

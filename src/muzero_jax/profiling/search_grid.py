@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import rich.box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -154,31 +156,51 @@ def _as_json(measured: Measured, exponents: list[dict[str, Any]]) -> dict[str, A
 
 
 def _show(console: Console, measured: Measured, exponents: list[dict[str, Any]]) -> None:
-    table = Table(title="Search cost: medians, engines in turns")
-    names = ["cell", "engine", "ms", "±", "µs/sim/root", "x network", "x mctx", "tree"]
-    for name in [*names, "depth", "entropy", "compile s", "MB"]:
-        table.add_column(name, justify="left" if name in ("cell", "engine") else "right")
-    for cell, cost in measured:
-        table.add_row(
-            str(cell),
-            cost.engine,
-            f"{cost.milliseconds:.2f}",
-            f"{cost.spread:.0%}",
-            f"{cost.microseconds_per_simulation_per_root:.2f}",
-            f"{cost.ratio_to_network_only:.1f}",
-            f"{cost.speedup_vs_mctx:.1f}" if cost.speedup_vs_mctx else "",
-            f"{cost.tree_share:.0%}",
-            f"{cost.depth_mean:.1f}/{cost.depth_max:.1f}",
-            f"{cost.prior_entropy:.0%}",
-            f"{cost.compile_seconds:.1f}",
-            f"{cost.peak_bytes / 1e6:.1f}",
-        )
-    console.print(table)
-    for line in exponents:
-        fixed = {k: v for k, v in line.items() if k not in ("axis", "engine", "exponent")}
-        text = ", ".join(f"{k}={v}" for k, v in fixed.items())
-        console.print(
-            f"{line['engine']}: time grows as {line['axis']}^{line['exponent']:.2f} ({text})",
-            highlight=False,
-            soft_wrap=True,
-        )
+    """A table for each network, prior and policy, and how the time grows in it."""
+    for setting, items in itertools.groupby(sorted(measured, key=_order), key=_setting):
+        table = Table(title=_title(setting), title_justify="left", box=rich.box.SIMPLE)
+        names = ("roots", "sims", "engine", "ms", "±", "µs/sim/root", "x network", "x mctx")
+        for name in (*names, "tree", "depth", "s compile"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for cell, cost in items:
+            table.add_row(*_cells(cell, cost))
+        console.print(table)
+        for line in exponents:
+            if tuple(line[name] for name in _SETTING) == setting:
+                others = ("num_simulations", "batch")
+                fixed = ", ".join(f"{name} {line[name]}" for name in others if name in line)
+                growth = f"{line['axis']}^{line['exponent']:.2f}"
+                console.print(f"{line['engine']}: time ~ {growth} ({fixed})", highlight=False)
+
+
+_SETTING = ("num_actions", "embedding", "prior", "policy")
+
+
+def _setting(item: tuple[SearchCell, SearchCost]) -> tuple[Any, ...]:
+    return tuple(getattr(item[0], name) for name in _SETTING)
+
+
+def _order(item: tuple[SearchCell, SearchCost]) -> tuple[Any, ...]:
+    return *_setting(item), item[0].batch, item[0].num_simulations, item[1].engine
+
+
+def _title(setting: tuple[Any, ...]) -> str:
+    num_actions, embedding, prior, policy = setting
+    network = f"toy network of width {embedding}, {prior} prior" if embedding else f"run {prior}"
+    return f"{policy} policy, {num_actions} actions, {network}"
+
+
+def _cells(cell: SearchCell, cost: SearchCost) -> list[str]:
+    return [
+        str(cell.batch),
+        str(cell.num_simulations),
+        cost.engine,
+        f"{cost.milliseconds:.2f}",
+        f"{cost.spread:.0%}",
+        f"{cost.microseconds_per_simulation_per_root:.2f}",
+        f"{cost.ratio_to_network_only:.1f}",
+        f"{cost.speedup_vs_mctx:.1f}" if cost.speedup_vs_mctx else "",
+        f"{cost.tree_share:.0%}",
+        f"{cost.depth_mean:.1f}/{cost.depth_max:.1f}",
+        f"{cost.compile_seconds:.1f}",
+    ]
