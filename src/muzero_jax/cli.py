@@ -18,6 +18,7 @@ usage: muzero COMMAND ...
   train --resume RUN         continue an interrupted run, bit for bit
   evaluate RUN               greedy score over complete episodes
   play RUN                   watch greedy episodes; --gif FILE draws them
+  inspect RUN                one decision: its search tree, drawn, and its numbers
   plot RUN [RUN ...]         learning curves of runs
   profile search             what searches cost: tables, CSV, figures
   profile loop EXPERIMENT    where the time of a training chunk goes
@@ -152,5 +153,5 @@ def _profile_command(args: list[str]) -> None:
 _COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
     "train": _train_command,
     "profile": _profile_command,
-    **{name: _run_command(name) for name in ("evaluate", "play", "plot", "list")},
+    **{name: _run_command(name) for name in ("evaluate", "play", "inspect", "plot", "list")},
 }

@@ -41,6 +41,20 @@ class PlayOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class InspectOptions:
+    """Draws the search tree of one decision of a greedy episode, and prints its numbers."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    step: int = 0
+    """Step of the episode, from 0."""
+    seed: int = 0
+    """Seed of the environment."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder of the pictures; by default inspect/ in the run folder."""
+
+
+@dataclasses.dataclass(frozen=True)
 class PlotOptions:
     """Draws learning curves; runs that differ in their seeds only become one."""
 
@@ -90,6 +104,28 @@ def play(options: PlayOptions) -> None:
     gif = Path(options.gif) if options.gif else None
     try:
         play_run(Path(options.run), episodes=options.episodes, gif_path=gif, seed=options.seed)
+    except MissingExtraError as error:
+        raise ConfigError(str(error)) from error
+
+
+def inspect(options: InspectOptions) -> None:
+    """Shows one decision.
+
+    Raises:
+      ConfigError: an option cannot work, or there is nothing to draw with.
+      RunError: the run cannot be read, or its episode ends earlier.
+    """
+    from muzero_jax.analysis.extras import MissingExtraError
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
+    from muzero_jax.training.inspection import inspect_run
+
+    if options.step < 0:
+        raise ConfigError(f"--step must be at least 0, found {options.step}.")
+    enable_compilation_cache()
+    run_dir = Path(options.run)
+    out = Path(options.out) if options.out else run_dir / "inspect"
+    try:
+        inspect_run(run_dir, step=options.step, seed=options.seed, out=out)
     except MissingExtraError as error:
         raise ConfigError(str(error)) from error
 
@@ -159,6 +195,7 @@ def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
 COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
     "evaluate": (EvaluateOptions, evaluate),
     "play": (PlayOptions, play),
+    "inspect": (InspectOptions, inspect),
     "plot": (PlotOptions, plot),
     "list": (ListOptions, list_all),
 }

@@ -99,7 +99,9 @@ def measure_loop_parts(config: ExperimentConfig, num_repeats: int = 5) -> LoopPa
     chunk, _ = timed_compile(experiment.train.train_chunk, state)
     for _ in range(config.num_warm_up_chunks):
         (state, _), _ = timed_call(chunk, state)
-    programs = {name: (part, (state,)) for name, part in _programs(experiment, state).items()}
+    programs: dict[str, tuple[Compiled, tuple[Any, ...]]] = {
+        name: (part, (state,)) for name, part in _programs(experiment, state).items()
+    }
     programs["chunk"] = chunk, (state,)
     programs["acting"] = chunk, (_before_learning(state),)
     network = NetworkWork(
