@@ -7,6 +7,7 @@ that, root by root, adds the new node, backs its value up, lets each node on the
 (search/rules.py), and follows the choices down to the next leaf.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -87,25 +88,40 @@ def search(
         _, simulate_key, _ = jax.random.split(rng_key, 3)
         return jax.random.split(simulate_key, batch_size) if walk.needs_keys else None
 
+    def context(rng_key: PRNGKey, embeddings: PyTree) -> Context:
+        shown = embeddings if walk.shows_embeddings else None
+        return Context(roots, shown, find_leaf_keys(rng_key))
+
     def simulate(simulation: Array, loop_state: Any) -> Any:
         rng_key, nodes, embeddings, leaf = loop_state
         rng_key, _, expand_key = jax.random.split(rng_key, 3)
-        step, embedding = recurrent_fn(params, expand_key, leaf.action, leaf.embedding)
+        parent = jnp.arange(batch_size) * walk.num_nodes + leaf.parent
+        embedding = jax.tree.map(lambda x: x.at[parent].get(mode="clip"), embeddings)
+        step, embedding = recurrent_fn(params, expand_key, leaf.action, embedding)
         new = _new_node(walk, step, leaf, simulation + 1)
-        embeddings = for_each_row(
-            walk.store_embedding, embeddings, (new.number, embedding), batch_size
-        )
-        context = Context(roots, embeddings, find_leaf_keys(rng_key))
+        if max_depth is None:
+            # Every leaf is new, and its number that of the simulation.
+            store = functools.partial(_store, number=simulation + 1, num_nodes=walk.num_nodes)
+            embeddings = jax.tree.map(store, embeddings, embedding)
+        else:
+            inputs = new.number, embedding
+            embeddings = for_each_row(walk.store_embedding, embeddings, inputs, batch_size)
         goes_on = jnp.full(batch_size, simulation + 1 < num_simulations)
         nodes, leaf = for_each_row(
-            walk.backup_and_select, (nodes, leaf), (new, context, goes_on), batch_size
+            walk.backup_and_select,
+            (nodes, leaf),
+            (new, context(rng_key, embeddings), goes_on),
+            batch_size,
         )
         return rng_key, nodes, embeddings, leaf
 
     nothing = jnp.zeros(batch_size, jnp.int32)
-    leaf = Leaf(nothing, nothing, nothing, root.embedding)
-    context = Context(roots, embeddings, find_leaf_keys(rng_key))
-    leaf = for_each_row(walk.find_first_leaf, leaf, (nodes, context), batch_size)
+    leaf = for_each_row(
+        walk.find_first_leaf,
+        Leaf(nothing, nothing, nothing),
+        (nodes, context(rng_key, embeddings)),
+        batch_size,
+    )
     state = rng_key, nodes, embeddings, leaf
     _, nodes, embeddings, _ = loop_fn(0, num_simulations, simulate, state)
     return to_tree(root, nodes, embeddings, roots)
@@ -123,3 +139,10 @@ def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Arra
         edge=jnp.stack([step.reward, step.discount], axis=-1),
         choice=jax.vmap(walk.interior_rule.decide_unvisited)(probs),
     )
+
+
+def _store(embeddings: Array, embedding: Array, number: Array, num_nodes: int) -> Array:
+    """`embeddings [B * num_nodes, ...]` with `embedding [B, ...]` in each tree's row `number`."""
+    trees = embeddings.reshape(-1, num_nodes, *embeddings.shape[1:])
+    trees = jax.lax.dynamic_update_index_in_dim(trees, embedding, number, axis=1)
+    return trees.reshape(embeddings.shape)

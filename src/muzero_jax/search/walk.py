@@ -16,13 +16,12 @@ from muzero_jax.types import Array, PRNGKey, PyTree
 class Leaf(struct.PyTreeNode):
     """Where a simulation leaves each tree: `action [B]` of `parent [B]` leads to `child [B]`.
 
-    The child is -1 where there is none yet. `embedding` is the parent's.
+    The child is -1 where there is none yet.
     """
 
     parent: Array
     action: Array
     child: Array
-    embedding: PyTree
 
 
 class Visit(struct.PyTreeNode):
@@ -72,7 +71,7 @@ class Context(struct.PyTreeNode):
 
     Attributes:
       roots: of each row.
-      embeddings: `[B * (N + 1), ...]`.
+      embeddings: `[B * (N + 1), ...]`, or None where no rule may look at them.
       keys: `[B]` of the ways down, or None.
     """
 
@@ -106,11 +105,16 @@ class Walk:
         """Whether an interior node's choice holds until the node changes."""
         return not (self.interior_rule.needs_bounds or isinstance(self.interior_rule, OpaqueRule))
 
+    @property
+    def shows_embeddings(self) -> bool:
+        """Whether a rule may look at them."""
+        return any(isinstance(r, OpaqueRule) for r in (self.root_rule, self.interior_rule))
+
     def store_embedding(self, row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
         """Stores the embedding of the new node of a row."""
-        index, embedding = inputs
-        at = row * self.num_nodes + take_row(index, row)
-        return jax.tree.map(lambda x, e: put_row(x, at, take_row(e, row)), embeddings, embedding)
+        number, embedding = inputs
+        index = row * self.num_nodes + take_row(number, row)
+        return jax.tree.map(lambda x, e: put_row(x, index, take_row(e, row)), embeddings, embedding)
 
     def find_first_leaf(self, row: Array, leaf: Leaf, inputs: PyTree) -> Leaf:
         """Finds the leaf of a row's first simulation."""
@@ -244,16 +248,10 @@ class Walk:
             lambda way: self._descend(row, nodes, context, way),
             way,
         )
-        embedding = jax.tree.map(
-            lambda out, x: put_row(out, row, take_row(x, way.index)),
-            leaf.embedding,
-            context.embeddings,
-        )
         return Leaf(
             parent=put_row(leaf.parent, row, way.index - first),
             action=put_row(leaf.action, row, way.action),
             child=put_row(leaf.child, row, way.child),
-            embedding=embedding,
         )
 
     def _descend(self, row: Array, nodes: Nodes, context: Context, way: Way) -> Way:
