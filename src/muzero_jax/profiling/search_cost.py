@@ -29,6 +29,10 @@ from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 ENGINES = ("linear", "mctx")
 PRIORS = {"flat": 1.0, "sharp": 6.0}
+# Of the toy network's weights. With it a search of 200 simulations among 4 actions goes 27 levels
+# deep on average and 70 at the deepest (sharp: 29 and 73); of seeds 0 to 7 four lie within 4 % of
+# that, and four are shallower, down to 13 and 32.
+TOY_SEED = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +138,7 @@ class SearchCost:
     bytes_accessed: float
 
 
-def toy_workload(cell: SearchCell, seed: int = 0) -> Workload:
+def toy_workload(cell: SearchCell, seed: int = TOY_SEED) -> Workload:
     """The toy network's."""
     network = ToyNetwork(cell.num_actions, cell.embedding, PRIORS[cell.prior])
     init_key, root_key = jax.random.split(jax.random.key(seed))
