@@ -22,7 +22,6 @@ from muzero_jax.search.nodes import (
     first_nodes,
     fixed_rows,
     to_tree,
-    with_roots,
 )
 from muzero_jax.search.one_kernel import for_each_row
 from muzero_jax.search.rules import as_rule
@@ -81,7 +80,7 @@ def search(
     )
     roots = Roots(invalid_actions, extra_data)
     nodes = first_nodes(root, walk.num_nodes)
-    embeddings = jax.tree.map(lambda x: with_roots(x, walk.num_nodes), root.embedding)
+    embeddings = jax.tree.map(lambda x: _with_room(x, walk.num_nodes), root.embedding)
 
     def find_leaf_keys(rng_key: PRNGKey) -> PRNGKey | None:
         # Those that mctx's simulation would use; nobody needs them where all rules decide.
@@ -89,23 +88,26 @@ def search(
         return jax.random.split(simulate_key, batch_size) if walk.needs_keys else None
 
     def context(rng_key: PRNGKey, embeddings: PyTree) -> Context:
-        shown = embeddings if walk.shows_embeddings else None
+        shown = jax.tree.map(_as_rows, embeddings) if walk.shows_embeddings else None
         return Context(roots, shown, find_leaf_keys(rng_key))
 
     def simulate(simulation: Array, loop_state: Any) -> Any:
         rng_key, nodes, embeddings, leaf = loop_state
         rng_key, _, expand_key = jax.random.split(rng_key, 3)
-        parent = jnp.arange(batch_size) * walk.num_nodes + leaf.parent
+        parent = jnp.arange(batch_size), leaf.parent
         embedding = jax.tree.map(lambda x: x.at[parent].get(mode="clip"), embeddings)
         step, embedding = recurrent_fn(params, expand_key, leaf.action, embedding)
         new = _new_node(walk, step, leaf, simulation + 1)
         if max_depth is None:
             # Every leaf is new, and its number that of the simulation.
-            store = functools.partial(_store, number=simulation + 1, num_nodes=walk.num_nodes)
+            store = functools.partial(
+                jax.lax.dynamic_update_index_in_dim, index=simulation + 1, axis=1
+            )
             embeddings = jax.tree.map(store, embeddings, embedding)
         else:
-            inputs = new.number, embedding
-            embeddings = for_each_row(walk.store_embedding, embeddings, inputs, batch_size)
+            rows, inputs = jax.tree.map(_as_rows, embeddings), (new.number, embedding)
+            rows = for_each_row(walk.store_embedding, rows, inputs, batch_size)
+            embeddings = jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
         goes_on = jnp.full(batch_size, simulation + 1 < num_simulations)
         nodes, leaf = for_each_row(
             walk.backup_and_select,
@@ -141,8 +143,12 @@ def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Arra
     )
 
 
-def _store(embeddings: Array, embedding: Array, number: Array, num_nodes: int) -> Array:
-    """`embeddings [B * num_nodes, ...]` with `embedding [B, ...]` in each tree's row `number`."""
-    trees = embeddings.reshape(-1, num_nodes, *embeddings.shape[1:])
-    trees = jax.lax.dynamic_update_index_in_dim(trees, embedding, number, axis=1)
-    return trees.reshape(embeddings.shape)
+def _with_room(embedding: Array, num_nodes: int) -> Array:
+    """`[B, N + 1, ...]` zeros, the roots' embeddings first."""
+    shape = embedding.shape[0], num_nodes, *embedding.shape[1:]
+    return jnp.zeros(shape, embedding.dtype).at[:, 0].set(embedding)
+
+
+def _as_rows(x: Array) -> Array:
+    """`[B, N + 1, ...]` to a row a node."""
+    return x.reshape(-1, *x.shape[2:])

@@ -120,7 +120,7 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
         children_visits=per_node(nodes.visits),
         children_rewards=per_action(nodes.edges[:, 0]),
         children_discounts=per_action(nodes.edges[:, 1]),
-        embeddings=jax.tree.map(per_node, embeddings),
+        embeddings=embeddings,
         root_invalid_actions=roots.invalid_actions,
         extra_data=roots.extra_data,
     )
