@@ -9,13 +9,14 @@ from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
 
 
 def running_sum(row, state, inputs):
-    """Each row adds its input as often as its own number says."""
+    """Each row adds 1 as often as its input says."""
 
     def add(carry):
         count, total = carry
-        return count - 1, total + take_row(inputs, row)
+        return count - 1, total + 1
 
-    _, total = jax.lax.while_loop(lambda c: c[0] > 0, add, (row, take_row(state, row)))
+    start = take_row(inputs, row), take_row(state, row)
+    _, total = jax.lax.while_loop(lambda c: c[0] > 0, add, start)
     return put_row(state, row, total)
 
 
@@ -25,15 +26,15 @@ def summed(state, inputs):
 
 @pytest.mark.parametrize("num_rows", [1, 2, 7])
 def test_each_row_is_done_once(num_rows):
-    state, inputs = jnp.arange(num_rows, dtype=jnp.float32), jnp.full(num_rows, 10.0)
-    expected = np.arange(num_rows) * 11.0
+    state, inputs = jnp.full(num_rows, 10.0), jnp.arange(num_rows, dtype=jnp.float32)
+    expected = 10.0 + np.arange(num_rows)
     np.testing.assert_array_equal(jax.jit(summed)(state, inputs), expected)
     np.testing.assert_array_equal(summed(state, inputs), expected)
 
 
 def test_members_of_a_vmap_become_rows():
     state, inputs = jnp.arange(3.0), jnp.arange(12.0).reshape(2, 2, 3)
-    expected = np.arange(3) + np.arange(3) * np.asarray(inputs)
+    expected = np.arange(3) + np.asarray(inputs)
     many = jax.jit(jax.vmap(jax.vmap(summed, in_axes=(None, 0)), in_axes=(None, 0)))
     np.testing.assert_array_equal(many(state, inputs), expected)
     # One loop over all twelve rows, not one in lockstep.

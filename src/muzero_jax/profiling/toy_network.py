@@ -27,7 +27,7 @@ class ToyNetwork:
       num_actions: A.
       embedding_size: E, and the width of the layers.
       sharpness: scale of the prior logits: 1 is flat (about 80 % of the greatest entropy at four
-        actions), 6 is sharp (4 %).
+        actions), 6 is sharp (about 15 %).
       mean_value: of all states.
       discount: of every edge; negative where the players alternate.
       termination_rate: share of latents that end the episode, about.
@@ -49,7 +49,7 @@ class ToyNetwork:
         shapes = {
             "encode": ((size + self.num_actions, size), (2 / size) ** 0.5),
             "mix": ((size, size), (2 / size) ** 0.5),
-            "policy": ((size, self.num_actions), scale * self.sharpness),
+            "policy": ((size, self.num_actions), 1.4 * scale * self.sharpness),
             "value": ((size, 1), 0.8 * scale),
             "reward": ((size, 1), scale * self.reward_scale),
             "end": ((size, 1), scale),

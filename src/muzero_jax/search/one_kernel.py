@@ -32,7 +32,8 @@ def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> Py
 
     Args:
       step: from the `[]` int32 number of a row, the state and the inputs to the next state. It may
-        read and write what belongs to its row only. Values it closes over are shared by all rows;
+        read and write what belongs to its row only, which under `vmap` is numbered through all
+        members, one after another. Values it closes over are shared by all rows;
         where they are traced, the rows are left to many kernels, which is right but slow.
       state: arrays whose leading axis is `num_rows` or a multiple, row after row.
       inputs: the same, only read.
