@@ -17,7 +17,7 @@ from muzero_jax.training.build import build
 
 @dataclasses.dataclass(frozen=True)
 class SeedsCost:
-    """Seconds of both ways on one device, median over chunks.
+    """Seconds of both ways, median over chunks; the vmapped seeds are spread over the devices.
 
     Attributes:
       num_seeds: members of the vmapped program.

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,14 +53,23 @@ def new_run_folder(config: ExperimentConfig, out: Path | None) -> Iterator[Path]
     Raises:
       ConfigError: the folder exists and is not empty, or cannot be made.
       RunLockedError: another process is about to use it.
+
+    A `ConfigError` inside takes what was written with it: the program did not fit the device.
     """
+    was_there = out is not None and out.exists()
     folder = _make_default_folder(config) if out is None else _make_folder(out)
     with locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise ConfigError(_occupied(folder))
         text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
         write_text(folder / CONFIG_FILE, text)
-        yield folder
+        try:
+            yield folder
+        except ConfigError:
+            shutil.rmtree(folder)
+            if was_there:
+                folder.mkdir()
+            raise
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
 from muzero_jax.training.build import build
 from muzero_jax.training.checkpoint import CheckpointWriter
 from muzero_jax.training.errors import InterruptedRunError, NonFiniteError, RunError
@@ -60,11 +60,7 @@ def train(config: ExperimentConfig, out: Path | None = None) -> dict[str, Any]:
     started = time.perf_counter()
     session = Session(build(config))
     with new_run_folder(config, out) as run_dir:
-        try:
-            return _execute(session, run_dir, started)
-        except ConfigError:  # The program turned out not to fit the device.
-            shutil.rmtree(run_dir)
-            raise
+        return _execute(session, run_dir, started)
 
 
 def resume(run_dir: Path) -> dict[str, Any]:
