@@ -79,7 +79,7 @@ def search(
         max_depth=num_simulations if max_depth is None else max_depth,
     )
     roots = Roots(invalid_actions, extra_data)
-    nodes = first_nodes(root, walk.num_nodes)
+    nodes = first_nodes(root, walk.num_nodes, with_bounds=walk.needs_bounds)
     embeddings = jax.tree.map(lambda x: _with_room(x, walk.num_nodes), root.embedding)
 
     def find_leaf_keys(rng_key: PRNGKey) -> PRNGKey | None:
@@ -105,25 +105,18 @@ def search(
             )
             embeddings = jax.tree.map(store, embeddings, embedding)
         else:
-            rows, inputs = jax.tree.map(_as_rows, embeddings), (new.number, embedding)
-            rows = for_each_row(walk.store_embedding, rows, inputs, batch_size)
+            rows = jax.tree.map(_as_rows, embeddings)
+            stored = new.links[:, 0], embedding
+            rows = for_each_row(walk.store_embedding, rows, stored, batch_size)
             embeddings = jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
-        goes_on = jnp.full(batch_size, simulation + 1 < num_simulations)
-        nodes, leaf = for_each_row(
-            walk.backup_and_select,
-            (nodes, leaf),
-            (new, context(rng_key, embeddings), goes_on),
-            batch_size,
-        )
+        # That of the last simulation finds a leaf that nobody expands.
+        inputs = new, context(rng_key, embeddings)
+        nodes, leaf = for_each_row(walk.backup_and_select, (nodes, leaf), inputs, batch_size)
         return rng_key, nodes, embeddings, leaf
 
-    nothing = jnp.zeros(batch_size, jnp.int32)
-    leaf = for_each_row(
-        walk.find_first_leaf,
-        Leaf(nothing, nothing, nothing),
-        (nodes, context(rng_key, embeddings)),
-        batch_size,
-    )
+    leaf = Leaf(jnp.zeros((batch_size, 3), jnp.int32))
+    inputs = nodes, context(rng_key, embeddings)
+    leaf = for_each_row(walk.find_first_leaf, leaf, inputs, batch_size)
     state = rng_key, nodes, embeddings, leaf
     _, nodes, embeddings, _ = loop_fn(0, num_simulations, simulate, state)
     return to_tree(root, nodes, embeddings, roots)
@@ -134,12 +127,12 @@ def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Arra
     chex.assert_shape(step.prior_logits, (*leaf.action.shape, walk.num_actions))
     fixed = fixed_rows(step.prior_logits, step.value)
     probs = fixed[:, walk.num_actions : -1]
+    number = jnp.where(leaf.child < 0, number, leaf.child)
+    choice = jax.vmap(walk.interior_rule.decide_unvisited)(probs)
+    edge = jnp.stack([step.reward, step.discount], axis=-1)
     return NewNode(
-        number=jnp.where(leaf.child < 0, number, leaf.child),
-        origin=jnp.stack([leaf.parent, leaf.action], axis=-1),
-        fixed=fixed,
-        edge=jnp.stack([step.reward, step.discount], axis=-1),
-        choice=jax.vmap(walk.interior_rule.decide_unvisited)(probs),
+        links=jnp.stack([number, leaf.parent, leaf.action, choice], axis=-1),
+        numbers=jnp.concatenate([fixed, edge], axis=-1),
     )
 
 

@@ -24,7 +24,8 @@ class Nodes(struct.PyTreeNode):
       counts: `[2]` int32, visits of the node, and the action that it chooses next.
       edges: one row an action, `[B * (N + 1) * A, 2]`: its reward and discount.
       children: one row an action, int32: the child it leads to, or -1.
-      q_bounds: one row a root, `[B, 2]`: lowest and highest Q-value that the tree has had.
+      q_bounds: one row a root, `[B, 2]`: lowest and highest Q-value that the tree has had; None
+        where no rule reads them.
     """
 
     fixed: Array
@@ -35,20 +36,20 @@ class Nodes(struct.PyTreeNode):
     counts: Array
     edges: Array
     children: Array
-    q_bounds: Array
+    q_bounds: Array | None
 
 
 class NewNode(struct.PyTreeNode):
-    """The node that a simulation adds to each tree: rows of `Nodes`, and its `number [B]`.
+    """The node that a simulation adds to each tree, in as few arrays as possible.
 
-    `edge [B, 2]` is the reward and discount that lead to it, `choice [B]` the action it chooses.
+    Attributes:
+      links: `[B, 4]` int32, its number in the tree, its parent, the action that leads to it, and
+        the action that it chooses.
+      numbers: `[B, 2 A + 3]` its `Nodes.fixed`, and the reward and discount that lead to it.
     """
 
-    number: Array
-    origin: Array
-    fixed: Array
-    edge: Array
-    choice: Array
+    links: Array
+    numbers: Array
 
 
 class Roots(struct.PyTreeNode):
@@ -75,11 +76,12 @@ def fixed_rows(prior_logits: Array, value: Array) -> Array:
     return jnp.concatenate([prior_logits, probs, value[:, None]], axis=-1)
 
 
-def first_nodes(root: mctx.RootFnOutput, num_nodes: int) -> Nodes:
+def first_nodes(root: mctx.RootFnOutput, num_nodes: int, with_bounds: bool) -> Nodes:
     """The roots, and room for the rest."""
     batch_size, num_actions = root.prior_logits.shape
     num_rows = batch_size * num_nodes
     dtype = root.value.dtype
+    no_bounds = jnp.array([jnp.inf, -jnp.inf], dtype)
     is_root = jnp.arange(num_rows) % num_nodes == 0
     return Nodes(
         fixed=with_roots(fixed_rows(root.prior_logits, root.value), num_nodes),
@@ -90,7 +92,7 @@ def first_nodes(root: mctx.RootFnOutput, num_nodes: int) -> Nodes:
         counts=jnp.where(is_root[:, None], jnp.array([1, UNDECIDED]), 0),
         edges=jnp.zeros((num_rows * num_actions, 2), dtype),
         children=jnp.full(num_rows * num_actions, mctx.Tree.UNVISITED, jnp.int32),
-        q_bounds=jnp.tile(jnp.array([jnp.inf, -jnp.inf], dtype), (batch_size, 1)),
+        q_bounds=jnp.tile(no_bounds, (batch_size, 1)) if with_bounds else None,
     )
 
 

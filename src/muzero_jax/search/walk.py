@@ -14,14 +14,28 @@ from muzero_jax.types import Array, PRNGKey, PyTree
 
 
 class Leaf(struct.PyTreeNode):
-    """Where a simulation leaves each tree: `action [B]` of `parent [B]` leads to `child [B]`.
+    """Where a simulation leaves each tree.
 
-    The child is -1 where there is none yet.
+    Attributes:
+      links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1.
     """
 
-    parent: Array
-    action: Array
-    child: Array
+    links: Array
+
+    @property
+    def parent(self) -> Array:
+        """`[B]` a node of each tree."""
+        return self.links[:, 0]
+
+    @property
+    def action(self) -> Array:
+        """`[B]` an action of the parent."""
+        return self.links[:, 1]
+
+    @property
+    def child(self) -> Array:
+        """`[B]` the node that it leads to, or -1."""
+        return self.links[:, 2]
 
 
 class Visit(struct.PyTreeNode):
@@ -120,13 +134,13 @@ class Walk:
         """Finds the leaf of a row's first simulation."""
         nodes, context = inputs
         root = self._visit(row, nodes, row * self.num_nodes)
-        return self._select(row, nodes, leaf, context, root, jnp.bool_(True))
+        return self._select(row, nodes, leaf, context, root)
 
     def backup_and_select(self, row: Array, state: PyTree, inputs: PyTree) -> PyTree:
         """Adds the new node of a row, backs its value up, and finds the row's next leaf."""
-        (nodes, leaf), (new, context, goes_on) = state, inputs
+        (nodes, leaf), (new, context) = state, inputs
         nodes, root = self._backup(row, nodes, new)
-        return nodes, self._select(row, nodes, leaf, context, root, take_row(goes_on, row))
+        return nodes, self._select(row, nodes, leaf, context, root)
 
     def _visit(self, row: Array, nodes: Nodes, index: Array) -> Visit:
         return Visit(
@@ -136,7 +150,7 @@ class Walk:
             visit_count=take_row(nodes.counts, index)[0],
             value=take_row(nodes.value, index),
             target=jnp.zeros((), nodes.value.dtype),
-            q_bounds=take_row(nodes.q_bounds, row) if self.needs_bounds else None,
+            q_bounds=None if nodes.q_bounds is None else take_row(nodes.q_bounds, row),
         )
 
     def _arrive(
@@ -155,9 +169,11 @@ class Walk:
 
     def _backup(self, row: Array, nodes: Nodes, new: NewNode) -> tuple[Nodes, Visit]:
         first = row * self.num_nodes
-        index = first + take_row(new.number, row)
-        origin, fixed, edge = (take_row(x, row) for x in (new.origin, new.fixed, new.edge))
-        value = fixed[-1]
+        links, numbers = take_row(new.links, row), take_row(new.numbers, row)
+        index, origin = first + links[0], links[1:3]
+        fixed, edge = numbers[:-2], numbers[-2:]
+        value = fixed[-1].astype(nodes.value.dtype)
+        edge = edge.astype(nodes.edges.dtype)
         slot = (first + origin[0]) * self.num_actions + origin[1]
         # The depth limit leads to the same leaf again, which then has a visit more.
         visit_count = take_row(nodes.counts, index)[0] + 1
@@ -165,9 +181,9 @@ class Walk:
             fixed=put_row(nodes.fixed, index, fixed),
             origin=put_row(nodes.origin, index, origin),
             value=put_row(nodes.value, index, value),
-            counts=put_row(nodes.counts, index, _pair(visit_count, take_row(new.choice, row))),
+            counts=put_row(nodes.counts, index, _pair(visit_count, links[3])),
             edges=put_row(nodes.edges, slot, edge),
-            children=put_row(nodes.children, slot, index - first),
+            children=put_row(nodes.children, slot, links[0]),
         )
         nodes, root = jax.lax.while_loop(
             lambda state: state[1].index != first,
@@ -202,7 +218,7 @@ class Walk:
             qvalues=put_row(nodes.qvalues, visit.index, visit.qvalues),
             value=put_row(nodes.value, visit.index, visit.value),
         )
-        if visit.q_bounds is not None:
+        if nodes.q_bounds is not None and visit.q_bounds is not None:
             nodes = nodes.replace(q_bounds=put_row(nodes.q_bounds, row, visit.q_bounds))
         return nodes, visit
 
@@ -226,7 +242,6 @@ class Walk:
         leaf: Leaf,
         context: Context,
         root: Visit,
-        goes_on: Array,
     ) -> Leaf:
         """Follows the rules from the root to an action that leads to no node yet."""
         first = row * self.num_nodes
@@ -244,15 +259,12 @@ class Walk:
         )
         way = self._step(row, nodes, context, way, is_root=True)
         way = jax.lax.while_loop(
-            lambda way: (way.child >= 0) & (way.depth < self.max_depth) & goes_on,
+            lambda way: (way.child >= 0) & (way.depth < self.max_depth),
             lambda way: self._descend(row, nodes, context, way),
             way,
         )
-        return Leaf(
-            parent=put_row(leaf.parent, row, way.index - first),
-            action=put_row(leaf.action, row, way.action),
-            child=put_row(leaf.child, row, way.child),
-        )
+        links = jnp.stack([way.index - first, way.action, way.child])
+        return Leaf(put_row(leaf.links, row, links))
 
     def _descend(self, row: Array, nodes: Nodes, context: Context, way: Way) -> Way:
         """From an action to the child it leads to, and to the action chosen there."""
