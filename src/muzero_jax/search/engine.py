@@ -1,12 +1,13 @@
 """A batched search whose cost is proportional to the nodes that its simulations pass through.
 
 A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/search.md shows the
-arrays and says what was measured. In short: the tree is kept row after row, one row a node; a
-simulation is the network, one kernel that stores its embeddings (search/one_kernel.py), and one
-that, root by root, adds the new node, backs its value up, lets each node on the path choose again
-(search/rules.py), and follows the choices down to the next leaf.
+arrays and says what was measured. In short: the trees are kept as rows, one a node (nodes.py); a
+simulation is the network and one kernel (one_kernel.py) that, root by root, adds the new node,
+backs its value up, lets each node on the path choose again (rules.py), and follows the choices down
+to the next leaf (walk.py).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import mctx
+from flax import struct
 
 from muzero_jax.search.nodes import (
     NewNode,
+    Nodes,
     Roots,
     first_nodes,
     fixed_rows,
@@ -25,7 +28,8 @@ from muzero_jax.search.nodes import (
 )
 from muzero_jax.search.one_kernel import for_each_row
 from muzero_jax.search.rules import as_rule
-from muzero_jax.search.walk import Context, Leaf, Walk
+from muzero_jax.search.walk import Walk
+from muzero_jax.search.walk_state import Context, Leaf
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
@@ -78,48 +82,83 @@ def search(
         num_actions=num_actions,
         max_depth=num_simulations if max_depth is None else max_depth,
     )
+    model = functools.partial(recurrent_fn, params)
     roots = Roots(invalid_actions, extra_data)
-    nodes = first_nodes(root, walk.num_nodes, with_bounds=walk.needs_bounds)
-    embeddings = jax.tree.map(lambda x: _with_room(x, walk.num_nodes), root.embedding)
+    simulations = _Simulations(walk, model, roots, batch_size, leaves_are_new=max_depth is None)
+    state = loop_fn(0, num_simulations, simulations.simulate, simulations.first(rng_key, root))
+    return to_tree(root, state.nodes, state.embeddings, roots)
 
-    def find_leaf_keys(rng_key: PRNGKey) -> PRNGKey | None:
-        # Those that mctx's simulation would use; nobody needs them where all rules decide.
+
+class _State(struct.PyTreeNode):
+    """Between two simulations; `embeddings` are `[B, N + 1, ...]`, `leaf` the next to expand."""
+
+    rng_key: PRNGKey
+    nodes: Nodes
+    embeddings: PyTree
+    leaf: Leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class _Simulations:
+    """The simulations of a batch of roots.
+
+    Attributes:
+      walk: the way through one tree.
+      model: `recurrent_fn` with its parameters.
+      roots: what only the rule at a root may read.
+      batch_size: B.
+      leaves_are_new: no depth limit leads to the same leaf twice.
+    """
+
+    walk: Walk
+    model: Callable[[PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
+    roots: Roots
+    batch_size: int
+    leaves_are_new: bool
+
+    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput) -> _State:
+        """Before the first simulation."""
+        num_nodes = self.walk.num_nodes
+        nodes = first_nodes(root, num_nodes, with_bounds=self.walk.needs_bounds)
+        embeddings = jax.tree.map(lambda x: _with_room(x, num_nodes), root.embedding)
+        leaf = Leaf(jnp.zeros((self.batch_size, 3), jnp.int32))
+        inputs = nodes, self._context(rng_key, embeddings)
+        leaf = for_each_row(self.walk.find_first_leaf, leaf, inputs, self.batch_size)
+        return _State(rng_key, nodes, embeddings, leaf)
+
+    def simulate(self, simulation: Array, state: _State) -> _State:
+        """Expands the leaves, backs their values up, and finds the next."""
+        rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
+        parent = jnp.arange(self.batch_size), state.leaf.parent
+        embedding = jax.tree.map(lambda x: x.at[parent].get(mode="clip"), state.embeddings)
+        step, embedding = self.model(expand_key, state.leaf.action, embedding)
+        new = _new_node(self.walk, step, state.leaf, simulation + 1)
+        embeddings = self._store(state.embeddings, embedding, new, simulation + 1)
+        # The context of the last simulation finds a leaf that nobody expands.
+        inputs = new, self._context(rng_key, embeddings)
+        nodes, leaf = for_each_row(
+            self.walk.backup_and_select, (state.nodes, state.leaf), inputs, self.batch_size
+        )
+        return _State(rng_key, nodes, embeddings, leaf)
+
+    def _context(self, rng_key: PRNGKey, embeddings: PyTree) -> Context:
+        """What choosing may read; the keys are those that mctx's next simulation would use."""
         _, simulate_key, _ = jax.random.split(rng_key, 3)
-        return jax.random.split(simulate_key, batch_size) if walk.needs_keys else None
+        keys = jax.random.split(simulate_key, self.batch_size)
+        return Context(
+            roots=self.roots,
+            embeddings=jax.tree.map(_as_rows, embeddings) if self.walk.shows_embeddings else None,
+            keys=keys if self.walk.needs_keys else None,
+        )
 
-    def context(rng_key: PRNGKey, embeddings: PyTree) -> Context:
-        shown = jax.tree.map(_as_rows, embeddings) if walk.shows_embeddings else None
-        return Context(roots, shown, find_leaf_keys(rng_key))
-
-    def simulate(simulation: Array, loop_state: Any) -> Any:
-        rng_key, nodes, embeddings, leaf = loop_state
-        rng_key, _, expand_key = jax.random.split(rng_key, 3)
-        parent = jnp.arange(batch_size), leaf.parent
-        embedding = jax.tree.map(lambda x: x.at[parent].get(mode="clip"), embeddings)
-        step, embedding = recurrent_fn(params, expand_key, leaf.action, embedding)
-        new = _new_node(walk, step, leaf, simulation + 1)
-        if max_depth is None:
-            # Every leaf is new, and its number that of the simulation.
-            store = functools.partial(
-                jax.lax.dynamic_update_index_in_dim, index=simulation + 1, axis=1
-            )
-            embeddings = jax.tree.map(store, embeddings, embedding)
-        else:
-            rows = jax.tree.map(_as_rows, embeddings)
-            stored = new.links[:, 0], embedding
-            rows = for_each_row(walk.store_embedding, rows, stored, batch_size)
-            embeddings = jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
-        # That of the last simulation finds a leaf that nobody expands.
-        inputs = new, context(rng_key, embeddings)
-        nodes, leaf = for_each_row(walk.backup_and_select, (nodes, leaf), inputs, batch_size)
-        return rng_key, nodes, embeddings, leaf
-
-    leaf = Leaf(jnp.zeros((batch_size, 3), jnp.int32))
-    inputs = nodes, context(rng_key, embeddings)
-    leaf = for_each_row(walk.find_first_leaf, leaf, inputs, batch_size)
-    state = rng_key, nodes, embeddings, leaf
-    _, nodes, embeddings, _ = loop_fn(0, num_simulations, simulate, state)
-    return to_tree(root, nodes, embeddings, roots)
+    def _store(self, embeddings: PyTree, embedding: PyTree, new: NewNode, number: Array) -> PyTree:
+        """The embeddings with those of the new nodes."""
+        if self.leaves_are_new:  # Then all have the number of the simulation.
+            store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=number, axis=1)
+            return jax.tree.map(store, embeddings, embedding)
+        rows, stored = jax.tree.map(_as_rows, embeddings), (new.links[:, 0], embedding)
+        rows = for_each_row(self.walk.store_embedding, rows, stored, self.batch_size)
+        return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
 
 
 def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Array) -> NewNode:

@@ -5,93 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import mctx
-from flax import struct
 
-from muzero_jax.search.nodes import NewNode, Nodes, Roots
+from muzero_jax.search.nodes import NewNode, Nodes
 from muzero_jax.search.one_kernel import put_row, take_row
 from muzero_jax.search.rules import UNDECIDED, Node, OpaqueRule, Rule
-from muzero_jax.types import Array, PRNGKey, PyTree
-
-
-class Leaf(struct.PyTreeNode):
-    """Where a simulation leaves each tree.
-
-    Attributes:
-      links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1.
-    """
-
-    links: Array
-
-    @property
-    def parent(self) -> Array:
-        """`[B]` a node of each tree."""
-        return self.links[:, 0]
-
-    @property
-    def action(self) -> Array:
-        """`[B]` an action of the parent."""
-        return self.links[:, 1]
-
-    @property
-    def child(self) -> Array:
-        """`[B]` the node that it leads to, or -1."""
-        return self.links[:, 2]
-
-
-class Visit(struct.PyTreeNode):
-    """A node on the way up; the tried action's visit and Q-value are already those after it.
-
-    Attributes:
-      index: `[]` its row.
-      visits: `[A]`.
-      qvalues: `[A]`.
-      visit_count: `[]` of the node, without the visit that is being counted.
-      value: `[]` likewise.
-      target: `[]` what the leaf is worth, seen from here.
-      q_bounds: `[2]` the tree's, or None where no rule reads them.
-    """
-
-    index: Array
-    visits: Array
-    qvalues: Array
-    visit_count: Array
-    value: Array
-    target: Array
-    q_bounds: Array | None
-
-
-class Way(struct.PyTreeNode):
-    """A simulation on its way down: scalars.
-
-    Attributes:
-      index: the row that was chosen at.
-      action: the choice.
-      child: the node it leads to, or -1.
-      depth: edges chosen so far.
-      key: of the way, after `num_splits` splits; None where all rules decide.
-      num_splits: of the key.
-    """
-
-    index: Array
-    action: Array
-    child: Array
-    depth: Array
-    key: PRNGKey | None
-    num_splits: Array
-
-
-class Context(struct.PyTreeNode):
-    """What choosing may read beside the nodes.
-
-    Attributes:
-      roots: of each row.
-      embeddings: `[B * (N + 1), ...]`, or None where no rule may look at them.
-      keys: `[B]` of the ways down, or None.
-    """
-
-    roots: Roots
-    embeddings: PyTree
-    keys: PRNGKey | None
+from muzero_jax.search.walk_state import Context, Leaf, Visit, Way
+from muzero_jax.types import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
