@@ -102,7 +102,7 @@ def cases(draw):
 
 
 @settings(
-    max_examples=16, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(cases())
 def test_the_engine_finds_what_mctx_finds(case):
