@@ -31,8 +31,8 @@ ENGINES = ("linear", "mctx")
 PRIORS = {"flat": 1.0, "sharp": 6.0}
 # Of the toy network's weights. With it a Gumbel search of 200 simulations among 4 actions goes 28
 # levels deep on average and 72 at the deepest, flat or sharp, and a PUCT search with a sharp prior
-# 89 and 188. Of seeds 0 to 7 the deepest go 28 and 72, and 92 and 191; the shallowest 14 and 37, and
-# 44 and 117.
+# 89 and 188. Of seeds 0 to 7 the deepest go 28 and 72, and 92 and 191; the shallowest 14 and 37,
+# and 44 and 117.
 TOY_SEED = 6
 
 
