@@ -19,10 +19,9 @@ from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.profiling.loop_cost import NetworkWork
-from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile
-from muzero_jax.replay.buffer import Replay, make_replay
+from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile, timed_in_turns
 from muzero_jax.training.build import Experiment, build
-from muzero_jax.training.loop import TrainState
+from muzero_jax.training.loop import TrainState, make_loop_replay
 from muzero_jax.types import Array, PRNGKey, PyTree
 
 
@@ -110,8 +109,8 @@ def measure_loop_parts(config: ExperimentConfig, num_repeats: int = 5) -> LoopPa
     for name, part in (("act_network", network.acting), ("learn_network", network.learning)):
         args = state.agent.params, jax.random.key(0)
         programs[name] = timed_compile(part, *args)[0], args
-    seconds = _timed_in_turns(programs, num_repeats)
-    return _parts(config, {name: 1e3 * s for name, s in seconds.items()}, chunk)
+    times = timed_in_turns(programs, num_repeats)
+    return _parts(config, {name: 1e3 * statistics.median(t) for name, t in times.items()}, chunk)
 
 
 def _before_learning(state: TrainState) -> TrainState:
@@ -148,7 +147,10 @@ def _environment(experiment: Experiment, state: TrainState) -> PyTree:
 
 def _sample(experiment: Experiment, state: TrainState) -> PyTree:
     """The chunk's batches, reduced to a number that needs all of each."""
-    replay, settings = _replay(experiment), state.agent.hyperparameters
+    replay, settings = (
+        make_loop_replay(experiment.agent, experiment.config),
+        state.agent.hyperparameters,
+    )
     alpha = settings["replay.priority_exponent"]
     beta = settings["replay.importance_exponent"]
 
@@ -175,29 +177,8 @@ def _optimise(experiment: Experiment, state: TrainState) -> PyTree:
     return jax.lax.scan(step, (agent.params, agent.optimizer), None, length=length)
 
 
-def _replay(experiment: Experiment) -> Replay:
-    config = experiment.config
-    return make_replay(
-        capacity=config.replay.capacity,
-        num_envs=config.training.num_envs,
-        window=experiment.agent.window,
-        batch_size=config.replay.batch_size,
-        min_size=config.replay.min_size,
-        prioritised=config.replay.prioritised,
-    )
-
-
 def _num_updates(config: ExperimentConfig) -> int:
     return config.training.iterations_per_chunk * config.num_updates_per_iteration
-
-
-def _timed_in_turns(programs: dict[str, Any], num_repeats: int) -> dict[str, float]:
-    """Median seconds of each program, after one run of each to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(num_repeats + 1):
-        for name, (program, args) in programs.items():
-            times[name].append(timed_call(program, *args)[1])
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
 def _parts(config: ExperimentConfig, ms: dict[str, float], chunk: Any) -> LoopParts:

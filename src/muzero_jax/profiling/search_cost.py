@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.config import SearchConfig
-from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile
+from muzero_jax.profiling.timing import Compiled, timed_compile, timed_in_turns
 from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search.policies import (
     RecurrentFn,
@@ -176,7 +176,7 @@ def measure_search(
         programs[engine], compile_seconds[engine] = timed_compile(run, *args)
     network = functools.partial(_network_only, cell, workload.recurrent_fn)
     programs["network"], _ = timed_compile(network, *args)
-    times = _timed_in_turns(programs, args, num_repeats)
+    times = timed_in_turns({name: (p, args) for name, p in programs.items()}, num_repeats)
     whole = functools.partial(_search, cell_settings(config, cell, "linear"), workload)
     facts = _tree_facts(jax.jit(whole)(*args))
     return [
@@ -232,19 +232,6 @@ def _network_only(
         return jax.tree.map(lambda x: x + (1e-9 * used.sum()).astype(x.dtype), embedding)
 
     return jax.lax.fori_loop(0, cell.num_simulations, body, root.embedding)
-
-
-def _timed_in_turns(
-    programs: dict[str, Compiled], args: tuple[Any, ...], num_repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of each run of each program, after one of each to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for repeat in range(num_repeats + 1):
-        for name, program in programs.items():
-            _, seconds = timed_call(program, *args)
-            if repeat:
-                times[name].append(seconds)
-    return times
 
 
 def _tree_facts(output: SearchOutput) -> dict[str, Any]:

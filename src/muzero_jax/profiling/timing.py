@@ -1,7 +1,7 @@
 """How compiled programs are timed: compiling apart from running, and only finished work."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +23,24 @@ def timed_compile(
     start = time.perf_counter()
     compiled = jitted.lower(*args).compile()
     return compiled, time.perf_counter() - start
+
+
+def timed_in_turns(
+    programs: Mapping[str, tuple[Compiled, tuple[Any, ...]]], num_repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of `num_repeats` calls of each program, after one of each to warm up.
+
+    All are called before any is called again, so that a drifting machine does not favour one.
+
+    Args:
+      programs: compiled programs with their arguments, by name.
+      num_repeats: calls that count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(num_repeats + 1):
+        for name, (program, args) in programs.items():
+            times[name].append(timed_call(program, *args)[1])
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
 def timed_call(function: Compiled, *args: Any) -> tuple[Any, float]:

@@ -42,14 +42,17 @@ def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> Py
     Returns:
       The state after the last row.
     """
-    if _closes_over_tracers(step, state, inputs):
+    traced = jax.make_jaxpr(step)(jnp.int32(0), state, inputs)
+    if any(isinstance(const, jax.core.Tracer) for const in traced.consts):
         return jax.lax.fori_loop(0, num_rows, lambda row, s: step(row, s, inputs), state)
-    run = jax.custom_batching.custom_vmap(functools.partial(_run, step, num_rows))
+    run = jax.custom_batching.custom_vmap(
+        functools.partial(_run, step, num_rows, _has_kernel(traced.jaxpr))
+    )
     run.def_vmap(functools.partial(_members_become_rows, step, num_rows))
     return run(state, inputs)
 
 
-def _run(step: Step, num_rows: int, state: PyTree, inputs: PyTree) -> PyTree:
+def _run(step: Step, num_rows: int, as_one_kernel: bool, state: PyTree, inputs: PyTree) -> PyTree:
     def loop(state: PyTree, inputs: PyTree, limit: Array) -> tuple[PyTree, PyTree]:
         state = jax.lax.fori_loop(0, limit, lambda row, s: step(row, s, inputs), state)
         return state, inputs
@@ -59,7 +62,7 @@ def _run(step: Step, num_rows: int, state: PyTree, inputs: PyTree) -> PyTree:
     # drops the first value of what the loop overwrites.
     args = jax.lax.optimization_barrier((state, inputs, jnp.int32(num_rows)))
     output = jax.jit(loop)(*args)
-    if not _has_kernel(jax.make_jaxpr(loop)(*args).jaxpr):
+    if not as_one_kernel:
         return output[0]
     # Tagging one of its results tags the call.
     leaves, structure = jax.tree.flatten(output)
@@ -88,11 +91,6 @@ def _members_become_rows(
     output = for_each_row(step, flat_state, flat_inputs, num_members * num_rows)
     output = jax.tree.map(lambda x: x.reshape((num_members, -1, *x.shape[1:])), output)
     return output, jax.tree.map(lambda _: True, output)
-
-
-def _closes_over_tracers(step: Step, state: PyTree, inputs: PyTree) -> bool:
-    consts = jax.make_jaxpr(step)(jnp.int32(0), state, inputs).consts
-    return any(isinstance(const, jax.core.Tracer) for const in consts)
 
 
 def _has_kernel(jaxpr: Any) -> bool:

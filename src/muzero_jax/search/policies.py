@@ -105,7 +105,7 @@ class Search(Protocol):
 def make_search(config: SearchConfig) -> Search:
     """The search that `config` describes."""
     search_tree = _engine(config.engine)
-    policy = _gumbel_policy(config) if config.policy == "gumbel" else _puct_policy(config)
+    policy = _gumbel_policy if config.policy == "gumbel" else _puct_policy
 
     def search(
         params: Params,
@@ -123,7 +123,10 @@ def make_search(config: SearchConfig) -> Search:
             recurrent_fn=recurrent_fn,
             max_depth=config.max_depth or None,
         )
-        output = policy(grow, rng_key, root, ~legal_action_mask, noise)
+        run = policy(config, noise)
+        output = run(
+            grow, rng_key, root, ~legal_action_mask, num_simulations=config.num_simulations
+        )
         depth_mean, depth_max = _tree_depth(output.tree.parents)
         return SearchOutput(
             action=output.action,
@@ -143,54 +146,25 @@ def _engine(name: str) -> SearchTree:
     return engine.search if name == "linear" else mctx.search
 
 
-def _gumbel_policy(config: SearchConfig) -> Callable[..., RootPolicy]:
+def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:
     completed = CompletedQValues(config.value_scale, config.maxvisit_init, config.min_qvalue_range)
-
-    def policy(
-        search: SearchTree,
-        rng_key: PRNGKey,
-        root: RootFnOutput,
-        invalid_actions: Array,
-        noise: SearchNoise,
-    ) -> RootPolicy:
-        return gumbel_policy(
-            search,
-            rng_key,
-            root,
-            invalid_actions,
-            num_simulations=config.num_simulations,
-            completed=completed,
-            max_num_considered_actions=config.max_num_considered_actions,
-            gumbel_scale=noise.gumbel_scale,
-        )
-
-    return policy
+    return functools.partial(
+        gumbel_policy,
+        completed=completed,
+        max_num_considered_actions=config.max_num_considered_actions,
+        gumbel_scale=noise.gumbel_scale,
+    )
 
 
-def _puct_policy(config: SearchConfig) -> Callable[..., RootPolicy]:
+def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:
     over_tree = config.q_normalisation == "tree"
-    rule = PuctRule(config.pb_c_init, config.pb_c_base, over_tree)
-
-    def policy(
-        search: SearchTree,
-        rng_key: PRNGKey,
-        root: RootFnOutput,
-        invalid_actions: Array,
-        noise: SearchNoise,
-    ) -> RootPolicy:
-        return puct_policy(
-            search,
-            rng_key,
-            root,
-            invalid_actions,
-            num_simulations=config.num_simulations,
-            rule=rule,
-            dirichlet_alpha=noise.dirichlet_alpha,
-            dirichlet_fraction=noise.dirichlet_fraction,
-            temperature=noise.temperature,
-        )
-
-    return policy
+    return functools.partial(
+        puct_policy,
+        rule=PuctRule(config.pb_c_init, config.pb_c_base, over_tree),
+        dirichlet_alpha=noise.dirichlet_alpha,
+        dirichlet_fraction=noise.dirichlet_fraction,
+        temperature=noise.temperature,
+    )
 
 
 def _root_value(config: SearchConfig, output: RootPolicy, prior_value: Array) -> Array:

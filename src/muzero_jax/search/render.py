@@ -12,7 +12,6 @@ from muzero_jax.analysis.extras import import_extra
 
 _INK, _EDGE, _CHOSEN = "#222222", "#B8B8B8", "#D55E00"
 _MAX_NODES = 48
-_MAX_NAMED_ACTIONS = 24
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,17 +90,20 @@ def make_train(
       config: sizes of the loop.
       replay: the ring; the one that `config.replay` describes where None.
     """
-    if replay is None:
-        replay = make_replay(
-            capacity=config.replay.capacity,
-            num_envs=config.training.num_envs,
-            window=agent.window,
-            batch_size=config.replay.batch_size,
-            min_size=config.replay.min_size,
-            prioritised=config.replay.prioritised,
-        )
-    loop = _Loop(env, agent, config, replay)
+    loop = _Loop(env, agent, config, replay or make_loop_replay(agent, config))
     return Train(loop.init, loop.train_chunk, _causes_first(loop.learn_shapes.metrics))
+
+
+def make_loop_replay(agent: Agent, config: ExperimentConfig) -> Replay:
+    """The ring that `config.replay` describes, for the windows that `agent` reads."""
+    return make_replay(
+        capacity=config.replay.capacity,
+        num_envs=config.training.num_envs,
+        window=agent.window,
+        batch_size=config.replay.batch_size,
+        min_size=config.replay.min_size,
+        prioritised=config.replay.prioritised,
+    )
 
 
 class _Loop:
