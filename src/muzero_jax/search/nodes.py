@@ -17,11 +17,11 @@ class Nodes(struct.PyTreeNode):
 
     Attributes:
       fixed: `[2 A + 1]` prior logits, prior probabilities, and the network's value.
-      origin: `[2]` int32, the parent, and the action that led from there.
+      links: `[4]` int32, the parent, the action that led from there, visits of the node, and the
+        action that it chooses next.
       qvalues: `[A]` reward and discounted value of each action.
       visits: `[A]` int32, of each action.
       value: `[]` mean of the backed-up values.
-      counts: `[2]` int32, visits of the node, and the action that it chooses next.
       edges: one row an action, `[B * (N + 1) * A, 2]`: its reward and discount.
       children: one row an action, int32: the child it leads to, or -1.
       q_bounds: one row a root, `[B, 2]`: lowest and highest Q-value that the tree has had; None
@@ -29,11 +29,10 @@ class Nodes(struct.PyTreeNode):
     """
 
     fixed: Array
-    origin: Array
+    links: Array
     qvalues: Array
     visits: Array
     value: Array
-    counts: Array
     edges: Array
     children: Array
     q_bounds: Array | None
@@ -82,14 +81,14 @@ def first_nodes(root: mctx.RootFnOutput, num_nodes: int, with_bounds: bool) -> N
     num_rows = batch_size * num_nodes
     dtype = root.value.dtype
     no_bounds = jnp.array([jnp.inf, -jnp.inf], dtype)
-    is_root = jnp.arange(num_rows) % num_nodes == 0
+    is_root = jnp.arange(num_rows)[:, None] % num_nodes == 0
+    no_parent = [mctx.Tree.NO_PARENT] * 2
     return Nodes(
         fixed=with_roots(fixed_rows(root.prior_logits, root.value), num_nodes),
-        origin=jnp.full((num_rows, 2), mctx.Tree.NO_PARENT, jnp.int32),
+        links=jnp.where(is_root, jnp.array([*no_parent, 1, UNDECIDED]), jnp.array([*no_parent, 0, 0])),
         qvalues=jnp.zeros((num_rows, num_actions), dtype),
         visits=jnp.zeros((num_rows, num_actions), jnp.int32),
         value=with_roots(root.value, num_nodes),
-        counts=jnp.where(is_root[:, None], jnp.array([1, UNDECIDED]), 0),
         edges=jnp.zeros((num_rows * num_actions, 2), dtype),
         children=jnp.full(num_rows * num_actions, mctx.Tree.UNVISITED, jnp.int32),
         q_bounds=jnp.tile(no_bounds, (batch_size, 1)) if with_bounds else None,
@@ -111,11 +110,11 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
     children = per_action(nodes.children)
     row = jnp.arange(batch_size)[:, None, None]
     return mctx.Tree(
-        node_visits=per_node(nodes.counts[:, 0]),
+        node_visits=per_node(nodes.links[:, 2]),
         raw_values=fixed[..., -1].astype(root.value.dtype),
         node_values=values,
-        parents=per_node(nodes.origin[:, 0]),
-        action_from_parent=per_node(nodes.origin[:, 1]),
+        parents=per_node(nodes.links[:, 0]),
+        action_from_parent=per_node(nodes.links[:, 1]),
         children_index=children,
         children_prior_logits=fixed[..., :num_actions].astype(root.prior_logits.dtype),
         children_values=jnp.where(children >= 0, values[row, jnp.maximum(children, 0)], 0),

@@ -110,13 +110,21 @@ def _is_jaxpr(x: Any) -> bool:
 
 def take_row(x: Array, row: Array) -> Array:
     """`x[row]` for a row that is known to exist."""
-    start: list[Array | int] = [row, *[0] * (x.ndim - 1)]
-    taken = jax.lax.dynamic_slice(x, start, (1, *x.shape[1:]), allow_negative_indices=False)
+    taken = jax.lax.dynamic_slice(x, _start(x, row), (1, *x.shape[1:]))
     return taken.reshape(x.shape[1:])
 
 
 def put_row(x: Array, row: Array, value: Array) -> Array:
     """`x` with `value` at a row that is known to exist."""
-    start: list[Array | int] = [row, *[0] * (x.ndim - 1)]
     value = jnp.asarray(value, x.dtype).reshape((1, *x.shape[1:]))
-    return jax.lax.dynamic_update_slice(x, value, start, allow_negative_indices=False)
+    return jax.lax.dynamic_update_slice(x, value, _start(x, row))
+
+
+def put_part(x: Array, row: Array, column: int, value: Array) -> Array:
+    """`x [rows, columns]` with `value` from a column on, at a row that is known to exist."""
+    return jax.lax.dynamic_update_slice(x, value[None], _start(x, row, column))
+
+
+def _start(x: Array, row: Array, column: int = 0) -> list[Array]:
+    """Unsigned, so that XLA bounds the index from one side only."""
+    return [jnp.uint32(i) for i in (row, column, *[0] * x.ndim)][: x.ndim]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import mctx
 
 from muzero_jax.search.nodes import NewNode, Nodes
-from muzero_jax.search.one_kernel import put_row, take_row
+from muzero_jax.search.one_kernel import put_part, put_row, take_row
 from muzero_jax.search.rules import UNDECIDED, Node, OpaqueRule, Rule
 from muzero_jax.search.walk_state import Context, Leaf, Visit, Way
 from muzero_jax.types import Array, PyTree
@@ -66,7 +66,7 @@ class Walk:
             index=index,
             visits=take_row(nodes.visits, index),
             qvalues=take_row(nodes.qvalues, index),
-            visit_count=take_row(nodes.counts, index)[0],
+            visit_count=take_row(nodes.links, index)[2],
             value=take_row(nodes.value, index),
             target=jnp.zeros((), nodes.value.dtype),
             q_bounds=None if nodes.q_bounds is None else take_row(nodes.q_bounds, row),
@@ -95,12 +95,11 @@ class Walk:
         edge = edge.astype(nodes.edges.dtype)
         slot = (first + origin[0]) * self.num_actions + origin[1]
         # The depth limit leads to the same leaf again, which then has a visit more.
-        visit_count = take_row(nodes.counts, index)[0] + 1
+        visit_count = take_row(nodes.links, index)[2] + 1
         nodes = nodes.replace(
             fixed=put_row(nodes.fixed, index, fixed),
-            origin=put_row(nodes.origin, index, origin),
             value=put_row(nodes.value, index, value),
-            counts=put_row(nodes.counts, index, _pair(visit_count, links[3])),
+            links=put_row(nodes.links, index, jnp.stack([*origin, visit_count, links[3]])),
             edges=put_row(nodes.edges, slot, edge),
             children=put_row(nodes.children, slot, links[0]),
         )
@@ -110,8 +109,7 @@ class Walk:
             (nodes, self._arrive(row, nodes, origin, edge, value, value)),
         )
         nodes, root = self._count(row, nodes, root)
-        counts = _pair(root.visit_count, jnp.int32(UNDECIDED))
-        return nodes.replace(counts=put_row(nodes.counts, first, counts)), root
+        return self._choose(nodes, root, jnp.int32(UNDECIDED)), root
 
     def _climb(self, row: Array, nodes: Nodes, visit: Visit) -> tuple[Nodes, Visit]:
         """Counts a visit, lets the node choose again, and goes on to its parent."""
@@ -119,15 +117,16 @@ class Walk:
         choice = jnp.int32(UNDECIDED)
         if self.remembers_choices:
             choice = self.interior_rule.decide(self._node(nodes, visit))
-        counts = _pair(visit.visit_count, choice)
-        nodes = nodes.replace(counts=put_row(nodes.counts, visit.index, counts))
-        origin = take_row(nodes.origin, visit.index)
+        # The parent is looked up after the choice is stored, in the same array: were the parent's
+        # row loaded before this node's is done with, XLA would copy both at every step.
+        nodes = self._choose(nodes, visit, choice)
+        origin = take_row(nodes.links, visit.index)[:2]
         slot = (row * self.num_nodes + origin[0]) * self.num_actions + origin[1]
         edge = take_row(nodes.edges, slot)
         return nodes, self._arrive(row, nodes, origin, edge, visit.value, visit.target)
 
     def _count(self, row: Array, nodes: Nodes, visit: Visit) -> tuple[Nodes, Visit]:
-        """Takes the target into the node's mean, and stores all but its `counts`."""
+        """Takes the target into the node's mean, and stores all but its `links`."""
         total = visit.value * visit.visit_count + visit.target
         visit = visit.replace(
             value=total / (visit.visit_count + 1.0), visit_count=visit.visit_count + 1
@@ -140,6 +139,11 @@ class Walk:
         if nodes.q_bounds is not None and visit.q_bounds is not None:
             nodes = nodes.replace(q_bounds=put_row(nodes.q_bounds, row, visit.q_bounds))
         return nodes, visit
+
+    def _choose(self, nodes: Nodes, visit: Visit, choice: Array) -> Nodes:
+        """Stores a node's count and choice, the last half of its `links`."""
+        counts = _pair(visit.visit_count, choice)
+        return nodes.replace(links=put_part(nodes.links, visit.index, 2, counts))
 
     def _node(self, nodes: Nodes, visit: Visit) -> Node:
         fixed = take_row(nodes.fixed, visit.index)
@@ -189,7 +193,7 @@ class Walk:
         """From an action to the child it leads to, and to the action chosen there."""
         index = row * self.num_nodes + way.child
         if self.remembers_choices:
-            choice = take_row(nodes.counts, index)[1]
+            choice = take_row(nodes.links, index)[3]
         else:
             choice = self.interior_rule.decide(self._node(nodes, self._visit(row, nodes, index)))
         way = way.replace(index=index, action=choice)
@@ -230,7 +234,7 @@ class Walk:
         visit = self._visit(row, nodes, index)
         node = self._node(nodes, visit)
         slots = index * self.num_actions + jnp.arange(self.num_actions)
-        children, edges, origin = nodes.children[slots], nodes.edges[slots], nodes.origin[index]
+        children, edges, origin = nodes.children[slots], nodes.edges[slots], nodes.links[index]
         known = jnp.where(children >= 0, nodes.value[first + jnp.maximum(children, 0)], 0)
         fields = {
             "node_visits": node.visit_count,
