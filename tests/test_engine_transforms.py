@@ -99,6 +99,20 @@ run = jax.shard_map(
     lambda root: t.tree_of(root=root), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
 )
 t.assert_same_trees(jax.jit(run)(root), alone)
+
+# And where jit divides the batch by itself: without a word between the devices.
+spread = jax.device_put(root, jax.sharding.NamedSharding(mesh, spec))
+for rule in (None, t.PuctRule(), t.PuctRule(over_tree=True)):
+    run = jax.jit(lambda root: t.tree_of(root=root, rule=rule))
+    tree = run(spread)
+    assert tree.node_values.sharding.spec == spec
+    t.assert_same_trees(tree, run(root))
+    text = run.lower(spread).compile().as_text()
+    assert not any(name in text for name in ("all-gather", "all-reduce", "all-to-all", "permute"))
+# Five rows do not divide by two: every device has them all.
+odd = jax.tree.map(lambda x: x[:5], root)
+tree = jax.jit(lambda r: t.tree_of(root=jax.tree.map(lambda x: x[:5], r)))(spread)
+t.assert_same_trees(tree, jax.jit(lambda root: t.tree_of(root=root))(odd))
 """
 
 

@@ -22,9 +22,12 @@ from muzero_jax.search.nodes import (
     NewNode,
     Nodes,
     Roots,
+    as_rows,
     first_nodes,
     fixed_rows,
+    take_each,
     to_tree,
+    with_room,
 )
 from muzero_jax.search.one_kernel import for_each_row
 from muzero_jax.search.rules import as_rule
@@ -120,7 +123,7 @@ class _Simulations:
         """Before the first simulation."""
         num_nodes = self.walk.num_nodes
         nodes = first_nodes(root, num_nodes, with_bounds=self.walk.needs_bounds)
-        embeddings = jax.tree.map(lambda x: _with_room(x, num_nodes), root.embedding)
+        embeddings = jax.tree.map(lambda x: with_room(x, num_nodes), root.embedding)
         leaf = Leaf(jnp.zeros((self.batch_size, 3), jnp.int32))
         inputs = nodes, self._context(rng_key, embeddings)
         leaf = for_each_row(self.walk.find_first_leaf, leaf, inputs, self.batch_size)
@@ -129,8 +132,7 @@ class _Simulations:
     def simulate(self, simulation: Array, state: _State) -> _State:
         """Expands the leaves, backs their values up, and finds the next."""
         rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
-        parent = jnp.arange(self.batch_size), state.leaf.parent
-        embedding = jax.tree.map(lambda x: x.at[parent].get(mode="clip"), state.embeddings)
+        embedding = jax.tree.map(lambda x: take_each(x, state.leaf.parent), state.embeddings)
         step, embedding = self.model(expand_key, state.leaf.action, embedding)
         new = _new_node(self.walk, step, state.leaf, simulation + 1)
         embeddings = self._store(state.embeddings, embedding, new, simulation + 1)
@@ -147,7 +149,7 @@ class _Simulations:
         keys = jax.random.split(simulate_key, self.batch_size)
         return Context(
             roots=self.roots,
-            embeddings=jax.tree.map(_as_rows, embeddings) if self.walk.shows_embeddings else None,
+            embeddings=jax.tree.map(as_rows, embeddings) if self.walk.shows_embeddings else None,
             keys=keys if self.walk.needs_keys else None,
         )
 
@@ -156,7 +158,7 @@ class _Simulations:
         if self.leaves_are_new:  # Then all have the number of the simulation.
             store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=number, axis=1)
             return jax.tree.map(store, embeddings, embedding)
-        rows, stored = jax.tree.map(_as_rows, embeddings), (new.links[:, 0], embedding)
+        rows, stored = jax.tree.map(as_rows, embeddings), (new.links[:, 0], embedding)
         rows = for_each_row(self.walk.store_embedding, rows, stored, self.batch_size)
         return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
 
@@ -173,14 +175,3 @@ def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Arra
         links=jnp.stack([number, leaf.parent, leaf.action, choice], axis=-1),
         numbers=jnp.concatenate([fixed, edge], axis=-1),
     )
-
-
-def _with_room(embedding: Array, num_nodes: int) -> Array:
-    """`[B, N + 1, ...]` zeros, the roots' embeddings first."""
-    shape = embedding.shape[0], num_nodes, *embedding.shape[1:]
-    return jnp.zeros(shape, embedding.dtype).at[:, 0].set(embedding)
-
-
-def _as_rows(x: Array) -> Array:
-    """`[B, N + 1, ...]` to a row a node."""
-    return x.reshape(-1, *x.shape[2:])

@@ -58,14 +58,20 @@ class Roots(struct.PyTreeNode):
     extra_data: PyTree
 
 
-def empty_rows(x: Array, num_nodes: int) -> Array:
-    """Zeros: a row a node, each of the shape of a row of `x [B, ...]`."""
-    return jnp.zeros((x.shape[0] * num_nodes, *x.shape[1:]), x.dtype)
+def with_room(x: Array, num_nodes: int) -> Array:
+    """`[B, N + 1, ...]`: `x [B, ...]` for the roots, zeros for the other nodes."""
+    room = jnp.zeros((x.shape[0], num_nodes - 1, *x.shape[1:]), x.dtype)
+    return jnp.concatenate([x[:, None], room], axis=1)
 
 
-def with_roots(x: Array, num_nodes: int) -> Array:
-    """The same, with `x` in the rows of the roots."""
-    return empty_rows(x, num_nodes).at[::num_nodes].set(x)
+def as_rows(x: Array) -> Array:
+    """`[B, N + 1, ...]` to a row a node."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def take_each(x: Array, nodes: Array) -> Array:
+    """`x[b, nodes[b]]` of `x [B, N + 1, ...]`, for nodes that are known to exist."""
+    return jax.vmap(lambda x, node: x.at[node].get(mode="clip"))(x, nodes)
 
 
 def fixed_rows(prior_logits: Array, value: Array) -> Array:
@@ -82,13 +88,14 @@ def first_nodes(root: mctx.RootFnOutput, num_nodes: int, with_bounds: bool) -> N
     dtype = root.value.dtype
     no_bounds = jnp.array([jnp.inf, -jnp.inf], dtype)
     is_root = jnp.arange(num_rows)[:, None] % num_nodes == 0
-    no_parent = [mctx.Tree.NO_PARENT] * 2
+    nobody = [mctx.Tree.NO_PARENT] * 2
+    links = jnp.where(is_root, jnp.array([*nobody, 1, UNDECIDED]), jnp.array([*nobody, 0, 0]))
     return Nodes(
-        fixed=with_roots(fixed_rows(root.prior_logits, root.value), num_nodes),
-        links=jnp.where(is_root, jnp.array([*no_parent, 1, UNDECIDED]), jnp.array([*no_parent, 0, 0])),
+        fixed=as_rows(with_room(fixed_rows(root.prior_logits, root.value), num_nodes)),
+        links=links,
         qvalues=jnp.zeros((num_rows, num_actions), dtype),
         visits=jnp.zeros((num_rows, num_actions), jnp.int32),
-        value=with_roots(root.value, num_nodes),
+        value=as_rows(with_room(root.value, num_nodes)),
         edges=jnp.zeros((num_rows * num_actions, 2), dtype),
         children=jnp.full(num_rows * num_actions, mctx.Tree.UNVISITED, jnp.int32),
         q_bounds=jnp.tile(no_bounds, (batch_size, 1)) if with_bounds else None,
@@ -108,7 +115,6 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
 
     fixed, values = per_node(nodes.fixed), per_node(nodes.value)
     children = per_action(nodes.children)
-    row = jnp.arange(batch_size)[:, None, None]
     return mctx.Tree(
         node_visits=per_node(nodes.links[:, 2]),
         raw_values=fixed[..., -1].astype(root.value.dtype),
@@ -117,7 +123,7 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
         action_from_parent=per_node(nodes.links[:, 1]),
         children_index=children,
         children_prior_logits=fixed[..., :num_actions].astype(root.prior_logits.dtype),
-        children_values=jnp.where(children >= 0, values[row, jnp.maximum(children, 0)], 0),
+        children_values=jnp.where(children >= 0, take_each(values, jnp.maximum(children, 0)), 0),
         children_visits=per_node(nodes.visits),
         children_rewards=per_action(nodes.edges[:, 0]),
         children_discounts=per_action(nodes.edges[:, 1]),

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from muzero_jax.search.spread_rows import spread_rows
 from muzero_jax.types import Array, PyTree
 
 Step = Callable[[Array, PyTree, PyTree], PyTree]
@@ -45,14 +46,15 @@ def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> Py
     traced = jax.make_jaxpr(step)(jnp.int32(0), state, inputs)
     if any(isinstance(const, jax.core.Tracer) for const in traced.consts):
         return jax.lax.fori_loop(0, num_rows, lambda row, s: step(row, s, inputs), state)
+    loop = functools.partial(_run, step, _has_kernel(traced.jaxpr))
     run = jax.custom_batching.custom_vmap(
-        functools.partial(_run, step, num_rows, _has_kernel(traced.jaxpr))
+        lambda state, inputs: spread_rows(loop, state, inputs, num_rows)
     )
     run.def_vmap(functools.partial(_members_become_rows, step, num_rows))
     return run(state, inputs)
 
 
-def _run(step: Step, num_rows: int, as_one_kernel: bool, state: PyTree, inputs: PyTree) -> PyTree:
+def _run(step: Step, as_one_kernel: bool, state: PyTree, inputs: PyTree, num_rows: int) -> PyTree:
     def loop(state: PyTree, inputs: PyTree, limit: Array) -> tuple[PyTree, PyTree]:
         state = jax.lax.fori_loop(0, limit, lambda row, s: step(row, s, inputs), state)
         return state, inputs
