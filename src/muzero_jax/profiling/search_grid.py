@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,16 +155,40 @@ def _as_json(measured: Measured, exponents: list[dict[str, Any]]) -> dict[str, A
     return {"device": device, "jax": jax.__version__, "cells": cells, "exponents": exponents}
 
 
+_Columns = dict[str, Callable[[SearchCost], str]]
+
+_TIMES: _Columns = {
+    "ms": lambda c: f"{c.milliseconds:.2f}",
+    "±": lambda c: f"{c.spread:.0%}",
+    "µs/sim/root": lambda c: f"{c.microseconds_per_simulation_per_root:.2f}",
+    "x network": lambda c: f"{c.ratio_to_network_only:.1f}",
+    "x mctx": lambda c: f"{c.speedup_vs_mctx:.1f}" if c.speedup_vs_mctx else "",
+    "tree": lambda c: f"{c.tree_share:.0%}",
+    "depth": lambda c: f"{c.depth_mean:.1f}/{c.depth_max:.1f}",
+}
+
+# XLA's analysis counts the body of a loop once.
+_PROGRAMS: _Columns = {
+    "s to compile": lambda c: f"{c.compile_seconds:.1f}",
+    "peak MB": lambda c: f"{c.peak_bytes / 1e6:.2f}",
+    "Mflop": lambda c: f"{c.flops / 1e6:.2f}",
+    "MB moved": lambda c: f"{c.bytes_accessed / 1e6:.2f}",
+}
+
+
 def _show(console: Console, measured: Measured, exponents: list[dict[str, Any]]) -> None:
-    """A table for each network, prior and policy, and how the time grows in it."""
+    """Tables for each network, prior and policy, and how the time grows in it."""
     for setting, items in itertools.groupby(sorted(measured, key=_order), key=_setting):
-        table = Table(title=_title(setting), title_justify="left", box=rich.box.SIMPLE)
-        names = ("roots", "sims", "engine", "ms", "±", "µs/sim/root", "x network", "x mctx")
-        for name in (*names, "tree", "depth", "s compile"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for cell, cost in items:
-            table.add_row(*_cells(cell, cost))
-        console.print(table)
+        costs = list(items)
+        for title, columns in ((_title(setting), _TIMES), ("the compiled programs", _PROGRAMS)):
+            table = Table(title=title, title_justify="left", box=rich.box.SIMPLE)
+            table.collapse_padding, table.pad_edge = True, False
+            for name in ("roots", "sims", "engine", *columns):
+                table.add_column(name, justify="right", no_wrap=True)
+            for cell, cost in costs:
+                shown = [text(cost) for text in columns.values()]
+                table.add_row(str(cell.batch), str(cell.num_simulations), cost.engine, *shown)
+            console.print(table)
         for line in exponents:
             if tuple(line[name] for name in _SETTING) == setting:
                 others = ("num_simulations", "batch")
@@ -188,19 +212,3 @@ def _title(setting: tuple[Any, ...]) -> str:
     num_actions, embedding, prior, policy = setting
     network = f"toy network of width {embedding}, {prior} prior" if embedding else f"run {prior}"
     return f"{policy} policy, {num_actions} actions, {network}"
-
-
-def _cells(cell: SearchCell, cost: SearchCost) -> list[str]:
-    return [
-        str(cell.batch),
-        str(cell.num_simulations),
-        cost.engine,
-        f"{cost.milliseconds:.2f}",
-        f"{cost.spread:.0%}",
-        f"{cost.microseconds_per_simulation_per_root:.2f}",
-        f"{cost.ratio_to_network_only:.1f}",
-        f"{cost.speedup_vs_mctx:.1f}" if cost.speedup_vs_mctx else "",
-        f"{cost.tree_share:.0%}",
-        f"{cost.depth_mean:.1f}/{cost.depth_max:.1f}",
-        f"{cost.compile_seconds:.1f}",
-    ]
