@@ -11,7 +11,8 @@ from muzero_jax.analysis.extras import import_extra
 Row = Mapping[str, str]
 
 _COLOURS = {"linear": "#0072B2", "mctx": "#D55E00"}
-_SETTING = ("num_actions", "embedding", "prior", "policy")
+# Columns that belong to one figure: what is searched, and how.
+SETTING = ("num_actions", "embedding", "prior", "policy")
 
 
 def plot_search_costs(table: Path, out: Path) -> list[Path]:
@@ -45,7 +46,7 @@ def plot_search_costs(table: Path, out: Path) -> list[Path]:
 
 
 def _setting(row: Row) -> tuple[str, ...]:
-    return tuple(row[name] for name in _SETTING)
+    return tuple(row[name] for name in SETTING)
 
 
 def _figure(title: str, rows: Sequence[Row], draw: Callable[[Any, Sequence[Row]], None]) -> Any:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from muzero_jax.analysis.search_plots import plot_search_costs
+from muzero_jax.analysis.search_plots import SETTING, plot_search_costs
 from muzero_jax.config import SearchConfig
 from muzero_jax.profiling.search_cost import (
     SearchCell,
@@ -190,18 +190,15 @@ def _show(console: Console, measured: Measured, exponents: list[dict[str, Any]])
                 table.add_row(str(cell.batch), str(cell.num_simulations), cost.engine, *shown)
             console.print(table)
         for line in exponents:
-            if tuple(line[name] for name in _SETTING) == setting:
+            if tuple(line[name] for name in SETTING) == setting:
                 others = ("num_simulations", "batch")
                 fixed = ", ".join(f"{name} {line[name]}" for name in others if name in line)
                 growth = f"{line['axis']}^{line['exponent']:.2f}"
                 console.print(f"{line['engine']}: time ~ {growth} ({fixed})", highlight=False)
 
 
-_SETTING = ("num_actions", "embedding", "prior", "policy")
-
-
 def _setting(item: tuple[SearchCell, SearchCost]) -> tuple[Any, ...]:
-    return tuple(getattr(item[0], name) for name in _SETTING)
+    return tuple(getattr(item[0], name) for name in SETTING)
 
 
 def _order(item: tuple[SearchCell, SearchCost]) -> tuple[Any, ...]:

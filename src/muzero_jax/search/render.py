@@ -98,16 +98,21 @@ def chosen_path(tree: mctx.Tree, action: int) -> list[int]:
     return path
 
 
+def prior_of(tree: mctx.Tree, index: int) -> np.ndarray:
+    """`[A]` probabilities that the network gave the actions of a node."""
+    logits = np.asarray(tree.children_prior_logits[index], np.float64)
+    unnormalised = np.exp(logits - logits.max())
+    return unnormalised / unnormalised.sum()
+
+
 def _draw_edges(axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
     places = {node.index: node for node in nodes}
     total = max(int(tree.node_visits[0]), 1)
     for node in nodes:
         if node.index == 0:
             continue
-        parent, action = (
-            places[int(tree.parents[node.index])],
-            int(tree.action_from_parent[node.index]),
-        )
+        parent = places[int(tree.parents[node.index])]
+        action = int(tree.action_from_parent[node.index])
         chosen = node.is_chosen and parent.is_chosen
         axes.plot(
             [parent.x, node.x],
@@ -116,9 +121,7 @@ def _draw_edges(axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
             linewidth=1 + 5 * int(tree.node_visits[node.index]) / total,
             zorder=1,
         )
-        logits = np.asarray(tree.children_prior_logits[parent.index], np.float64)
-        prior = np.exp(logits - logits.max())
-        label = f"a{action} {prior[action] / prior.sum():.0%}"
+        label = f"a{action} {prior_of(tree, parent.index)[action]:.0%}"
         middle = (parent.x + 2 * node.x) / 3, (parent.depth + 2 * node.depth) / 3 - 0.12
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
         axes.text(*middle, label, fontsize=6.5, ha="center", color=_INK, bbox=box, zorder=2)

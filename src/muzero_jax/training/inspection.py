@@ -12,7 +12,7 @@ from rich.table import Table
 from muzero_jax.agents.muzero import make_planner
 from muzero_jax.envs.render_text import render_text
 from muzero_jax.search.policies import SearchOutput
-from muzero_jax.search.render import draw_tree
+from muzero_jax.search.render import draw_tree, prior_of
 from muzero_jax.training.build import LoadedRun, load_run
 from muzero_jax.training.errors import RunError
 from muzero_jax.types import TimeStep
@@ -37,14 +37,12 @@ class Decision:
         """For each action its prior, visits, Q-value (NaN untried) and improved policy."""
         tree = self.search.tree
         assert tree is not None
-        logits = np.asarray(tree.children_prior_logits[0], np.float64)
-        prior = np.exp(logits - logits.max())
         visits = np.asarray(tree.children_visits[0])
         qvalues = np.asarray(
             tree.children_rewards[0] + tree.children_discounts[0] * tree.children_values[0]
         )
         columns = {
-            "prior": prior / prior.sum(),
+            "prior": prior_of(tree, 0),
             "visits": visits,
             "q": np.where(visits > 0, qvalues, np.nan),
             "policy": np.asarray(self.search.action_weights),
