@@ -1,7 +1,7 @@
 """Measures one experiment's training chunk on whatever device JAX finds.
 
-  python scripts/benchmark_loop.py cartpole --json
-  python scripts/benchmark_loop.py cartpole --replay.ratio 4 --search.num_simulations 8
+python scripts/benchmark_loop.py cartpole --json
+python scripts/benchmark_loop.py cartpole --replay.ratio 4 --search.num_simulations 8
 """
 
 import sys

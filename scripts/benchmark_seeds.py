@@ -1,7 +1,7 @@
 """Times seeds trained side by side in one vmapped program against the same seeds in turn.
 
-  python scripts/benchmark_seeds.py cartpole --seeds 8 --json
-  python scripts/benchmark_seeds.py catch --seeds 16 --replay.ratio 4
+python scripts/benchmark_seeds.py cartpole --seeds 8 --json
+python scripts/benchmark_seeds.py catch --seeds 16 --replay.ratio 4
 """
 
 import sys

@@ -32,8 +32,7 @@ class CompletedQValues:
         """`[A]` for one node."""
         visited = node.visits > 0
         num_visits = jnp.sum(node.visits)
-        sum_probs = jnp.sum(jnp.where(visited, node.prior_probs, 0.0))
-        weights = node.prior_probs * node.qvalues / jnp.where(visited, sum_probs, 1.0)
+        weights = node.prior_probs * node.qvalues / jnp.where(visited, node.visited_prob, 1.0)
         mean_q = jnp.sum(jnp.where(visited, weights, 0.0))
         mixed_value = (node.raw_value + num_visits * mean_q) / (num_visits + 1)
         completed = jnp.where(visited, node.qvalues, mixed_value)

@@ -22,6 +22,7 @@ class Nodes(struct.PyTreeNode):
       qvalues: `[A]` reward and discounted value of each action.
       visits: `[A]` int32, of each action.
       value: `[]` mean of the backed-up values.
+      visited_prob: `[]` prior probability of the actions that were visited, together.
       edges: one row an action, `[B * (N + 1) * A, 2]`: its reward and discount.
       children: one row an action, int32: the child it leads to, or -1.
       q_bounds: one row a root, `[B, 2]`: lowest and highest Q-value that the tree has had; None
@@ -33,6 +34,7 @@ class Nodes(struct.PyTreeNode):
     qvalues: Array
     visits: Array
     value: Array
+    visited_prob: Array
     edges: Array
     children: Array
     q_bounds: Array | None
@@ -96,6 +98,7 @@ def first_nodes(root: mctx.RootFnOutput, num_nodes: int, with_bounds: bool) -> N
         qvalues=jnp.zeros((num_rows, num_actions), dtype),
         visits=jnp.zeros((num_rows, num_actions), jnp.int32),
         value=as_rows(with_room(root.value, num_nodes)),
+        visited_prob=jnp.zeros(num_rows, root.prior_logits.dtype),
         edges=jnp.zeros((num_rows * num_actions, 2), dtype),
         children=jnp.full(num_rows * num_actions, mctx.Tree.UNVISITED, jnp.int32),
         q_bounds=jnp.tile(no_bounds, (batch_size, 1)) if with_bounds else None,

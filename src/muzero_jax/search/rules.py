@@ -28,6 +28,7 @@ class Node(NamedTuple):
       raw_value: `[]` the network's value.
       value: `[]` the mean of the backed-up values.
       visit_count: `[]` int32, of the node itself.
+      visited_prob: `[]` sum of `prior_probs` over the actions that were visited.
       q_bounds: `[2]` lowest and highest Q-value that the tree has had; None where no rule asks.
       invalid_actions: `[A]` nonzero where the action may not be taken; None below the root.
       extra_data: the tree's `extra_data`; None below the root.
@@ -40,6 +41,7 @@ class Node(NamedTuple):
     raw_value: Array
     value: Array
     visit_count: Array
+    visited_prob: Array
     q_bounds: Array | None = None
     invalid_actions: Array | None = None
     extra_data: Any = None

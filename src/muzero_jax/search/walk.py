@@ -103,13 +103,20 @@ class Walk:
             edges=put_row(nodes.edges, slot, edge),
             children=put_row(nodes.children, slot, links[0]),
         )
+        parent = self._arrive(row, nodes, origin, edge, value, value)
         nodes, root = jax.lax.while_loop(
             lambda state: state[1].index != first,
             lambda state: self._climb(row, *state),
-            (nodes, self._arrive(row, nodes, origin, edge, value, value)),
+            (self._first_visit(nodes, parent), parent),
         )
         nodes, root = self._count(row, nodes, root)
         return self._choose(nodes, root, jnp.int32(UNDECIDED)), root
+
+    def _first_visit(self, nodes: Nodes, parent: Visit) -> Nodes:
+        """Only the parent of a new node has an action that was not visited before."""
+        probs = take_row(nodes.fixed, parent.index)[self.num_actions : -1]
+        visited_prob = jnp.sum(jnp.where(parent.visits > 0, probs, 0.0))
+        return nodes.replace(visited_prob=put_row(nodes.visited_prob, parent.index, visited_prob))
 
     def _climb(self, row: Array, nodes: Nodes, visit: Visit) -> tuple[Nodes, Visit]:
         """Counts a visit, lets the node choose again, and goes on to its parent."""
@@ -155,6 +162,7 @@ class Walk:
             raw_value=fixed[-1],
             value=visit.value,
             visit_count=visit.visit_count,
+            visited_prob=take_row(nodes.visited_prob, visit.index),
             q_bounds=visit.q_bounds,
         )
 
