@@ -147,10 +147,8 @@ def _environment(experiment: Experiment, state: TrainState) -> PyTree:
 
 def _sample(experiment: Experiment, state: TrainState) -> PyTree:
     """The chunk's batches, reduced to a number that needs all of each."""
-    replay, settings = (
-        make_loop_replay(experiment.agent, experiment.config),
-        state.agent.hyperparameters,
-    )
+    replay = make_loop_replay(experiment.agent, experiment.config)
+    settings = state.agent.hyperparameters
     alpha = settings["replay.priority_exponent"]
     beta = settings["replay.importance_exponent"]
 

@@ -8,6 +8,9 @@ from flax import struct
 from muzero_jax.search.rules import UNDECIDED
 from muzero_jax.types import Array, PyTree
 
+# Columns of `Nodes.links`.
+PARENT, ACTION, VISITS, CHOICE = range(4)
+
 
 class Nodes(struct.PyTreeNode):
     """All nodes of all trees, a row a node, `N + 1` rows a root: `[B * (N + 1), ...]` each.
@@ -76,6 +79,11 @@ def take_each(x: Array, nodes: Array) -> Array:
     return jax.vmap(lambda x, node: x.at[node].get(mode="clip"))(x, nodes)
 
 
+def take_each_or(x: Array, nodes: Array, default: int) -> Array:
+    """The same, or `default` where the node is negative."""
+    return jnp.where(nodes >= 0, take_each(x, jnp.maximum(nodes, 0)), default)
+
+
 def fixed_rows(prior_logits: Array, value: Array) -> Array:
     """`[B, 2 A + 1]` as in `Nodes`."""
     probs = jax.nn.softmax(prior_logits)
@@ -119,14 +127,14 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
     fixed, values = per_node(nodes.fixed), per_node(nodes.value)
     children = per_action(nodes.children)
     return mctx.Tree(
-        node_visits=per_node(nodes.links[:, 2]),
+        node_visits=per_node(nodes.links[:, VISITS]),
         raw_values=fixed[..., -1].astype(root.value.dtype),
         node_values=values,
-        parents=per_node(nodes.links[:, 0]),
-        action_from_parent=per_node(nodes.links[:, 1]),
+        parents=per_node(nodes.links[:, PARENT]),
+        action_from_parent=per_node(nodes.links[:, ACTION]),
         children_index=children,
         children_prior_logits=fixed[..., :num_actions].astype(root.prior_logits.dtype),
-        children_values=jnp.where(children >= 0, take_each(values, jnp.maximum(children, 0)), 0),
+        children_values=take_each_or(values, children, 0),
         children_visits=per_node(nodes.visits),
         children_rewards=per_action(nodes.edges[:, 0]),
         children_discounts=per_action(nodes.edges[:, 1]),

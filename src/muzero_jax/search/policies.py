@@ -18,6 +18,7 @@ from mctx import RecurrentFnOutput, RootFnOutput
 from muzero_jax.config import SearchConfig
 from muzero_jax.search import engine
 from muzero_jax.search.gumbel_rules import CompletedQValues
+from muzero_jax.search.nodes import take_each_or
 from muzero_jax.search.puct_rule import PuctRule
 from muzero_jax.search.root_policies import RootPolicy, SearchTree, gumbel_policy, puct_policy
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
@@ -184,13 +185,7 @@ def _tree_depth(parents: Array) -> tuple[Array, Array]:
     """
     ancestor, depth = parents, (parents >= 0).astype(jnp.int32)
     for _ in range((parents.shape[1] - 1).bit_length()):
-        at_ancestor = functools.partial(_take_or, index=ancestor)
-        depth, ancestor = depth + at_ancestor(depth, 0), at_ancestor(ancestor, -1)
+        at_ancestor = functools.partial(take_each_or, nodes=ancestor)
+        depth, ancestor = depth + at_ancestor(depth, default=0), at_ancestor(ancestor, default=-1)
     num_nodes = jnp.maximum((parents >= 0).sum(axis=1), 1)
     return depth.sum(axis=1) / num_nodes, depth.max(axis=1)
-
-
-def _take_or(values: Array, default: int, index: Array) -> Array:
-    """`values[b, index[b, n]]`, or `default` where the index is negative."""
-    taken = jnp.take_along_axis(values, jnp.maximum(index, 0), axis=1)
-    return jnp.where(index >= 0, taken, default)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import mctx
 
-from muzero_jax.search.nodes import NewNode, Nodes
+from muzero_jax.search.nodes import ACTION, CHOICE, PARENT, VISITS, NewNode, Nodes
 from muzero_jax.search.one_kernel import put_part, put_row, take_row
 from muzero_jax.search.rules import UNDECIDED, Node, OpaqueRule, Rule
 from muzero_jax.search.walk_state import Context, Leaf, Visit, Way
@@ -66,7 +66,7 @@ class Walk:
             index=index,
             visits=take_row(nodes.visits, index),
             qvalues=take_row(nodes.qvalues, index),
-            visit_count=take_row(nodes.links, index)[2],
+            visit_count=take_row(nodes.links, index)[VISITS],
             value=take_row(nodes.value, index),
             target=jnp.zeros((), nodes.value.dtype),
             q_bounds=None if nodes.q_bounds is None else take_row(nodes.q_bounds, row),
@@ -95,7 +95,7 @@ class Walk:
         edge = edge.astype(nodes.edges.dtype)
         slot = (first + origin[0]) * self.num_actions + origin[1]
         # The depth limit leads to the same leaf again, which then has a visit more.
-        visit_count = take_row(nodes.links, index)[2] + 1
+        visit_count = take_row(nodes.links, index)[VISITS] + 1
         nodes = nodes.replace(
             fixed=put_row(nodes.fixed, index, fixed),
             value=put_row(nodes.value, index, value),
@@ -127,7 +127,7 @@ class Walk:
         # The parent is looked up after the choice is stored, in the same array: were the parent's
         # row loaded before this node's is done with, XLA would copy both at every step.
         nodes = self._choose(nodes, visit, choice)
-        origin = take_row(nodes.links, visit.index)[:2]
+        origin = take_row(nodes.links, visit.index)[PARENT : ACTION + 1]
         slot = (row * self.num_nodes + origin[0]) * self.num_actions + origin[1]
         edge = take_row(nodes.edges, slot)
         return nodes, self._arrive(row, nodes, origin, edge, visit.value, visit.target)
@@ -150,7 +150,7 @@ class Walk:
     def _choose(self, nodes: Nodes, visit: Visit, choice: Array) -> Nodes:
         """Stores a node's count and choice, the last half of its `links`."""
         counts = _pair(visit.visit_count, choice)
-        return nodes.replace(links=put_part(nodes.links, visit.index, 2, counts))
+        return nodes.replace(links=put_part(nodes.links, visit.index, VISITS, counts))
 
     def _node(self, nodes: Nodes, visit: Visit) -> Node:
         fixed = take_row(nodes.fixed, visit.index)
@@ -201,7 +201,7 @@ class Walk:
         """From an action to the child it leads to, and to the action chosen there."""
         index = row * self.num_nodes + way.child
         if self.remembers_choices:
-            choice = take_row(nodes.links, index)[3]
+            choice = take_row(nodes.links, index)[CHOICE]
         else:
             choice = self.interior_rule.decide(self._node(nodes, self._visit(row, nodes, index)))
         way = way.replace(index=index, action=choice)
@@ -242,14 +242,14 @@ class Walk:
         visit = self._visit(row, nodes, index)
         node = self._node(nodes, visit)
         slots = index * self.num_actions + jnp.arange(self.num_actions)
-        children, edges, origin = nodes.children[slots], nodes.edges[slots], nodes.links[index]
+        children, edges, links = nodes.children[slots], nodes.edges[slots], nodes.links[index]
         known = jnp.where(children >= 0, nodes.value[first + jnp.maximum(children, 0)], 0)
         fields = {
             "node_visits": node.visit_count,
             "raw_values": node.raw_value,
             "node_values": node.value,
-            "parents": origin[0],
-            "action_from_parent": origin[1],
+            "parents": links[PARENT],
+            "action_from_parent": links[ACTION],
             "children_index": children,
             "children_prior_logits": node.prior_logits,
             "children_values": known,
