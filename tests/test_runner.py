@@ -19,7 +19,7 @@ from tiny_run import TINY, tiny
 from muzero_jax.config import ConfigError
 from muzero_jax.settings import config_from_dict
 from muzero_jax.training import build as build_module
-from muzero_jax.training import runner, session
+from muzero_jax.training import programs, runner
 from muzero_jax.training.build import load_run
 from muzero_jax.training.checkpoint import checkpoint_steps
 from muzero_jax.training.errors import (
@@ -30,7 +30,9 @@ from muzero_jax.training.errors import (
     RunError,
     RunLockedError,
 )
-from muzero_jax.training.run_folder import locked
+from muzero_jax.training.evaluation import Evaluate
+from muzero_jax.training.keys import evaluation_key, fresh_evaluation_key, run_keys
+from muzero_jax.training.run_folder import locked, new_run_folder
 from muzero_jax.training.signals import StopRequest
 
 
@@ -112,18 +114,31 @@ def _send(number: int, stop: StopRequest) -> None:
         time.sleep(0.001)
 
 
+def _requests(monkeypatch: pytest.MonkeyPatch) -> list[StopRequest]:
+    """A list that gets every `StopRequest` of the runner."""
+    requests: list[StopRequest] = []
+
+    def make(on_first: Any) -> StopRequest:
+        requests.append(StopRequest(on_first))
+        return requests[-1]
+
+    monkeypatch.setattr(runner, "StopRequest", make)
+    return requests
+
+
 def _stop_after(num_chunks: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sends this process a signal while a chunk runs."""
-    train, calls = runner._Run._train, 0
+    stops = _requests(monkeypatch)
+    train, calls = programs.Programs.train_chunk, 0
 
-    def interrupted(self: Any) -> None:
+    def interrupted(self: Any, state: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == num_chunks:
-            _send(number, self.stop)
-        train(self)
+            _send(number, stops[-1])
+        return train(self, state)
 
-    monkeypatch.setattr(runner._Run, "_train", interrupted)
+    monkeypatch.setattr(programs.Programs, "train_chunk", interrupted)
 
 
 def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
@@ -148,14 +163,15 @@ def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
 def test_evaluation_that_was_stopped_after_is_not_written_twice(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir, evaluate = tmp_path / "run", runner._Run._evaluate
+    run_dir, evaluate = tmp_path / "run", Evaluate.each
 
-    def interrupted(self: Any, num_episodes: int) -> Any:
-        _send(signal.SIGTERM, self.stop)
-        return evaluate(self, num_episodes)
+    def interrupted(self: Any, *args: Any) -> Any:
+        _send(signal.SIGTERM, stops[-1])
+        return evaluate(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner._Run, "_evaluate", interrupted)
+        stops = _requests(patch)
+        patch.setattr(Evaluate, "each", interrupted)
         with pytest.raises(InterruptedRunError) as stopped:
             runner.train(tiny(logging__checkpoint_interval=256), run_dir)
     assert stopped.value.exit_code == 143
@@ -222,9 +238,8 @@ def test_replay_that_does_not_fit_is_refused_before_anything_is_made(
 
 
 def test_later_evaluations_are_others_than_the_runs_own() -> None:
-    own = session.Session(build_module.build(TINY))
-    keys = [jax.random.fold_in(own.evaluation_key, 512), own.evaluation_key, own._train_key]
-    keys += [session.fresh_evaluation_key(TINY.seed, steps) for steps in (512, 0)]
+    keys = [evaluation_key(TINY.seed, 512), *run_keys(TINY.seed)]
+    keys += [fresh_evaluation_key(TINY.seed, steps) for steps in (512, 0)]
     data = {tuple(jax.random.key_data(key).tolist()) for key in keys}
     assert len(data) == len(keys)
 
@@ -232,9 +247,9 @@ def test_later_evaluations_are_others_than_the_runs_own() -> None:
 def test_memory_needed_beside_the_state_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes = session.Session(build_module.build(TINY)).shapes
+    shapes = programs.Programs(build_module.build(TINY)).shapes
     barely = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes)) + 1
-    monkeypatch.setattr(session, "device_memory_bytes", lambda device: barely)
+    monkeypatch.setattr(programs, "device_memory_bytes", lambda device: barely)
     with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
         runner.train(TINY, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -274,8 +289,6 @@ def test_bad_run_folder_is_one_sentence(tmp_path: Path, text: str | None, told: 
 
 
 def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from muzero_jax.training.run_folder import new_run_folder
-
     monkeypatch.chdir(tmp_path)
     folders = []
     for _ in range(3):

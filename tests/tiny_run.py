@@ -64,13 +64,13 @@ def _die_when_half_written(folder: Path, count: int) -> None:
 
 
 def _arrange(what: str, count: int, out: Path) -> None:
-    from muzero_jax.training import runner, tracking
+    from muzero_jax.training import run_writer, tracking
 
     if what == "checkpoint":
         arguments = (out / "checkpoints", count)
         threading.Thread(target=_die_when_half_written, args=arguments, daemon=True).start()
     if what == "result":
-        runner.write_json = lambda *_: _die()
+        run_writer.write_json = lambda *_: _die()
     calls = 0
     append = tracking._AppendFile.append
 

@@ -172,7 +172,7 @@ def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.errors import RunError
     from muzero_jax.training.evaluation import Evaluate, UnfinishedEpisodeError
-    from muzero_jax.training.session import fresh_evaluation_key
+    from muzero_jax.training.keys import fresh_evaluation_key
     from muzero_jax.training.tracking import summarise
 
     enable_compilation_cache()

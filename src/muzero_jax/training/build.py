@@ -12,7 +12,6 @@ from muzero_jax.envs.base import Environment
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.training.checkpoint import restore_newest
-from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.loop import Train, make_train
 from muzero_jax.training.run_folder import CHECKPOINTS_FOLDER, load_config
 from muzero_jax.types import PyTree
@@ -33,10 +32,6 @@ class Experiment:
     env: Environment
     agent: Agent
     train: Train
-
-    def make_evaluate(self) -> Evaluate:
-        """The greedy evaluation; nothing is compiled yet."""
-        return Evaluate(self.env, self.agent, self.config.evaluation)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import logging
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from muzero_jax.training.errors import NoCheckpointError
 from muzero_jax.types import PyTree
 
 _RECORD = "record"
+# Loggers and hooks belong to the whole process, in which several threads may restore.
+_QUIET_LOCK = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,18 +87,22 @@ def checkpoint_steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def restore_newest(folder: Path, shapes: Mapping[str, PyTree]) -> Restored:
+def restore_newest(
+    folder: Path, shapes: Mapping[str, PyTree], at_most: int | None = None
+) -> Restored:
     """Restores the newest checkpoint that is whole; newer ones are named on stderr.
 
     Args:
       folder: of the checkpoints; only read.
       shapes: the groups to restore, as `jax.eval_shape` gives them; others are not read.
+      at_most: leave out checkpoints of higher numbers.
 
     Raises:
       NoCheckpointError: there is none that is whole.
     """
     steps = checkpoint_steps(folder)
     problems = _half_written(folder, newer_than=max(steps, default=-1))
+    steps = [step for step in steps if at_most is None or step <= at_most]
     unusable: list[int] = []
     for step in reversed(steps):
         attempt = _try_restore(folder / str(step), shapes)
@@ -172,7 +179,8 @@ def _named_arrays(tree: PyTree) -> dict[str, jax.Array]:
 
 def _named_shapes(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
     """What to restore, and where to: the default device, as a fresh state would be."""
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    (device,) = jnp.zeros(()).devices()
+    place = jax.sharding.SingleDeviceSharding(device)
     return {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
         for name, leaf in _named_leaves(tree)
@@ -211,6 +219,11 @@ def _one_line(error: Exception) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps orbax from telling in pages what is said in one sentence here."""
+    with _QUIET_LOCK:
+        yield from _silence()
+
+
+def _silence() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
     for logger in loggers:

@@ -7,7 +7,7 @@ plays against an opponent that plays uniformly among the legal moves; its score 
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -51,12 +51,18 @@ class Evaluate:
     Every slot plays a fixed number of episodes one after the other, so that short episodes are not
     favoured. `num_episodes` is at most the larger of the two of the config.
 
+    Args:
+      env: one environment, neither batched nor auto-resetting.
+      agent: the learner.
+      config: sizes.
+      width: agents that `each` evaluates in one call; more than one are vmapped.
+
     Raises (when called):
       UnfinishedEpisodeError: an episode was longer than `config.max_episode_steps`.
     """
 
-    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig):
-        self.env, self.config = env, config
+    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig, width: int = 1):
+        self.env, self.config, self.width = env, config, width
         self.slots = _Slots(env, agent, config)
         self._lock = threading.Lock()
         self._program: Callable[..., Any] | None = None
@@ -65,9 +71,12 @@ class Evaluate:
         """Compiles for an agent's state, or its shapes, unless that is done; from any thread."""
         with self._lock:
             if self._program is None:
-                key_shape = jax.eval_shape(jax.random.key, 0)
+                run, key_shape = self.slots.run, jax.eval_shape(jax.random.key, 0)
+                if self.width > 1:
+                    run = jax.vmap(run, in_axes=(0, 0, None))
+                    key_shape = jax.ShapeDtypeStruct((self.width,), key_shape.dtype)
                 quota_shape = jax.ShapeDtypeStruct((self.slots.num_slots,), jnp.int32)
-                lowered = jax.jit(self.slots.run).lower(agent_state, key_shape, quota_shape)
+                lowered = jax.jit(run).lower(agent_state, key_shape, quota_shape)
                 self._program = lowered.compile()
         return self._program
 
@@ -75,6 +84,24 @@ class Evaluate:
         self, agent_state: PyTree, rng_key: PRNGKey, num_episodes: int
     ) -> EvaluationResult:
         """Plays `num_episodes` complete episodes."""
+        (result,) = self.each(agent_state, [rng_key], num_episodes)
+        if isinstance(result, UnfinishedEpisodeError):
+            raise result
+        return result
+
+    def each(
+        self, agent_states: PyTree, rng_keys: Sequence[PRNGKey], num_episodes: int
+    ) -> list[EvaluationResult | UnfinishedEpisodeError]:
+        """Plays `num_episodes` complete episodes with each of `width` agents.
+
+        Args:
+          agent_states: side by side along a leading axis, which one agent alone does not have.
+          rng_keys: one for each agent.
+          num_episodes: of each.
+
+        Returns:
+          A result for each agent, or the error that calling it alone would raise.
+        """
         num_slots, max_quota = self.slots.num_slots, self.slots.max_quota
         if not 1 <= num_episodes <= max_quota * num_slots:
             raise ValueError(
@@ -82,15 +109,22 @@ class Evaluate:
             )
         num_long = num_episodes % num_slots
         quota = num_episodes // num_slots + (np.arange(num_slots) < num_long).astype(np.int32)
-        program = self.prepare(agent_state)
-        scores, lengths, num_finished = jax.device_get(program(agent_state, rng_key, quota))
+        keys = rng_keys[0] if self.width == 1 else jnp.stack(list(rng_keys))
+        outputs = jax.device_get(self.prepare(agent_states)(agent_states, keys, quota))
+        if self.width == 1:
+            return [self._result(quota, *outputs)]
+        return [self._result(quota, *rows) for rows in zip(*outputs, strict=True)]
+
+    def _result(
+        self, quota: np.ndarray, scores: np.ndarray, lengths: np.ndarray, num_finished: np.ndarray
+    ) -> EvaluationResult | UnfinishedEpisodeError:
         if (num_finished < quota).any():
-            raise UnfinishedEpisodeError(
+            return UnfinishedEpisodeError(
                 f"an evaluation episode of {self.env.spec.name} took more than "
                 f"evaluation.max_episode_steps = {self.config.max_episode_steps} steps; "
                 "raise it, or set environment.time_limit."
             )
-        chosen = np.arange(max_quota)[None] < quota[:, None]
+        chosen = np.arange(self.slots.max_quota)[None] < quota[:, None]
         return EvaluationResult(scores[chosen], lengths[chosen])
 
 

@@ -1,5 +1,6 @@
 """Whether a run fits the device, known before anything is allocated."""
 
+import dataclasses
 import math
 import os
 from pathlib import Path
@@ -33,6 +34,35 @@ def device_memory_bytes(device: jax.Device) -> int:
     return min(limits)
 
 
+@dataclasses.dataclass(frozen=True)
+class ProgramMemory:
+    """What a compiled program says that it needs.
+
+    Attributes:
+      state_bytes: for its arguments.
+      work_bytes: beside them, while it runs.
+    """
+
+    state_bytes: int
+    work_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.state_bytes + self.work_bytes
+
+
+def program_memory(compiled: Any) -> ProgramMemory | None:
+    """The analysis of a compiled program; None where the device gives none."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return None
+    new_output_bytes = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return ProgramMemory(
+        analysis.argument_size_in_bytes, analysis.temp_size_in_bytes + new_output_bytes
+    )
+
+
 def check_state_fits(config: ExperimentConfig, state: TrainState, available_bytes: int) -> None:
     """Refuses a state that is larger than the memory.
 
@@ -50,31 +80,29 @@ def check_state_fits(config: ExperimentConfig, state: TrainState, available_byte
     capacity = config.replay.capacity
     left_bytes = max(available_bytes - (all_bytes - replay_bytes), 0)
     raise DoesNotFitError(
-        f"replay.capacity = {capacity:,} transitions take {_gib(replay_bytes)} and the rest of the "
-        f"run {_gib(all_bytes - replay_bytes)}, but the device has {_gib(available_bytes)}; at "
-        f"most about {left_bytes * capacity // replay_bytes:,} transitions would fit."
+        f"replay.capacity = {capacity:,} transitions take {format_bytes(replay_bytes)} and the "
+        f"rest of the run {format_bytes(all_bytes - replay_bytes)}, but the device has "
+        f"{format_bytes(available_bytes)}; at most about "
+        f"{left_bytes * capacity // replay_bytes:,} transitions would fit."
     )
 
 
-def check_program_fits(compiled: Any, available_bytes: int) -> None:
+def check_program_fits(memory: ProgramMemory | None, available_bytes: int) -> None:
     """Refuses a compiled chunk that needs more memory than there is, before it is run.
 
     Raises:
       DoesNotFitError: with the sizes.
     """
-    analysis = compiled.memory_analysis()
-    if analysis is None:
-        return
-    state_bytes = analysis.argument_size_in_bytes
-    work_bytes = analysis.temp_size_in_bytes
-    work_bytes += analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    if state_bytes + work_bytes > available_bytes:
+    if memory is not None and memory.total_bytes > available_bytes:
         raise DoesNotFitError(
-            f"the compiled loop needs {_gib(state_bytes)} for its state and {_gib(work_bytes)} to "
-            f"work in, but the device has {_gib(available_bytes)}; lower replay.capacity, "
-            "replay.batch_size, training.num_envs or the network's sizes."
+            f"the compiled loop needs {format_bytes(memory.state_bytes)} for its state and "
+            f"{format_bytes(memory.work_bytes)} to work in, but the device has "
+            f"{format_bytes(available_bytes)}; lower replay.capacity, replay.batch_size, "
+            "training.num_envs or the network's sizes."
         )
 
 
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.3g} GiB"
+def format_bytes(num_bytes: int) -> str:
+    """A size for people, in MiB or GiB."""
+    unit, power = ("GiB", 30) if num_bytes >= 2**30 else ("MiB", 20)
+    return f"{num_bytes / 2**power:.3g} {unit}"

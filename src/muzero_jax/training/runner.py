@@ -1,17 +1,9 @@
-"""The host's side of a run: between compiled chunks it reports, evaluates, saves, and may stop.
-
-A checkpoint is the state at the end of a chunk, together with the lengths of the report files at
-that moment. Whether an evaluation is due depends on the number of steps only, and its keys on the
-seed and that number. So whatever happened after a checkpoint can be cut off and done again.
-"""
+"""The host's side of training: what happens between compiled chunks."""
 
 import contextlib
-import dataclasses
 import shlex
-import shutil
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +11,15 @@ import jax
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.training.build import build
-from muzero_jax.training.checkpoint import CheckpointWriter
-from muzero_jax.training.errors import InterruptedRunError, NonFiniteError, RunError
+from muzero_jax.training.errors import InterruptedRunError, RunError
 from muzero_jax.training.evaluation import EvaluationResult, UnfinishedEpisodeError
-from muzero_jax.training.loop import FirstFailure
-from muzero_jax.training.progress import Display, make_display
-from muzero_jax.training.run_folder import (
-    CHECKPOINTS_FOLDER,
-    FAILURE_FOLDER,
-    RESULT_FILE,
-    load_config,
-    locked,
-    new_run_folder,
-    read_result,
-    write_json,
-    write_versions,
-)
-from muzero_jax.training.session import Session, Start, checkpoint_record, split_state
+from muzero_jax.training.keys import evaluation_key
+from muzero_jax.training.loop import TrainState
+from muzero_jax.training.programs import Programs
+from muzero_jax.training.progress import make_display
+from muzero_jax.training.run_folder import load_config, locked, new_run_folder, read_result
+from muzero_jax.training.run_writer import RunWriter, find_start
 from muzero_jax.training.signals import StopRequest
-from muzero_jax.training.tracking import Tracker, summarise, write_scores
 
 LEARNING_CURVE_FILE = "learning_curve.png"
 
@@ -58,9 +40,9 @@ def train(config: ExperimentConfig, out: Path | None = None) -> dict[str, Any]:
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
-    session = Session(build(config))
+    programs = Programs(build(config))
     with new_run_folder(config, out) as run_dir:
-        return _execute(session, run_dir, started)
+        return _execute(programs, config, run_dir, started)
 
 
 def resume(run_dir: Path) -> dict[str, Any]:
@@ -80,7 +62,7 @@ def resume(run_dir: Path) -> dict[str, Any]:
         if result is not None:
             print(f"{run_dir} is finished: {describe_result(result)}.")
             return result
-        return _execute(Session(build(config)), run_dir, started)
+        return _execute(Programs(build(config)), config, run_dir, started)
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
@@ -93,11 +75,11 @@ def describe_result(result: Mapping[str, Any]) -> str:
     )
 
 
-def _execute(session: Session, run_dir: Path, started: float) -> dict[str, Any]:
+def _execute(
+    programs: Programs, config: ExperimentConfig, run_dir: Path, started: float
+) -> dict[str, Any]:
     """Works on a run until it is finished; the caller holds the folder's lock."""
-    config = session.experiment.config
     device = jax.devices()[0].device_kind
-    write_versions(run_dir, device)
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
     display = make_display(config, total_env_steps(config), title)
 
@@ -105,15 +87,22 @@ def _execute(session: Session, run_dir: Path, started: float) -> dict[str, Any]:
         display.note("stopping after this chunk, to save it; Ctrl-C aborts at once")
 
     with StopRequest(confirm) as stop, display, contextlib.ExitStack() as stack:
-        start = session.find_start(run_dir)
-        writer = CheckpointWriter(run_dir / CHECKPOINTS_FOLDER, config.logging.checkpoints_kept)
-        stack.callback(writer.close)
-        tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
-        stack.callback(tracker.close)
-        run = _Run(session, run_dir, start, started, display, stop, writer, tracker)
-        result = run.finish()
-    print(f"finished: {describe_result(result)}; everything is in {run_dir}")
-    return result
+        start = find_start(run_dir, programs.shapes)
+        run = RunWriter(config, run_dir, start, display, started)
+        stack.callback(run.close)
+        states = [] if start.state is None else [start.state]
+        # The lists are the only references to the states, which the chunks are given to write over.
+        del start
+        resume_command = f"muzero train --resume {shlex.quote(str(run_dir))}"
+        Runner(programs, [run], states, stop, resume_command).finish()
+        if run.failure is not None:
+            raise run.failure
+        assert run.result is not None
+        display.activity("drawing the learning curve")
+        if notice := _draw_learning_curve(run_dir):
+            display.note(notice)
+    print(f"finished: {describe_result(run.result)}; everything is in {run_dir}")
+    return run.result
 
 
 def total_env_steps(config: ExperimentConfig) -> int:
@@ -121,130 +110,95 @@ def total_env_steps(config: ExperimentConfig) -> int:
     return config.num_chunks * config.env_steps_per_chunk
 
 
-class _Run:
-    """The loop between the chunks; it owns the only reference to the state, which is donated."""
+KeepGoing = Callable[[int, Sequence[float | None]], bool]
+
+
+class Runner:
+    """The loop between the chunks, for runs that differ in seeds and traced settings only.
+
+    All runs are at the same step. They are advanced `programs.width` at a time, chunk by chunk. A
+    run that fails is left where it is; the others go on.
+
+    Args:
+      programs: of the runs.
+      runs: their folders, a multiple of `programs.width`; at least one.
+      states: where they are taken up, in the order of `runs`; empty where they begin. The list is
+        emptied, since the states are donated.
+      stop: asked between chunks.
+      resume_command: told to whoever stops them.
+      keep_going: called after each evaluation before the last with the environment steps and the
+        mean score of each run, None of one that has failed; where it is false, the runs are saved
+        and left there.
+    """
 
     def __init__(
         self,
-        session: Session,
-        run_dir: Path,
-        start: Start,
-        started: float,
-        display: Display,
+        programs: Programs,
+        runs: Sequence[RunWriter],
+        states: list[TrainState],
         stop: StopRequest,
-        writer: CheckpointWriter,
-        tracker: Tracker,
+        resume_command: str,
+        keep_going: KeepGoing = lambda env_steps, scores: True,
     ):
-        self.session, self.run_dir, self.config = session, run_dir, session.experiment.config
-        self.display, self.stop, self.writer, self.tracker = display, stop, writer, tracker
-        self.counters = start.counters
-        # As if the seconds of earlier processes had passed in this one.
-        self.started = started - start.counters.total_seconds
-        self.total = total_env_steps(self.config)
-        self.saved_step = -1 if start.state is None else start.counters.env_steps
-        self.position = tracker.position()
-        self._prepare(start)
+        self.programs, self.runs, self.stop, self.keep_going = programs, runs, stop, keep_going
+        self.resume_command = resume_command
+        self.config = runs[0].config
+        self.env_steps, self.total = runs[0].counters.env_steps, total_env_steps(self.config)
+        self._tell("compiling")
+        start = time.perf_counter()
+        programs.compile()
+        self.slices = []
+        for first in range(0, len(runs), programs.width):
+            members = slice(first, first + programs.width)
+            self.slices.append(_Slice(programs, runs[members], states[members]))
+        states.clear()
+        for run in runs:
+            run.counters.compile_seconds += time.perf_counter() - start
+        programs.compile_evaluation()
 
-    def _prepare(self, start: Start) -> None:
-        if start.state is not None:
-            self.display.note(f"resumed at {start.counters.env_steps:,} environment steps")
-        self.display.activity("compiling")
-        self.train_chunk, self.state, seconds = self.session.compile(start.state)
-        self.counters.compile_seconds += seconds
-        self.evaluate = self.session.experiment.make_evaluate()
-        self._compile_evaluation()
-
-    def _compile_evaluation(self) -> None:
-        """Compiles the evaluation in a thread, beside the first chunks, which need no host.
-
-        What goes wrong there goes wrong again, and is told, when the evaluation is called.
-        """
-
-        def prepare() -> None:
-            with contextlib.suppress(Exception):
-                self.evaluate.prepare(self.session.shapes.agent)
-
-        threading.Thread(target=prepare, name="compile the evaluation").start()
-
-    def finish(self) -> dict[str, Any]:
-        """Runs all chunks that are left, then evaluates for good."""
-        while self.counters.env_steps < self.total:
+    def finish(self) -> bool:
+        """Runs all chunks that are left, then evaluates for good; returns whether it got there."""
+        while self.env_steps < self.total and any(part.unfailed() for part in self.slices):
             self._stop_if_asked()
             if self._is_due(self.config.evaluation.interval):
-                self._evaluate(self.config.evaluation.num_episodes)
+                scores = self._evaluate_on_the_way()
                 self._stop_if_asked()
-            self._train()
+                if not self.keep_going(self.env_steps, scores):
+                    self._save()
+                    return False
+            self._tell("training")
+            for part in self.slices:
+                part.train()
+            self.env_steps += self.config.env_steps_per_chunk
             if self._is_due(self.config.logging.checkpoint_interval):
                 self._save()
         self._save()
         self._stop_if_asked()
-        return self._write_result()
+        for run, evaluation in self._evaluate(self.config.evaluation.final_num_episodes):
+            run.write_result(evaluation, self.programs.width)
+        return True
 
     def _is_due(self, interval: int) -> bool:
         """Whether the last chunk passed a multiple of `interval` (0: never)."""
-        steps = self.counters.env_steps
-        before = steps - self.config.env_steps_per_chunk
-        return interval > 0 and steps > 0 and steps // interval > before // interval
+        before = self.env_steps - self.config.env_steps_per_chunk
+        return interval > 0 and 0 <= before // interval < self.env_steps // interval
 
-    def _train(self) -> None:
-        """One chunk, and its line in the metrics file."""
-        self.display.activity("training")
-        start = time.perf_counter()
-        self.state, metrics = self.train_chunk(self.state)
-        watched = (metrics, self.state.agent.num_updates, self.state.first_failure)
-        metrics, num_updates, failure = jax.device_get(watched)
-        seconds = time.perf_counter() - start
-        rates = {
-            "time/env_steps_per_second": self.config.env_steps_per_chunk / seconds,
-            "time/updates_per_second": (int(num_updates) - self.counters.num_updates) / seconds,
+    def _evaluate_on_the_way(self) -> list[float | None]:
+        """Writes an evaluation of every run; returns their mean scores."""
+        rows = {
+            run.run_dir: run.write_evaluation(evaluation)
+            for run, evaluation in self._evaluate(self.config.evaluation.num_episodes)
         }
-        self.counters.env_steps += self.config.env_steps_per_chunk
-        self.counters.num_updates = int(num_updates)
-        self.counters.train_seconds += seconds
-        row = {**self._counts(), **rates, **{name: float(x) for name, x in metrics.items()}}
-        self.tracker.write_metrics(row)
-        self.position = self.tracker.position()
-        self.display.metrics(row)
-        if failure.update >= 0:
-            self._fail(failure)
+        return [rows[r.run_dir]["score_mean"] if r.run_dir in rows else None for r in self.runs]
 
-    def _counts(self) -> dict[str, float]:
-        return {
-            "env_steps": self.counters.env_steps,
-            "num_updates": self.counters.num_updates,
-            "time/train_seconds": self.counters.train_seconds,
-            "time/compile_seconds": self.counters.compile_seconds,
-        }
-
-    def _evaluate(self, num_episodes: int) -> tuple[EvaluationResult, dict[str, float]]:
-        self.display.activity("evaluating")
-        env_steps = self.counters.env_steps
-        key = jax.random.fold_in(self.session.evaluation_key, env_steps)
-        try:
-            result = self.evaluate(self.state.agent, key, num_episodes)
-        except UnfinishedEpisodeError as error:
-            self._save()
-            raise RunError(f"{error} The state is saved in {self.run_dir}.") from error
-        row = {
-            "env_steps": env_steps,
-            "num_updates": self.counters.num_updates,
-            "train_seconds": self.counters.train_seconds,
-            **summarise(result),
-        }
-        self.tracker.write_evaluation(row)
-        self.display.evaluation(row)
-        return result, row
+    def _evaluate(self, num_episodes: int) -> Iterator[tuple[RunWriter, EvaluationResult]]:
+        self._tell("evaluating")
+        for part in self.slices:
+            yield from part.evaluate(self.env_steps, num_episodes)
 
     def _save(self) -> None:
-        """A checkpoint of the end of the last chunk, unless there is one."""
-        if self.saved_step == self.counters.env_steps:
-            return
-        self.display.activity("saving")
-        self.tracker.sync()
-        self.counters.total_seconds = time.perf_counter() - self.started
-        record = checkpoint_record(self.counters, self.position)
-        self.writer.save(self.counters.env_steps, split_state(self.state), record)
-        self.saved_step = self.counters.env_steps
+        for part in self.slices:
+            part.save()
 
     def _stop_if_asked(self) -> None:
         number = self.stop.signal_number
@@ -252,50 +206,86 @@ class _Run:
             return
         self._save()
         raise InterruptedRunError(
-            f"stopped and saved at {self.counters.env_steps:,} environment steps; continue with: "
-            f"muzero train --resume {shlex.quote(str(self.run_dir))}",
+            f"stopped and saved at {self.env_steps:,} environment steps; continue with: "
+            f"{self.resume_command}",
             number,
         )
 
-    def _fail(self, failure: FirstFailure) -> None:
-        """Saves the state apart from the checkpoints, which stay good, and stops."""
-        term = self.session.experiment.train.learn_metric_names[int(failure.term)]
-        folder = self.run_dir / FAILURE_FOLDER
-        shutil.rmtree(folder, ignore_errors=True)  # Of an earlier try that ended the same way.
-        with contextlib.closing(CheckpointWriter(folder, num_kept=1)) as writer:
-            record = checkpoint_record(self.counters, self.position)
-            told = {"update": int(failure.update), "term": term}
-            writer.save(self.counters.env_steps, split_state(self.state), {**record, **told})
-        raise NonFiniteError(
-            f"{term} was not finite at update {int(failure.update):,}, in the chunk that ended at "
-            f"environment step {self.counters.env_steps:,}; that update and all later ones were "
-            f"not applied, and the state is saved in {folder / str(self.counters.env_steps)}."
-        )
+    def _tell(self, activity: str) -> None:
+        for run in self.runs:
+            if run.failure is None:
+                run.display.activity(activity)
 
-    def _write_result(self) -> dict[str, Any]:
-        """The final evaluation, the learning curve, and last the file that says it is finished."""
-        evaluation, row = self._evaluate(self.config.evaluation.final_num_episodes)
-        write_scores(self.run_dir, self.counters.env_steps, evaluation)
-        self.counters.total_seconds = time.perf_counter() - self.started
-        result = {
-            "experiment": self.config.name,
-            "environment": self.config.environment.name,
-            "seed": self.config.seed,
-            **row,
-            **dataclasses.asdict(self.counters),
-            "device": jax.devices()[0].device_kind,
-        }
-        self.display.activity("drawing the learning curve")
-        self._draw()
-        write_json(self.run_dir / RESULT_FILE, result)
-        return result
 
-    def _draw(self) -> None:
-        from muzero_jax.analysis.extras import MissingExtraError
-        from muzero_jax.analysis.plots import plot_runs
-        from muzero_jax.analysis.runs import RunFolderError
+class _Slice:
+    """Runs that are advanced in one call; it owns the only reference to their donated state.
 
-        try:
-            plot_runs([self.run_dir], self.run_dir / LEARNING_CURVE_FILE)
-        except (MissingExtraError, RunFolderError) as error:
-            self.display.note(f"notice: there is no learning curve. {error}")
+    Args:
+      programs: of the runs.
+      runs: as many as `programs.width`.
+      states: as many, or none where they begin.
+    """
+
+    def __init__(self, programs: Programs, runs: Sequence[RunWriter], states: list[TrainState]):
+        self.programs, self.runs = programs, runs
+        begins = not states
+        self.state = programs.init([r.config for r in runs]) if begins else programs.join(states)
+
+    def unfailed(self) -> list[tuple[int, RunWriter]]:
+        """The runs that have not failed, with their places side by side."""
+        return [(place, run) for place, run in enumerate(self.runs) if run.failure is None]
+
+    def train(self) -> None:
+        """One chunk of every run that has not failed, and its line in their metrics files."""
+        if not self.unfailed():
+            return
+        start = time.perf_counter()
+        self.state, metrics = self.programs.train_chunk(self.state)
+        watched = (metrics, self.state.agent.num_updates, self.state.first_failure)
+        watched = jax.device_get(watched)
+        seconds = time.perf_counter() - start
+        names = self.programs.experiment.train.learn_metric_names
+        for place, run in self.unfailed():
+            own_metrics, num_updates, failure = self.programs.take(watched, place)
+            run.write_chunk(own_metrics, int(num_updates), seconds)
+            if failure.update >= 0:
+                state, term = self._state_of(place), names[int(failure.term)]
+                run.save_failure(state, int(failure.update), term)
+
+    def evaluate(
+        self, env_steps: int, num_episodes: int
+    ) -> Iterator[tuple[RunWriter, EvaluationResult]]:
+        """Evaluates the runs that have not failed; one whose episodes do not end fails here."""
+        if not self.unfailed():
+            return
+        keys = [evaluation_key(run.config.seed, env_steps) for run in self.runs]
+        results = self.programs.evaluate.each(self.state.agent, keys, num_episodes)
+        for place, run in self.unfailed():
+            result = results[place]
+            if isinstance(result, UnfinishedEpisodeError):
+                run.save(self._state_of(place))
+                run.failure = RunError(f"{result} The state is saved in {run.run_dir}.")
+            else:
+                yield run, result
+
+    def save(self) -> None:
+        """A checkpoint of every run that has not failed."""
+        for place, run in self.unfailed():
+            run.save(self._state_of(place))
+
+    def _state_of(self, place: int) -> TrainState:
+        state: TrainState = self.programs.take(self.state, place)
+        return state
+
+
+def _draw_learning_curve(run_dir: Path) -> str | None:
+    """Draws it, or says in one line why there is none."""
+    from muzero_jax.analysis.extras import MissingExtraError
+    from muzero_jax.analysis.plots import plot_runs
+    from muzero_jax.analysis.runs import RunFolderError
+
+    try:
+        plot_runs([run_dir], run_dir / LEARNING_CURVE_FILE)
+    except (MissingExtraError, RunFolderError) as error:
+        return f"notice: there is no learning curve. {error}"
+    return None

@@ -1,0 +1,131 @@
+"""The compiled functions of a run, or of several side by side, on one device."""
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from muzero_jax.config import ExperimentConfig, traced_settings
+from muzero_jax.training.build import Experiment
+from muzero_jax.training.evaluation import Evaluate
+from muzero_jax.training.keys import run_keys
+from muzero_jax.training.loop import TrainState
+from muzero_jax.training.memory import (
+    ProgramMemory,
+    check_program_fits,
+    check_state_fits,
+    device_memory_bytes,
+    program_memory,
+)
+from muzero_jax.types import Metrics
+
+
+class Programs:
+    """What one device needs to work on runs that differ in seeds and traced settings only.
+
+    Args:
+      experiment: the parts of any of the runs.
+      width: runs in one call, vmapped. The states of one run alone have no axis for it.
+      device: JAX's default device where None.
+      memory_bytes: that they may use; all of the device's where None.
+
+    Attributes:
+      experiment: as given.
+      width: as given.
+      device: as given.
+      evaluate: the greedy evaluation of `width` runs.
+      shapes: of the training state of one run.
+      memory: of the compiled chunk; None before `compile`, and where a device does not tell.
+
+    Raises (when constructed):
+      DoesNotFitError: the states are larger than the device's memory; nothing is allocated yet.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        width: int = 1,
+        device: jax.Device | None = None,
+        memory_bytes: int | None = None,
+    ):
+        self.experiment, self.width, self.device = experiment, width, device
+        self.shapes: TrainState = jax.eval_shape(experiment.train.init, run_keys(0)[0])
+        self.memory: ProgramMemory | None = None
+        self.evaluate = Evaluate(
+            experiment.env, experiment.agent, experiment.config.evaluation, width
+        )
+        self.memory_bytes = memory_bytes or device_memory_bytes(device or jax.devices()[0])
+        check_state_fits(experiment.config, self.shapes, self.memory_bytes)
+        self._train_chunk: Any = None
+        self._init: Any = None
+
+    def compile(self) -> float:
+        """Compiles the chunk unless that is done; returns the seconds it took.
+
+        Raises:
+          DoesNotFitError: the program needs more memory than there is; it is not run.
+        """
+        start = time.perf_counter()
+        if self._train_chunk is None:
+            train = self.experiment.train
+            with jax.default_device(self.device):
+                chunk = jax.jit(self._wide(train.train_chunk), donate_argnums=0)
+                compiled = chunk.lower(self._wide_shapes(self.shapes)).compile()
+            self.memory = program_memory(compiled)
+            check_program_fits(self.memory, self.memory_bytes)
+            self._train_chunk, self._init = compiled, jax.jit(self._wide(train.init))
+        return time.perf_counter() - start
+
+    def compile_evaluation(self) -> threading.Thread:
+        """Compiles the evaluation in a thread, beside the first chunks, which need no host.
+
+        What goes wrong there goes wrong again, and is told, when the evaluation is called.
+        """
+
+        def prepare() -> None:
+            with jax.default_device(self.device), contextlib.suppress(Exception):
+                self.evaluate.prepare(self._wide_shapes(self.shapes).agent)
+
+        thread = threading.Thread(target=prepare, name="compile the evaluation")
+        thread.start()
+        return thread
+
+    def init(self, configs: Sequence[ExperimentConfig]) -> TrainState:
+        """The first states of `width` runs, side by side; compile the chunk before."""
+        keys = [run_keys(config.seed)[0] for config in configs]
+        settings = [traced_settings(config) for config in configs]
+        if self.width == 1:
+            return self._init(keys[0], jax.tree.map(jnp.float32, settings[0]))
+        columns = {name: jnp.array([s[name] for s in settings]) for name in settings[0]}
+        return self._init(jnp.stack(keys), columns)
+
+    def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One chunk of all runs; the state is donated."""
+        return self._train_chunk(state)
+
+    def join(self, states: Sequence[TrainState]) -> TrainState:
+        """Puts the states of `width` runs side by side."""
+        return states[0] if self.width == 1 else jax.tree.map(lambda *x: jnp.stack(x), *states)
+
+    def take(self, tree: Any, index: int) -> Any:
+        """The part of one run in what `train_chunk` gives."""
+        return tree if self.width == 1 else jax.tree.map(lambda x: x[index], tree)
+
+    def _wide(self, function: Any) -> Any:
+        return function if self.width == 1 else jax.vmap(function)
+
+    def _wide_shapes(self, shapes: TrainState) -> TrainState:
+        if self.width == 1:
+            return shapes
+        widen = functools.partial(_with_leading_axis, size=self.width)
+        widened: TrainState = jax.tree.map(widen, shapes)
+        return widened
+
+
+def _with_leading_axis(x: jax.ShapeDtypeStruct, size: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((size, *x.shape), x.dtype)
