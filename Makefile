@@ -2,6 +2,8 @@
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to the command.
 
 PYTHON ?= python3
+# Whole files side by side: tests of one file share what they compile.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 ARGS ?=
 
 VENV := .venv
@@ -24,8 +26,8 @@ setup: $(INSTALLED) ## Create .venv from the pinned packages (skipped when up to
 train: setup ## Train on CartPole, e.g. make train ARGS="--help"
 	$(VENV)/bin/muzero train cartpole $(ARGS)
 
-test: setup ## Run the tests, e.g. make test ARGS="-m 'not slow' tests/test_config.py"
-	$(PY) -m pytest $(ARGS)
+test: setup ## Run the quick tests; make test ARGS="-m slow" runs the others
+	$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 lint: setup ## Check style and formatting
 	$(PY) -m ruff check .
@@ -39,6 +41,7 @@ types: setup ## Check types
 	$(PY) -m mypy src
 
 check: test lint types ## Everything a change must pass
+	$(PY) -m pytest $(PARALLEL) -m slow
 
 lock: ## Renew the pins after a change in pyproject.toml; ARGS=--upgrade takes newer releases too
 	@set -eu; \

@@ -18,6 +18,7 @@ FLOORS = (
     ("sweeps", "profiling"),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}
 # A floor's common ground: what its siblings may import although it stands on their floor.

@@ -300,7 +300,7 @@ def test_play_hands_its_options_on(finished: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(play, "play_run", lambda run_dir, **options: seen.update(options))
     assert main(["play", str(finished), "--episodes", "2", "--gif", "a.gif", "--seed", "3"]) == 0
     assert seen == {"episodes": 2, "gif_path": Path("a.gif"), "seed": 3}
-    assert set(runs.COMMANDS) == {"evaluate", "play", "inspect", "plot", "list"}
+    assert set(runs.COMMANDS) == {"evaluate", "play", "inspect", "plot", "report", "list"}
 
 
 def test_script_trains_by_itself(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,7 @@ def cases(draw):
     }
 
 
+@pytest.mark.slow
 @settings(
     max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -118,6 +119,7 @@ def test_deep_trees_too(policy, sharpness):
     assert (np.asarray(reference[2].parents)[:, -1] > 20).any()
 
 
+@pytest.mark.slow
 def test_the_widest_root():
     assert_same(*run_both("gumbel", ToyNetwork(82, sharpness=6.0), 64, 32, num_legal=40))
     assert_same(*run_both("muzero", ToyNetwork(82), 16, 50, num_legal=1))

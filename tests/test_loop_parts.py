@@ -51,6 +51,7 @@ def test_advice_names_what_would_help_most_first():
                         "1.82 x faster"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_prints_parts_and_refuses_what_it_does_not_know(tmp_path, capsys):
     script = tmp_path / "small.py"
     script.write_text(

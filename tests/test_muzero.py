@@ -189,6 +189,7 @@ def test_learn_moves_parameters_and_lowers_the_loss_of_a_fixed_batch():
     assert {"loss/policy", "loss/value", "loss/reward", "loss/consistency"} <= set(output.metrics)
 
 
+@pytest.mark.slow
 def test_learn_compiled_equals_uncompiled():
     _, agent, state, batch = network_agent(bootstrap="target_network")
     compiled = jax.jit(agent.learn)(state, jax.random.key(1), batch)

@@ -11,9 +11,8 @@ import pytest
 from tiny import tiny_config
 
 from muzero_jax.agents.muzero import make_muzero_model
-from muzero_jax.profiling import loop_cost, seeds_cost
+from muzero_jax.profiling import loop_cost
 from muzero_jax.profiling.loop_cost import NetworkWork, measure_loop
-from muzero_jax.profiling.seeds_cost import measure_seeds
 from muzero_jax.training.build import build
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -106,26 +105,17 @@ def test_loop_rates_follow_from_the_median_times(clock):
     assert cost.peak_memory_bytes > 1e6
 
 
-def test_seeds_ratios_follow_from_the_median_times(clock):
-    warm_up = [1000.0, 1000.0] * CONFIG.num_warm_up_chunks
-    clock(seeds_cost, [20.0, 10.0], *warm_up, 6.0, 2.0, 7.0, 9.0, 99.0, 4.0)
-    cost = measure_seeds(CONFIG, num_seeds=3, num_repeats=3)
-    assert (cost.vmapped_chunk_seconds, cost.single_chunk_seconds) == (7.0, 4.0)
-    assert cost.chunk_ratio == 7.0 / (3 * 4.0)
-    chunks = CONFIG.num_chunks
-    assert cost.run_ratio == (20.0 + 7.0 * chunks) / (3 * (10.0 + 4.0 * chunks))
-
-
 def run_script(name, *arguments):
     command = [sys.executable, str(SCRIPTS / name), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_benchmark_script_prints_one_object_or_one_sentence():
     small = ["--training.num_envs", "2", "--replay.min_size", "32", "--network.stem_channels", "0"]
     done = run_script("benchmark_loop.py", "catch", *small, "--repeats", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["env_steps_per_second"] > 0
-    failed = run_script("benchmark_seeds.py", "catch", "--search.num_simulation", "3")
+    failed = run_script("benchmark_loop.py", "catch", "--search.num_simulation", "3")
     assert failed.returncode == 2 and not failed.stdout
     assert failed.stderr.startswith("error: unknown setting --search.num_simulation; did you mean")

@@ -68,5 +68,5 @@ def test_live_display_shows_speed_times_losses_and_score() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (61.0, "1:01"), (3725.0, "1:02:05")]
 )
-def test_clock(seconds: float, text: str) -> None:
-    assert progress._clock(seconds) == text
+def testclock(seconds: float, text: str) -> None:
+    assert progress.clock(seconds) == text

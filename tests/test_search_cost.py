@@ -128,6 +128,7 @@ def test_a_trace_can_be_written(tmp_path):
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_searched_from_its_own_observations(tmp_path):
     from tiny_run import TINY
 

@@ -1,25 +1,34 @@
 """The `muzero` command: reads what is asked, and calls those who do it."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import muzero_jax
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.errors import EnvironmentCreationError
-from muzero_jax.training.errors import InterruptedRunError, RunError
+from muzero_jax.settings import apply_settings
+from muzero_jax.training.errors import InterruptedRunError, LostProcessError, RunError
+
+if TYPE_CHECKING:
+    from muzero_jax.commands.options import TrainOptions
 
 USAGE = """\
 usage: muzero COMMAND ...
 
   train EXPERIMENT [--seed 0] [--out DIR] [--config FILE] [--any.setting value]
   train --resume RUN         continue an interrupted run, bit for bit
+  sweep EXPERIMENT --out DIR [--seeds 5] [--set NAME=1,2,3 ...]
+                             many settings and seeds, in one compiled program a group
   evaluate RUN               greedy score over complete episodes
   play RUN                   watch greedy episodes; --gif FILE draws them
   inspect RUN                one decision: its search tree, drawn, and its numbers
   plot RUN [RUN ...]         learning curves of runs
+  report SWEEP               a sweep as one HTML page
   profile search             what searches cost: tables, CSV, figures
   profile loop EXPERIMENT    where the time of a training chunk goes
   list                       experiments and environments
@@ -49,6 +58,11 @@ def _guard(work: Callable[[], None]) -> int:
         return _complain(f"error: {error}", 2)
     except InterruptedRunError as error:
         return _complain(str(error), error.exit_code)
+    except LostProcessError as error:
+        _complain(f"error: {error}", error.exit_code)
+        sys.stdout.flush()
+        # Leaving in order would wait for the process that is gone.
+        os._exit(error.exit_code)
     except RunError as error:
         return _complain(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
@@ -92,7 +106,7 @@ def _train(
 
     options = parse_train_options(args, config or ExperimentConfig(), prog, experiment)
     if options.resume:
-        return _resume(options.resume, args, config)
+        return _resume(options, args, config)
     if config is None:
         raise ConfigError(
             "name an experiment first, such as `muzero train cartpole`; `muzero list` shows all."
@@ -101,14 +115,24 @@ def _train(
     from muzero_jax.training.runner import train
 
     enable_compilation_cache()
-    train(options.settings, Path(options.out) if options.out else None)
+    _join_hosts(options)
+    settings, num_devices = options.settings, options.num_devices
+    if options.distributed:
+        from muzero_jax.training.hosts import count_devices
+
+        num_devices = count_devices()
+    if num_devices > 1 and settings.training.num_shards == 1:
+        settings = apply_settings(settings, {"training.num_shards": num_devices})
+    train(settings, Path(options.out) if options.out else None, options.num_devices)
 
 
-def _resume(run: str, args: Sequence[str], config: ExperimentConfig | None) -> None:
+def _resume(options: "TrainOptions", args: Sequence[str], config: ExperimentConfig | None) -> None:
     from muzero_jax.training.run_folder import load_config
 
+    run = options.resume
     saved = load_config(Path(run))
-    if len(args) > 1 + (args[0] == "--resume"):
+    own = ("--resume", "--num-devices", "--distributed", run, str(options.num_devices))
+    if any(not {arg.partition("=")[0].replace("_", "-"), arg} & {*own} for arg in args):
         raise ConfigError(f"--resume continues {run} with the settings it has; give no others.")
     if config is not None and config.name != saved.name:
         raise ConfigError(f"{run} is a run of {saved.name}, not of {config.name}.")
@@ -116,7 +140,20 @@ def _resume(run: str, args: Sequence[str], config: ExperimentConfig | None) -> N
     from muzero_jax.training.runner import resume
 
     enable_compilation_cache()
-    resume(Path(run))
+    _join_hosts(options)
+    resume(Path(run), options.num_devices)
+
+
+def _join_hosts(options: "TrainOptions") -> None:
+    if not options.distributed:
+        return
+    if options.num_devices:
+        raise ConfigError("--distributed uses all devices of all hosts; leave out --num_devices.")
+    if not (options.out or options.resume):
+        raise ConfigError("--distributed needs --out, the same folder for all hosts, or --resume.")
+    from muzero_jax.training.hosts import join_hosts
+
+    join_hosts()
 
 
 def _run_command(name: str) -> Callable[[list[str]], None]:
@@ -150,8 +187,17 @@ def _profile_command(args: list[str]) -> None:
     return profile.profile_search(options)
 
 
+def _sweep_command(args: list[str]) -> None:
+    """`muzero sweep EXPERIMENT --set NAME=VALUES ... --out DIR`."""
+    from muzero_jax.commands.sweep import sweep
+
+    sweep(args)
+
+
+_RUN_COMMANDS = ("evaluate", "play", "inspect", "plot", "report", "list")
 _COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
     "train": _train_command,
+    "sweep": _sweep_command,
     "profile": _profile_command,
-    **{name: _run_command(name) for name in ("evaluate", "play", "inspect", "plot", "list")},
+    **{name: _run_command(name) for name in _RUN_COMMANDS},
 }

@@ -59,7 +59,10 @@ class SearchRecord(struct.PyTreeNode):
 
 
 def make_muzero(
-    config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel | None = None
+    config: ExperimentConfig,
+    spec: EnvironmentSpec,
+    model: MuZeroModel | None = None,
+    average: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> Agent:
     """Builds the agent.
 
@@ -67,6 +70,7 @@ def make_muzero(
       config: the settings.
       spec: of the environment.
       model: the networks; those of `config.network` where None.
+      average: of gradients and metrics, over those that learn together.
 
     Raises:
       ConfigError: the network does not suit the observations, or the consistency loss is asked of
@@ -75,7 +79,7 @@ def make_muzero(
     model = model or make_muzero_model(config, spec)
     if config.loss.consistency_weight > 0 and model.project is None:
         raise ConfigError("loss.consistency_weight needs a model with projection heads.")
-    return _MuZero(config, spec, model).as_agent()
+    return _MuZero(config, spec, model, average).as_agent()
 
 
 def make_muzero_model(config: ExperimentConfig, spec: EnvironmentSpec) -> MuZeroModel:
@@ -113,8 +117,14 @@ def make_planner(config: ExperimentConfig, spec: EnvironmentSpec) -> Planner:
 class _MuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
-    def __init__(self, config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel):
-        self.config, self.model = config, model
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spec: EnvironmentSpec,
+        model: MuZeroModel,
+        average: Callable[[PyTree], PyTree] = lambda tree: tree,
+    ):
+        self.config, self.model, self.average = config, model, average
         self.search: Search = make_search(config.search)
         self.sign = -1.0 if spec.num_players == 2 else 1.0
         self.window = make_window_spec(
@@ -191,8 +201,10 @@ class _MuZero:
             )
 
         gradient, (metrics, error) = jax.grad(loss, has_aux=True)(state.params)
+        metrics |= {"target/value": targets.value[:, 0].mean()}
+        gradient, metrics = self.average((gradient, metrics))
         state, norm = self._update(state, gradient)
-        metrics |= {"gradient/norm": norm, "target/value": targets.value[:, 0].mean()}
+        metrics |= {"gradient/norm": norm}
         return LearnOutput(state, metrics, priorities=error)
 
     def _update(self, state: MuZeroState, gradient: Params) -> tuple[MuZeroState, Array]:

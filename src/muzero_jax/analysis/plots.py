@@ -18,9 +18,9 @@ from muzero_jax.analysis.runs import (
 )
 
 # Okabe and Ito's palette, which stays apart for the common kinds of colour blindness.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINE_STYLES = ("-", "--", ":", "-.")
-_INK, _MUTED, _GRID = "#222222", "#666666", "#E6E6E6"
+INK, MUTED, GRID = "#222222", "#666666", "#E6E6E6"
 _MAX_LOSSES = 6
 
 
@@ -92,9 +92,9 @@ def _add_title(figure: Any, groups: Sequence[RunGroup]) -> None:
     band = "IQM over seeds with 95 % interval" if repeated else "mean ± one std over episodes"
     note = f"dark: greedy evaluation score, {band}   ·   pale: return of training episodes"
     # A blank line of the title's own size keeps the note's place in the layout.
-    figure.suptitle(f"{title}\n", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(f"{title}\n", fontsize=13, fontweight="bold", color=INK)
     inches = figure.get_figheight()
-    figure.text(0.5, 1 - 0.42 / inches, note, ha="center", va="center", fontsize=9, color=_MUTED)
+    figure.text(0.5, 1 - 0.42 / inches, note, ha="center", va="center", fontsize=9, color=MUTED)
 
 
 def _draw_scores(figure: Any, groups: Sequence[RunGroup]) -> list[Any]:
@@ -114,16 +114,16 @@ def _draw_scores(figure: Any, groups: Sequence[RunGroup]) -> list[Any]:
             _draw_group(axis, x_of, pair, group, _group_style(index))
             for index, (group, pair) in enumerate(zip(groups, curves, strict=True))
         ]
-        _style_axis(axis, x_label, engineering=x_label == "Environment steps")
+        style_axis(axis, x_label, engineering=x_label == "Environment steps")
         axis.tick_params(labelleft=True)
-    axes[0].set_ylabel("Return of an episode", color=_INK)
+    axes[0].set_ylabel("Return of an episode", color=INK)
     return lines
 
 
 def _group_style(index: int) -> dict[str, str]:
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
-        "linestyle": _LINE_STYLES[index // len(_COLOURS) % len(_LINE_STYLES)],
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": _LINE_STYLES[index // len(COLOURS) % len(_LINE_STYLES)],
     }
 
 
@@ -159,26 +159,26 @@ def _draw_losses(axes: Sequence[Any], run: RunRecord, names: Sequence[str]) -> N
     for axis, name in zip(axes, names, strict=True):
         values = run.metrics[name]
         known = np.isfinite(values)
-        axis.plot(run.metrics["env_steps"][known], values[known], linewidth=1.2, color=_COLOURS[0])
+        axis.plot(run.metrics["env_steps"][known], values[known], linewidth=1.2, color=COLOURS[0])
         if _spans_decades(values[known]):
             axis.set_yscale("log")
-        _style_axis(axis, "Environment steps", engineering=True, small=True)
-        axis.set_title(f"{name.partition('/')[2]} loss", fontsize=9, color=_INK)
+        style_axis(axis, "Environment steps", engineering=True, small=True)
+        axis.set_title(f"{name.partition('/')[2]} loss", fontsize=9, color=INK)
 
 
 def _spans_decades(values: np.ndarray) -> bool:
     return bool(values.min() > 0.0 and values.max() / values.min() > 50.0)
 
 
-def _style_axis(axis: Any, x_label: str, *, engineering: bool = False, small: bool = False) -> None:
+def style_axis(axis: Any, x_label: str, *, engineering: bool = False, small: bool = False) -> None:
     """Gives a panel the house style: no box, a light grid, and step counts as 20k or 1M."""
-    axis.set_xlabel(x_label, color=_INK, fontsize=8 if small else 10)
-    axis.tick_params(colors=_MUTED, labelsize=8 if small else 9, which="both")
-    axis.grid(True, color=_GRID, linewidth=0.8)
+    axis.set_xlabel(x_label, color=INK, fontsize=8 if small else 10)
+    axis.tick_params(colors=MUTED, labelsize=8 if small else 9, which="both")
+    axis.grid(True, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_MUTED)
+        spine.set_color(MUTED)
     if engineering:
         ticker = import_extra("matplotlib.ticker", purpose="Plots", package="matplotlib")
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))

@@ -45,8 +45,13 @@ class TrainOptions:
     """Run folder; by default a new one, runs/<experiment>/seed<seed>-<time>."""
     config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """YAML file of settings, nested or dotted; the command line wins over it."""
+    num_devices: int = 0
+    """Devices that the run is spread over, each with its share of environments, replay and batch;
+    sets training.num_shards where that is 1. It may differ when a run is continued."""
+    distributed: bool = False
+    """Join the other processes of the run, one on each host (docs/scaling.md)."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder to continue, with the settings it has; no other option goes with it."""
+    """Run folder to continue, with the settings it has."""
 
 
 def parse_train_options(

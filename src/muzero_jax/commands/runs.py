@@ -65,6 +65,16 @@ class PlotOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """Shows a sweep, finished or not, as one HTML page that opens without a network."""
+
+    sweep: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SWEEP")]
+    """Sweep folder."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """HTML file; by default report.html in the sweep folder."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ListOptions:
     """Lists experiments and environments."""
 
@@ -149,6 +159,23 @@ def plot(options: PlotOptions) -> None:
     print(options.out)
 
 
+def report(options: ReportOptions) -> None:
+    """Writes the page of a sweep, and says where.
+
+    Raises:
+      ConfigError: there is nothing to show, or nothing to draw with.
+    """
+    from muzero_jax.analysis.extras import MissingExtraError
+    from muzero_jax.analysis.sweep_report import write_report
+    from muzero_jax.analysis.sweep_table import SweepFolderError
+
+    try:
+        out = write_report(Path(options.sweep), Path(options.out) if options.out else None)
+    except (SweepFolderError, MissingExtraError) as error:
+        raise ConfigError(str(error)) from error
+    print(out)
+
+
 def list_all(options: ListOptions) -> None:
     """Prints what can be named."""
     from muzero_jax.envs.registry import list_environments
@@ -197,5 +224,6 @@ COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
     "play": (PlayOptions, play),
     "inspect": (InspectOptions, inspect),
     "plot": (PlotOptions, plot),
+    "report": (ReportOptions, report),
     "list": (ListOptions, list_all),
 }

@@ -60,9 +60,13 @@ class ExperimentConfig:
             f"but a window or rollout needs {needed}.",
         )
 
-        steps = self.num_chunks * self.env_steps_per_chunk
         require(
-            self._steps_before_learning <= steps,
+            self.replay.batch_size % self.training.num_shards == 0,
+            f"replay.batch_size ({self.replay.batch_size}) cannot be divided among "
+            f"training.num_shards ({self.training.num_shards}).",
+        )
+        require(
+            self._steps_before_learning <= self.total_env_steps,
             f"training.num_env_steps ({self.training.num_env_steps}) ends before learning begins, "
             f"which takes {self._steps_before_learning} steps: replay.min_size "
             f"({self.replay.min_size}), or a window of {window} steps in each of "
@@ -89,6 +93,11 @@ class ExperimentConfig:
     def num_chunks(self) -> int:
         """Compiled calls of the whole run."""
         return -(-self.training.num_env_steps // self.env_steps_per_chunk)
+
+    @property
+    def total_env_steps(self) -> int:
+        """Environment steps of the whole run: `training.num_env_steps` in whole chunks."""
+        return self.num_chunks * self.env_steps_per_chunk
 
     @property
     def num_warm_up_chunks(self) -> int:

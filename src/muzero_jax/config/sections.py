@@ -274,12 +274,20 @@ class TrainingConfig:
     """Environments that act in one batch."""
     rollout_length: int = 16
     """Steps of each environment between two phases of learning."""
+    num_shards: int = 1
+    """Parts that environments, replay and batch are divided into, each for a device where there are
+    as many; gradients are averaged over them."""
     iterations_per_chunk: int = 8
     """Iterations [rollout, learn] in one compiled call; between calls the host logs and saves."""
 
     def __post_init__(self) -> None:
         names = ("num_env_steps", "num_envs", "rollout_length", "iterations_per_chunk")
-        require_range("training", self, 1, None, *names)
+        require_range("training", self, 1, None, *names, "num_shards")
+        require(
+            self.num_envs % self.num_shards == 0,
+            f"training.num_envs ({self.num_envs}) cannot be divided among training.num_shards "
+            f"({self.num_shards}).",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,8 @@ from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.profiling.loop_cost import NetworkWork
 from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile, timed_in_turns
 from muzero_jax.training.build import Experiment, build
-from muzero_jax.training.loop import TrainState, make_loop_replay
+from muzero_jax.training.loop import make_loop_replay
+from muzero_jax.training.train_state import TrainState
 from muzero_jax.types import Array, PRNGKey, PyTree
 
 

@@ -1,19 +1,22 @@
 """From settings to the parts of a run, for whoever trains, evaluates, plays or measures."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 from muzero_jax.agents.base import Agent
 from muzero_jax.agents.muzero import make_muzero
-from muzero_jax.config import ExperimentConfig, traced_settings
+from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.training.checkpoint import restore_newest
+from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
 from muzero_jax.training.loop import Train, make_train
 from muzero_jax.training.run_folder import CHECKPOINTS_FOLDER, load_config
+from muzero_jax.training.shards import Shards
 from muzero_jax.types import PyTree
 
 
@@ -26,12 +29,14 @@ class Experiment:
       env: one environment, neither batched nor auto-resetting.
       agent: the learner.
       train: the loop's pure functions.
+      layout: of a run of several shards; None of any other.
     """
 
     config: ExperimentConfig
     env: Environment
     agent: Agent
     train: Train
+    layout: Layout | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +58,36 @@ class LoadedRun:
     num_env_steps: int
 
 
-def build(config: ExperimentConfig) -> Experiment:
+def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None) -> Experiment:
     """Builds the parts of a run.
 
+    Args:
+      config: the settings.
+      devices: that a run of several shards is spread over; as many of those that JAX finds as
+        divide the shards evenly where None.
+
     Raises:
-      ConfigError: a setting does not suit the environment.
+      ConfigError: a setting does not suit the environment, or the shards not the devices.
       EnvironmentCreationError: there is no such environment, or it cannot be made.
     """
     env = _make_env(config)
     agent = make_muzero(config, env.spec)
-    return Experiment(config, env, agent, make_train(env, agent, config))
+    if config.training.num_shards == 1:
+        return Experiment(config, env, agent, make_train(env, agent, config))
+    layout = make_layout(config.training.num_shards, devices or jax.devices())
+    # Every process must have its part in it.
+    wanted = devices or (jax.devices() if jax.process_count() > 1 else layout.devices)
+    if len(layout.devices) < len(wanted):
+        raise ConfigError(
+            f"training.num_shards ({config.training.num_shards}) cannot be divided among "
+            f"{len(wanted)} devices."
+        )
+
+    def make_agent(shards: Shards) -> Agent:
+        return make_muzero(config, env.spec, average=shards.average)
+
+    train = make_parallel_train(env, make_agent, config, layout)
+    return Experiment(config, env, agent, train, layout)
 
 
 def load_run(run_dir: Path) -> LoadedRun:

@@ -60,8 +60,13 @@ class CheckpointWriter:
 
         # Asynchronous saving would read buffers that the next chunk is given to write over.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=num_kept, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=num_kept,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=_alone(),
         )
+        folder.mkdir(parents=True, exist_ok=True)
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -118,6 +123,12 @@ def restore_newest(
     raise NoCheckpointError(f"no checkpoint in {folder} can be used: {found}.")
 
 
+def discard_after(folder: Path, step: int) -> None:
+    """Removes checkpoints of higher numbers than `step`, which are about to be made again."""
+    for later in [s for s in checkpoint_steps(folder) if s > step]:
+        shutil.rmtree(folder / str(later))
+
+
 def set_aside(folder: Path, steps: Iterable[int]) -> None:
     """Moves damaged checkpoints to `damaged/` beside the folder, out of the way of new ones."""
     for step in steps:
@@ -147,13 +158,27 @@ def _restore(path: Path, shapes: Mapping[str, PyTree]) -> tuple[dict[str, PyTree
     if sealed.pop("digest") != _json_digest(sealed):
         raise ValueError("its record is not what was saved")
     args = {name: ocp.args.StandardRestore(_named_shapes(tree)) for name, tree in shapes.items()}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    options = _alone()
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
         restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**args))
     groups = {name: _from_named(restored[name], tree) for name, tree in shapes.items()}
     for name, tree in groups.items():
         if _digest(tree) != sealed["digests"][name]:
             raise ValueError(f"its {name} is not what was saved")
     return groups, sealed["values"]
+
+
+def _alone() -> Any:
+    """Options of orbax for a process that saves and restores by itself, whoever else is there."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
 
 
 def _half_written(folder: Path, newer_than: int) -> list[str]:
@@ -173,26 +198,41 @@ def _named_leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
             yield f"{index:04d}.{jax.tree_util.keystr(path, simple=True, separator='.')}", leaf
 
 
-def _named_arrays(tree: PyTree) -> dict[str, jax.Array]:
-    return dict(_named_leaves(tree))
+def _named_arrays(tree: PyTree) -> dict[str, np.ndarray]:
+    return {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
 
 
-def _named_shapes(tree: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
-    """What to restore, and where to: the default device, as a fresh state would be."""
-    (device,) = jnp.zeros(()).devices()
-    place = jax.sharding.SingleDeviceSharding(device)
-    return {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-        for name, leaf in _named_leaves(tree)
-    }
+def _named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
+    """What to restore, and as what: plain arrays, wherever their like were computed."""
+    return {name: _empty(leaf) for name, leaf in _named_leaves(tree)}
 
 
-def _from_named(named: Mapping[str, jax.Array], tree: PyTree) -> PyTree:
-    """Puts restored leaves back into the structure of `tree`."""
+def _from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
+    """Puts restored arrays back into the structure of `tree`, on the default device."""
     restored = iter([named[name] for name, _ in _named_leaves(tree)])
     leaves, structure = jax.tree.flatten(tree)
-    filled = [next(restored) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+    filled = [
+        _to_device(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        for leaf in leaves
+    ]
     return jax.tree.unflatten(structure, filled)
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _to_numpy(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _to_device(array: np.ndarray, leaf: Any) -> jax.Array:
+    return jax.random.wrap_key_data(jnp.asarray(array)) if _is_key(leaf) else jnp.asarray(array)
+
+
+def _empty(leaf: Any) -> np.ndarray:
+    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return np.empty(data.shape, data.dtype)
 
 
 def _digest(tree: PyTree) -> str:
@@ -200,8 +240,7 @@ def _digest(tree: PyTree) -> str:
     digest = hashlib.sha256()
     for name, leaf in _named_leaves(tree):
         digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        array = _to_numpy(leaf)
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 

@@ -31,6 +31,10 @@ class NoCheckpointError(RunError):
     """A run folder holds no checkpoint that can be used."""
 
 
+class LostProcessError(RunError):
+    """Another process of a run over several hosts has ended."""
+
+
 class NonFiniteError(RunError):
     """A loss, a gradient or another metric of learning was not finite."""
 
@@ -38,8 +42,17 @@ class NonFiniteError(RunError):
 
 
 class InterruptedRunError(RunError):
-    """A signal stopped the run, which was saved first; the message says how to go on."""
+    """A signal stopped the run, which was saved first.
+
+    Attributes:
+      signal_number: the signal.
+    """
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+    def with_advice(self, command: str) -> "InterruptedRunError":
+        """The same, with the command that goes on."""
+        return InterruptedRunError(f"{self}; continue with: {command}", self.signal_number)

@@ -21,45 +21,9 @@ from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
+from muzero_jax.training.shards import ONE_SHARD, Shards
+from muzero_jax.training.train_state import FirstFailure, TrainState
 from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
-
-
-class FirstFailure(struct.PyTreeNode):
-    """The first update whose metrics were not finite; neither it nor any later one is applied.
-
-    Attributes:
-      update: `[]` int32, which update, or -1.
-      term: `[]` int32, index of the offending metric in `Train.learn_metric_names`.
-    """
-
-    update: Array
-    term: Array
-
-
-class TrainState(struct.PyTreeNode):
-    """Everything a run is made of; saving it and restoring it continues the run bit for bit.
-
-    Attributes:
-      agent: the agent's state.
-      replay: the ring.
-      env_state: of `num_envs` auto-resetting environments.
-      timestep: `[num_envs, ...]` what they last returned.
-      rng_key: the only stored key of the loop.
-      episode_return: `[num_envs]` undiscounted return so far, of the first player.
-      episode_length: `[num_envs]` int32, steps so far.
-      num_env_steps: `[]` int32, over all environments.
-      first_failure: see `FirstFailure`.
-    """
-
-    agent: PyTree
-    replay: ReplayState
-    env_state: EnvState
-    timestep: TimeStep
-    rng_key: PRNGKey
-    episode_return: Array
-    episode_length: Array
-    num_env_steps: Array
-    first_failure: FirstFailure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +44,22 @@ class Train:
 
 
 def make_train(
-    env: Environment, agent: Agent, config: ExperimentConfig, replay: Replay | None = None
+    env: Environment,
+    agent: Agent,
+    config: ExperimentConfig,
+    replay: Replay | None = None,
+    shards: Shards = ONE_SHARD,
 ) -> Train:
     """Builds the functions of a run.
 
     Args:
       env: one environment, neither batched nor auto-resetting.
-      agent: the learner.
-      config: sizes of the loop.
+      agent: the learner; made with `shards.average` where there are several.
+      config: sizes of the loop, or of one shard of it.
       replay: the ring; the one that `config.replay` describes where None.
+      shards: that the run consists of; the functions are those of one of them.
     """
-    loop = _Loop(env, agent, config, replay or make_loop_replay(agent, config))
+    loop = _Loop(env, agent, config, replay or make_loop_replay(agent, config), shards)
     return Train(loop.init, loop.train_chunk, _causes_first(loop.learn_shapes.metrics))
 
 
@@ -109,13 +78,20 @@ def make_loop_replay(agent: Agent, config: ExperimentConfig) -> Replay:
 class _Loop:
     """The functions of the loop around their static parts; it holds no state."""
 
-    def __init__(self, env: Environment, agent: Agent, config: ExperimentConfig, replay: Replay):
-        self.agent, self.config, self.replay = agent, config, replay
+    def __init__(
+        self,
+        env: Environment,
+        agent: Agent,
+        config: ExperimentConfig,
+        replay: Replay,
+        shards: Shards,
+    ):
+        self.agent, self.config, self.replay, self.shards = agent, config, replay, shards
         self.env = Vectorised(AutoReset(env), config.training.num_envs)
         self.spec = env.spec
-        state = jax.eval_shape(self.init, jax.random.key(0))
+        state = shards.eval_shape(self.init, jax.random.key(0))
         learner = _Learner(state.agent, state.replay.priorities, state.first_failure)
-        _, self.learn_shapes = jax.eval_shape(
+        _, self.learn_shapes = shards.eval_shape(
             self._update, state.replay, learner, jax.random.key(0)
         )
 
@@ -126,6 +102,8 @@ class _Loop:
             raise ConfigError(f"not traced settings: {', '.join(unknown)}.")
         settings |= dict(hyperparameters or {})
         rng_key, agent_key, env_key = jax.random.split(rng_key, 3)
+        # The shards begin with one agent, and differ in everything else.
+        rng_key, env_key = self.shards.own_key(rng_key), self.shards.own_key(env_key)
         env_state, timestep = self.env.reset(env_key)
         agent_state = self.agent.init(agent_key, settings)
         num_envs = self.config.training.num_envs
@@ -150,6 +128,9 @@ class _Loop:
         length = self.config.training.iterations_per_chunk
         state, sums = jax.lax.scan(self._iteration, state, None, length=length)
         totals = jax.tree.map(lambda x: x.sum(axis=0), sums)
+        learn_totals = {name: totals.pop(name) for name in ("learn", "learn_count")}
+        # Learning is the same in all shards; acting is not.
+        totals = self.shards.total(totals) | learn_totals
         counts = {"num_updates": totals["learn_count"], "episodes": totals["episode_count"]}
         return state, {
             **{f"train/{name}": count for name, count in counts.items()},
@@ -207,14 +188,15 @@ class _Loop:
         state, (transitions, priorities, metrics, finished, num_finished) = jax.lax.scan(
             step, state, None, length=length
         )
-        num_env_steps = state.num_env_steps + length * self.config.training.num_envs
+        num_env_steps = length * self.config.training.num_envs * self.shards.num_shards
         sums = {
             "act": jax.tree.map(jnp.sum, metrics),
             "act_count": jnp.asarray(length),
             "episode": {f"episode/{k}": v.sum() for k, v in finished.items()},
             "episode_count": num_finished.sum(),
         }
-        return state.replace(num_env_steps=num_env_steps), (transitions, priorities), sums
+        state = state.replace(num_env_steps=state.num_env_steps + num_env_steps)
+        return state, (transitions, priorities), sums
 
     def _env_step(
         self, agent_state: PyTree, env_state: EnvState, timestep: TimeStep, rng_key: PRNGKey

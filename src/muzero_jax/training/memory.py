@@ -10,7 +10,7 @@ import jax
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.training.errors import DoesNotFitError
-from muzero_jax.training.loop import TrainState
+from muzero_jax.training.train_state import TrainState
 from muzero_jax.types import PyTree
 
 # Of a container; no limit is written as the word "max" or as a number beyond any memory.

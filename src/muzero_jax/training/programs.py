@@ -5,16 +5,16 @@ import functools
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from muzero_jax.config import ExperimentConfig, traced_settings
+from muzero_jax.training import hosts
 from muzero_jax.training.build import Experiment
 from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.keys import run_keys
-from muzero_jax.training.loop import TrainState
 from muzero_jax.training.memory import (
     ProgramMemory,
     check_program_fits,
@@ -22,7 +22,10 @@ from muzero_jax.training.memory import (
     device_memory_bytes,
     program_memory,
 )
-from muzero_jax.types import Metrics
+from muzero_jax.training.train_state import TrainState
+from muzero_jax.types import Metrics, PyTree
+
+ItemT = TypeVar("ItemT")
 
 
 class Programs:
@@ -39,7 +42,8 @@ class Programs:
       width: as given.
       device: as given.
       evaluate: the greedy evaluation of `width` runs.
-      shapes: of the training state of one run.
+      shapes: of the training state of one run, with the places of its arrays.
+      whole_shapes: the same without places: as a checkpoint is read.
       memory: of the compiled chunk; None before `compile`, and where a device does not tell.
 
     Raises (when constructed):
@@ -55,12 +59,16 @@ class Programs:
     ):
         self.experiment, self.width, self.device = experiment, width, device
         self.shapes: TrainState = jax.eval_shape(experiment.train.init, run_keys(0)[0])
+        self.whole_shapes = self.shapes
+        if experiment.layout is not None:
+            self.shapes = experiment.layout.place(self.shapes)
         self.memory: ProgramMemory | None = None
         self.evaluate = Evaluate(
             experiment.env, experiment.agent, experiment.config.evaluation, width
         )
-        self.memory_bytes = memory_bytes or device_memory_bytes(device or jax.devices()[0])
-        check_state_fits(experiment.config, self.shapes, self.memory_bytes)
+        self.memory_bytes = memory_bytes or device_memory_bytes(device or jax.local_devices()[0])
+        num_devices = 1 if experiment.layout is None else len(experiment.layout.devices)
+        check_state_fits(experiment.config, self.shapes, self.memory_bytes * num_devices)
         self._train_chunk: Any = None
         self._init: Any = None
 
@@ -89,42 +97,61 @@ class Programs:
 
         def prepare() -> None:
             with jax.default_device(self.device), contextlib.suppress(Exception):
-                self.evaluate.prepare(self._wide_shapes(self.shapes).agent)
+                self.evaluate.prepare(self._wide_shapes(self.whole_shapes.agent))
 
         thread = threading.Thread(target=prepare, name="compile the evaluation")
         thread.start()
         return thread
 
     def init(self, configs: Sequence[ExperimentConfig]) -> TrainState:
-        """The first states of `width` runs, side by side; compile the chunk before."""
-        keys = [run_keys(config.seed)[0] for config in configs]
-        settings = [traced_settings(config) for config in configs]
+        """The first states of at most `width` runs, side by side; compile the chunk before."""
+        keys = self.fill([run_keys(config.seed)[0] for config in configs])
+        settings = self.fill([traced_settings(config) for config in configs])
+        state: TrainState
         if self.width == 1:
-            return self._init(keys[0], jax.tree.map(jnp.float32, settings[0]))
-        columns = {name: jnp.array([s[name] for s in settings]) for name in settings[0]}
-        return self._init(jnp.stack(keys), columns)
+            state = self._init(keys[0], jax.tree.map(jnp.float32, settings[0]))
+        else:
+            columns = {name: jnp.array([s[name] for s in settings]) for name in settings[0]}
+            state = self._init(jnp.stack(keys), columns)
+        return state
 
     def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One chunk of all runs; the state is donated."""
-        return self._train_chunk(state)
+        output: tuple[TrainState, Metrics] = self._train_chunk(state)
+        return output
+
+    def agents(self, state: TrainState) -> PyTree:
+        """The agents of a state, on one device."""
+        if self.experiment.layout is None:
+            return state.agent
+        # All devices hold the same; the evaluation is for one.
+        return jax.tree.map(lambda x: x.addressable_data(0), state.agent)
 
     def join(self, states: Sequence[TrainState]) -> TrainState:
-        """Puts the states of `width` runs side by side."""
-        return states[0] if self.width == 1 else jax.tree.map(lambda *x: jnp.stack(x), *states)
+        """Puts the states of at most `width` runs side by side, where they belong."""
+        if self.experiment.layout is not None:
+            return hosts.distribute(states[0], self.shapes)
+        return states[0] if self.width == 1 else jax.tree.map(_stack, *self.fill(states))
 
-    def take(self, tree: Any, index: int) -> Any:
-        """The part of one run in what `train_chunk` gives."""
-        return tree if self.width == 1 else jax.tree.map(lambda x: x[index], tree)
+    def take(self, tree: PyTree, place: int) -> PyTree:
+        """The part of the run at `place` in what `train_chunk` gives."""
+        return tree if self.width == 1 else jax.tree.map(lambda x: x[place], tree)
+
+    def fill(self, items: Sequence[ItemT]) -> list[ItemT]:
+        """Repeats the last of the items until there are `width`."""
+        return [*items, *[items[-1]] * (self.width - len(items))]
 
     def _wide(self, function: Any) -> Any:
         return function if self.width == 1 else jax.vmap(function)
 
-    def _wide_shapes(self, shapes: TrainState) -> TrainState:
+    def _wide_shapes(self, shapes: PyTree) -> PyTree:
         if self.width == 1:
             return shapes
-        widen = functools.partial(_with_leading_axis, size=self.width)
-        widened: TrainState = jax.tree.map(widen, shapes)
-        return widened
+        return jax.tree.map(functools.partial(_with_leading_axis, size=self.width), shapes)
+
+
+def _stack(*arrays: jax.Array) -> jax.Array:
+    return jnp.stack(arrays)
 
 
 def _with_leading_axis(x: jax.ShapeDtypeStruct, size: int) -> jax.ShapeDtypeStruct:

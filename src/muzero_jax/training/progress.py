@@ -43,8 +43,12 @@ class Display(Protocol):
         ...
 
 
-def make_display(config: ExperimentConfig, total_env_steps: int, title: str) -> Display:
-    """A live display where stdout and stderr are terminals, else a quiet one."""
+def make_display(
+    config: ExperimentConfig, total_env_steps: int, title: str, is_silent: bool = False
+) -> Display:
+    """A live display where stdout and stderr are terminals, else a quiet one, or a silent one."""
+    if is_silent:
+        return _SilentDisplay()
     if sys.stdout.isatty() and sys.stderr.isatty():
         return _LiveDisplay(config.name, total_env_steps, title)
     return _PlainDisplay()
@@ -70,6 +74,13 @@ class _PlainDisplay:
 
     def note(self, text: str) -> None:
         print(text, flush=True)
+
+
+class _SilentDisplay(_PlainDisplay):
+    """Nothing."""
+
+    def note(self, text: str) -> None:
+        return None
 
 
 class _LiveDisplay:
@@ -167,7 +178,7 @@ def _times(row: Mapping[str, float], total_env_steps: int) -> str:
     trained = row["time/train_seconds"]
     left = trained / row["env_steps"] * (total_env_steps - row["env_steps"])
     compiled = row["time/compile_seconds"]
-    return f"{_clock(trained)} trained, {_clock(left)} left, {compiled:.1f} s to compile"
+    return f"{clock(trained)} trained, {clock(left)} left, {compiled:.1f} s to compile"
 
 
 def _episodes(row: Mapping[str, float]) -> str:
@@ -193,7 +204,8 @@ def _score(row: Mapping[str, float]) -> str:
     return f"score {mean:.4g} ± {std:.3g} over {row['episodes']:.0f} episodes"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -61,8 +61,7 @@ def new_run_folder(config: ExperimentConfig, out: Path | None) -> Iterator[Path]
     with locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise ConfigError(_occupied(folder))
-        text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
-        write_text(folder / CONFIG_FILE, text)
+        write_config(folder, config)
         try:
             yield folder
         except ConfigError:
@@ -85,6 +84,12 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RunLockedError(f"another process is writing the run folder {folder}.") from error
         yield
+
+
+def write_config(folder: Path, config: ExperimentConfig) -> None:
+    """Writes the settings of a run, for `load_config`."""
+    text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+    write_text(folder / CONFIG_FILE, text)
 
 
 def load_config(folder: Path) -> ExperimentConfig:
@@ -115,7 +120,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that it is either absent, or whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -166,12 +171,17 @@ def _make_default_folder(config: ExperimentConfig) -> Path:
 def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.name != _LOCK_FILE for path in folder.iterdir())
+        is_used = occupied(folder)
     except OSError as error:
         raise ConfigError(f"the run folder {folder} cannot be made: {error.strerror}.") from error
-    if occupied:
+    if is_used:
         raise ConfigError(_occupied(folder))
     return folder
+
+
+def occupied(folder: Path) -> bool:
+    """Whether anything lies in a folder but hidden files: locks, and what is being written."""
+    return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _occupied(folder: Path) -> str:

@@ -24,7 +24,6 @@ from muzero_jax.training.checkpoint import (
 )
 from muzero_jax.training.errors import NonFiniteError
 from muzero_jax.training.evaluation import EvaluationResult
-from muzero_jax.training.loop import TrainState
 from muzero_jax.training.progress import Display
 from muzero_jax.training.run_folder import (
     CHECKPOINTS_FOLDER,
@@ -34,6 +33,7 @@ from muzero_jax.training.run_folder import (
     write_versions,
 )
 from muzero_jax.training.tracking import Position, Tracker, summarise, write_scores
+from muzero_jax.training.train_state import TrainState
 from muzero_jax.types import PyTree
 
 
@@ -70,6 +70,11 @@ class Start:
     counters: Counters
     position: Position
 
+    @classmethod
+    def fresh(cls) -> "Start":
+        """The beginning of a run."""
+        return cls(None, Counters(), Position())
+
 
 def find_start(run_dir: Path, shapes: TrainState, at_most: int | None = None) -> Start:
     """Reads the newest usable checkpoint of a run; without any the run starts anew.
@@ -85,7 +90,7 @@ def find_start(run_dir: Path, shapes: TrainState, at_most: int | None = None) ->
     folder = run_dir / CHECKPOINTS_FOLDER
     steps = [s for s in checkpoint_steps(folder) if at_most is None or s <= at_most]
     if not steps:
-        return Start(None, Counters(), Position())
+        return Start.fresh()
     restored = restore_newest(folder, split_state(shapes), at_most)
     set_aside(folder, restored.unusable)
     return Start(
@@ -129,7 +134,7 @@ class RunWriter:
         # As if the seconds of earlier processes had passed in this one.
         self._started = started - start.counters.total_seconds
         self._saved_step = -1 if start.state is None else start.counters.env_steps
-        write_versions(run_dir, jax.devices()[0].device_kind)
+        write_versions(run_dir, jax.local_devices()[0].device_kind)
         folder, num_kept = run_dir / CHECKPOINTS_FOLDER, config.logging.checkpoints_kept
         self._checkpoints = CheckpointWriter(folder, num_kept)
         self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
@@ -203,7 +208,7 @@ class RunWriter:
             **row,
             **dataclasses.asdict(self.counters),
             "runs_at_once": runs_at_once,
-            "device": jax.devices()[0].device_kind,
+            "device": jax.local_devices()[0].device_kind,
         }
         write_json(self.run_dir / RESULT_FILE, self.result)
 
@@ -242,3 +247,33 @@ def _join_state(groups: Mapping[str, PyTree]) -> TrainState:
     """The inverse of `split_state`."""
     joined: TrainState = groups["loop"].replace(agent=groups["agent"], replay=groups["replay"])
     return joined
+
+
+class Follower(RunWriter):
+    """A run as the processes see it that help to compute it: nothing is written."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        run_dir: Path,
+        start: Start,
+        display: Display,
+        started: float,
+    ):
+        self.config, self.run_dir, self.display = config, run_dir, display
+        self.counters = start.counters
+        self.failure, self.result = None, None
+
+    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
+        """Counts it."""
+        self.counters.env_steps += self.config.env_steps_per_chunk
+
+    def save(self, state: TrainState) -> None:
+        """The main process does."""
+
+    def save_failure(self, state: TrainState, update: int, term: str) -> None:
+        """The main process does, and says more."""
+        self.failure = NonFiniteError(f"{term} was not finite at update {update:,}.")
+
+    def close(self) -> None:
+        """Nothing is open."""

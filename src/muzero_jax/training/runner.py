@@ -1,35 +1,39 @@
-"""The host's side of training: what happens between compiled chunks."""
+"""One run from start to end, on one host or several."""
 
 import contextlib
+import dataclasses
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.training import hosts
 from muzero_jax.training.build import build
-from muzero_jax.training.errors import InterruptedRunError, RunError
-from muzero_jax.training.evaluation import EvaluationResult, UnfinishedEpisodeError
-from muzero_jax.training.keys import evaluation_key
-from muzero_jax.training.loop import TrainState
+from muzero_jax.training.devices import prepare_devices
+from muzero_jax.training.errors import InterruptedRunError, LostProcessError
+from muzero_jax.training.lockstep import Lockstep
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.progress import make_display
 from muzero_jax.training.run_folder import load_config, locked, new_run_folder, read_result
-from muzero_jax.training.run_writer import RunWriter, find_start
+from muzero_jax.training.run_writer import Follower, RunWriter, Start, find_start
 from muzero_jax.training.signals import StopRequest
 
 LEARNING_CURVE_FILE = "learning_curve.png"
 
 
-def train(config: ExperimentConfig, out: Path | None = None) -> dict[str, Any]:
+def train(
+    config: ExperimentConfig, out: Path | None = None, num_devices: int = 0
+) -> dict[str, Any]:
     """Trains from the start, in a new run folder.
 
     Args:
       config: the settings.
       out: the run folder; a new one under `runs/` where None.
+      num_devices: that a run of several shards is spread over, see `build` where 0.
 
     Returns:
       The content of `result.json`.
@@ -40,13 +44,19 @@ def train(config: ExperimentConfig, out: Path | None = None) -> dict[str, Any]:
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
-    programs = Programs(build(config))
+    programs = Programs(build(config, prepare_devices(num_devices) if num_devices else None))
+    if not hosts.is_main():
+        return _execute(programs, config, Path(), started)
     with new_run_folder(config, out) as run_dir:
         return _execute(programs, config, run_dir, started)
 
 
-def resume(run_dir: Path) -> dict[str, Any]:
+def resume(run_dir: Path, num_devices: int = 0) -> dict[str, Any]:
     """Continues a run, bit for bit as if it had not been interrupted.
+
+    Args:
+      run_dir: the run folder.
+      num_devices: as for `train`; with other devices the run goes on to rounding.
 
     Returns:
       The content of `result.json`, at once if the run is finished.
@@ -57,12 +67,15 @@ def resume(run_dir: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     config = load_config(run_dir)
-    with locked(run_dir):
+    devices = prepare_devices(num_devices) if num_devices else None
+    if not hosts.is_main() and read_result(run_dir) is None:
+        return _execute(Programs(build(config, devices)), config, run_dir, started)
+    with locked(run_dir) if hosts.is_main() else contextlib.nullcontext():
         result = read_result(run_dir)
         if result is not None:
             print(f"{run_dir} is finished: {describe_result(result)}.")
             return result
-        return _execute(Programs(build(config)), config, run_dir, started)
+        return _execute(Programs(build(config, devices)), config, run_dir, started)
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
@@ -79,25 +92,31 @@ def _execute(
     programs: Programs, config: ExperimentConfig, run_dir: Path, started: float
 ) -> dict[str, Any]:
     """Works on a run until it is finished; the caller holds the folder's lock."""
-    device = jax.devices()[0].device_kind
+    device = jax.local_devices()[0].device_kind
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
-    display = make_display(config, total_env_steps(config), title)
+    display = make_display(config, config.total_env_steps, title, is_silent=not hosts.is_main())
 
     def confirm(signal_number: int) -> None:
         display.note("stopping after this chunk, to save it; Ctrl-C aborts at once")
 
     with StopRequest(confirm) as stop, display, contextlib.ExitStack() as stack:
-        start = find_start(run_dir, programs.shapes)
-        run = RunWriter(config, run_dir, start, display, started)
+        start = _find_start(run_dir, programs)
+        kind = RunWriter if hosts.is_main() else Follower
+        run = kind(config, run_dir, start, display, started)
         stack.callback(run.close)
         states = [] if start.state is None else [start.state]
         # The lists are the only references to the states, which the chunks are given to write over.
         del start
-        resume_command = f"muzero train --resume {shlex.quote(str(run_dir))}"
-        Runner(programs, [run], states, stop, resume_command).finish()
+        try:
+            Lockstep(programs, [run], states, stop).finish()
+        except InterruptedRunError as error:
+            raise error.with_advice(_resume_command(run_dir)) from None
+        except jax.errors.JaxRuntimeError as error:
+            raise _explain(error, run_dir) from error
         if run.failure is not None:
             raise run.failure
-        assert run.result is not None
+        if run.result is None:
+            return {}  # The main process has it.
         display.activity("drawing the learning curve")
         if notice := _draw_learning_curve(run_dir):
             display.note(notice)
@@ -105,177 +124,32 @@ def _execute(
     return run.result
 
 
-def total_env_steps(config: ExperimentConfig) -> int:
-    """Environment steps of the whole run: `training.num_env_steps` in whole chunks."""
-    return config.num_chunks * config.env_steps_per_chunk
+def _find_start(run_dir: Path, programs: Programs) -> Start:
+    """The main process reads the checkpoint; the others get what it has read."""
+    start = Start.fresh()
+    if hosts.is_main():
+        start = find_start(run_dir, programs.whole_shapes)
+    env_steps = hosts.agree(start.counters.env_steps)
+    if not env_steps:
+        return start
+    start.counters.env_steps = env_steps
+    return dataclasses.replace(start, state=hosts.share(start.state, programs.whole_shapes))
 
 
-KeepGoing = Callable[[int, Sequence[float | None]], bool]
+def _resume_command(run_dir: Path) -> str:
+    everywhere = ", on every host" if hosts.has_several() else ""
+    return f"muzero train --resume {shlex.quote(str(run_dir))}{everywhere}"
 
 
-class Runner:
-    """The loop between the chunks, for runs that differ in seeds and traced settings only.
-
-    All runs are at the same step. They are advanced `programs.width` at a time, chunk by chunk. A
-    run that fails is left where it is; the others go on.
-
-    Args:
-      programs: of the runs.
-      runs: their folders, a multiple of `programs.width`; at least one.
-      states: where they are taken up, in the order of `runs`; empty where they begin. The list is
-        emptied, since the states are donated.
-      stop: asked between chunks.
-      resume_command: told to whoever stops them.
-      keep_going: called after each evaluation before the last with the environment steps and the
-        mean score of each run, None of one that has failed; where it is false, the runs are saved
-        and left there.
-    """
-
-    def __init__(
-        self,
-        programs: Programs,
-        runs: Sequence[RunWriter],
-        states: list[TrainState],
-        stop: StopRequest,
-        resume_command: str,
-        keep_going: KeepGoing = lambda env_steps, scores: True,
-    ):
-        self.programs, self.runs, self.stop, self.keep_going = programs, runs, stop, keep_going
-        self.resume_command = resume_command
-        self.config = runs[0].config
-        self.env_steps, self.total = runs[0].counters.env_steps, total_env_steps(self.config)
-        self._tell("compiling")
-        start = time.perf_counter()
-        programs.compile()
-        self.slices = []
-        for first in range(0, len(runs), programs.width):
-            members = slice(first, first + programs.width)
-            self.slices.append(_Slice(programs, runs[members], states[members]))
-        states.clear()
-        for run in runs:
-            run.counters.compile_seconds += time.perf_counter() - start
-        programs.compile_evaluation()
-
-    def finish(self) -> bool:
-        """Runs all chunks that are left, then evaluates for good; returns whether it got there."""
-        while self.env_steps < self.total and any(part.unfailed() for part in self.slices):
-            self._stop_if_asked()
-            if self._is_due(self.config.evaluation.interval):
-                scores = self._evaluate_on_the_way()
-                self._stop_if_asked()
-                if not self.keep_going(self.env_steps, scores):
-                    self._save()
-                    return False
-            self._tell("training")
-            for part in self.slices:
-                part.train()
-            self.env_steps += self.config.env_steps_per_chunk
-            if self._is_due(self.config.logging.checkpoint_interval):
-                self._save()
-        self._save()
-        self._stop_if_asked()
-        for run, evaluation in self._evaluate(self.config.evaluation.final_num_episodes):
-            run.write_result(evaluation, self.programs.width)
-        return True
-
-    def _is_due(self, interval: int) -> bool:
-        """Whether the last chunk passed a multiple of `interval` (0: never)."""
-        before = self.env_steps - self.config.env_steps_per_chunk
-        return interval > 0 and 0 <= before // interval < self.env_steps // interval
-
-    def _evaluate_on_the_way(self) -> list[float | None]:
-        """Writes an evaluation of every run; returns their mean scores."""
-        rows = {
-            run.run_dir: run.write_evaluation(evaluation)
-            for run, evaluation in self._evaluate(self.config.evaluation.num_episodes)
-        }
-        return [rows[r.run_dir]["score_mean"] if r.run_dir in rows else None for r in self.runs]
-
-    def _evaluate(self, num_episodes: int) -> Iterator[tuple[RunWriter, EvaluationResult]]:
-        self._tell("evaluating")
-        for part in self.slices:
-            yield from part.evaluate(self.env_steps, num_episodes)
-
-    def _save(self) -> None:
-        for part in self.slices:
-            part.save()
-
-    def _stop_if_asked(self) -> None:
-        number = self.stop.signal_number
-        if number is None:
-            return
-        self._save()
-        raise InterruptedRunError(
-            f"stopped and saved at {self.env_steps:,} environment steps; continue with: "
-            f"{self.resume_command}",
-            number,
-        )
-
-    def _tell(self, activity: str) -> None:
-        for run in self.runs:
-            if run.failure is None:
-                run.display.activity(activity)
-
-
-class _Slice:
-    """Runs that are advanced in one call; it owns the only reference to their donated state.
-
-    Args:
-      programs: of the runs.
-      runs: as many as `programs.width`.
-      states: as many, or none where they begin.
-    """
-
-    def __init__(self, programs: Programs, runs: Sequence[RunWriter], states: list[TrainState]):
-        self.programs, self.runs = programs, runs
-        begins = not states
-        self.state = programs.init([r.config for r in runs]) if begins else programs.join(states)
-
-    def unfailed(self) -> list[tuple[int, RunWriter]]:
-        """The runs that have not failed, with their places side by side."""
-        return [(place, run) for place, run in enumerate(self.runs) if run.failure is None]
-
-    def train(self) -> None:
-        """One chunk of every run that has not failed, and its line in their metrics files."""
-        if not self.unfailed():
-            return
-        start = time.perf_counter()
-        self.state, metrics = self.programs.train_chunk(self.state)
-        watched = (metrics, self.state.agent.num_updates, self.state.first_failure)
-        watched = jax.device_get(watched)
-        seconds = time.perf_counter() - start
-        names = self.programs.experiment.train.learn_metric_names
-        for place, run in self.unfailed():
-            own_metrics, num_updates, failure = self.programs.take(watched, place)
-            run.write_chunk(own_metrics, int(num_updates), seconds)
-            if failure.update >= 0:
-                state, term = self._state_of(place), names[int(failure.term)]
-                run.save_failure(state, int(failure.update), term)
-
-    def evaluate(
-        self, env_steps: int, num_episodes: int
-    ) -> Iterator[tuple[RunWriter, EvaluationResult]]:
-        """Evaluates the runs that have not failed; one whose episodes do not end fails here."""
-        if not self.unfailed():
-            return
-        keys = [evaluation_key(run.config.seed, env_steps) for run in self.runs]
-        results = self.programs.evaluate.each(self.state.agent, keys, num_episodes)
-        for place, run in self.unfailed():
-            result = results[place]
-            if isinstance(result, UnfinishedEpisodeError):
-                run.save(self._state_of(place))
-                run.failure = RunError(f"{result} The state is saved in {run.run_dir}.")
-            else:
-                yield run, result
-
-    def save(self) -> None:
-        """A checkpoint of every run that has not failed."""
-        for place, run in self.unfailed():
-            run.save(self._state_of(place))
-
-    def _state_of(self, place: int) -> TrainState:
-        state: TrainState = self.programs.take(self.state, place)
-        return state
+def _explain(error: Exception, run_dir: Path) -> Exception:
+    """What an error of a compiled program means where another process may be the cause of it."""
+    if not hosts.has_several():
+        return error
+    reason = str(error).strip().splitlines()[0][:160]
+    return LostProcessError(
+        f"another process of the run has ended ({reason}); continue from the last checkpoint with: "
+        f"{_resume_command(run_dir)}"
+    )
 
 
 def _draw_learning_curve(run_dir: Path) -> str | None:

@@ -7,9 +7,18 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopAsked(Protocol):
+    """Whether to stop at the next good moment, and for which signal."""
+
+    @property
+    def signal_number(self) -> int | None:
+        """The signal, or None."""
+        ...
 
 
 class StopRequest:

@@ -1,0 +1,205 @@
+"""What a sweep or a study consists of. Nothing here imports JAX."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from muzero_jax.config import TRACED_SETTINGS, ConfigError, ExperimentConfig
+from muzero_jax.settings import config_to_dict
+from muzero_jax.sweeps.space import Axis, all_settings, check_setting, describe_setting
+
+MEMBERS_FOLDER = "members"
+Pruner = Literal["hyperband", "asha", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One run of a sweep.
+
+    Attributes:
+      setting: number of its setting.
+      config: its whole configuration.
+      folder: its run folder, within the sweep's.
+      title: for people.
+    """
+
+    setting: int
+    config: ExperimentConfig
+    folder: str
+    title: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Settings times seeds.
+
+    Attributes:
+      experiment: its name on the command line.
+      base: the configuration that the settings change.
+      seeds: each setting is run with each of them.
+      settings: changes by dotted name, one mapping for each setting.
+      changed: settings in which `base` differs from the experiment's own, by dotted name.
+    """
+
+    experiment: str
+    base: ExperimentConfig
+    seeds: tuple[int, ...]
+    settings: tuple[Mapping[str, Any], ...]
+    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_seeds(self.seeds)
+        if not self.settings:
+            raise ConfigError("a sweep needs at least one setting.")
+
+    @property
+    def num_runs(self) -> int:
+        """Runs in all."""
+        return len(self.settings) * len(self.seeds)
+
+    def describe(self) -> str:
+        """What it is, for people."""
+        return f"{self.experiment}: {len(self.settings)} settings, {len(self.seeds)} seeds"
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The dotted names of the settings that are changed."""
+        return tuple(dict.fromkeys(name for setting in self.settings for name in setting))
+
+    def members(self) -> list[Member]:
+        """All runs, setting by setting.
+
+        Raises:
+          ConfigError: a setting cannot work.
+        """
+        pairs = enumerate(self.settings)
+        return [m for n, setting in pairs for m in make_members(self.base, n, setting, self.seeds)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `sweep.yaml`."""
+        return {
+            "experiment": self.experiment,
+            "seeds": list(self.seeds),
+            "settings": [_plain(setting) for setting in self.settings],
+            "changed": _plain(self.changed),
+            "base": config_to_dict(self.base),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Trials that choose their settings by what earlier ones scored.
+
+    Attributes:
+      experiment: its name on the command line.
+      base: the configuration that the settings change.
+      seeds: each trial is run with each of them; its objective is their interquartile mean.
+      name: of the study.
+      space: what the trials choose from.
+      num_trials: over all processes.
+      pruner: what ends trials early, at their evaluations.
+      sample_seed: of the choices.
+      changed: settings in which `base` differs from the experiment's own, by dotted name.
+    """
+
+    experiment: str
+    base: ExperimentConfig
+    seeds: tuple[int, ...]
+    name: str
+    space: tuple[Axis, ...]
+    num_trials: int
+    pruner: Pruner = "hyperband"
+    sample_seed: int = 0
+    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_seeds(self.seeds)
+        if not self.space:
+            raise ConfigError("a study needs at least one setting to choose: --set NAME=low..high.")
+        if self.num_trials < 1:
+            raise ConfigError(f"--trials must be at least 1, found {self.num_trials}.")
+        if self.pruner != "none" and not self.base.evaluation.interval:
+            raise ConfigError(
+                "evaluation.interval is 0, so that no trial could be pruned; set it, or --pruner "
+                "none."
+            )
+
+    @property
+    def num_runs(self) -> int:
+        """Runs in all."""
+        return self.num_trials * len(self.seeds)
+
+    def describe(self) -> str:
+        """What it is, for people."""
+        trials = f"{self.num_trials} trials, {len(self.seeds)} seeds each"
+        return f"{self.experiment}, study {self.name}: {trials}"
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The dotted names of the settings that are chosen."""
+        return tuple(axis.name for axis in self.space)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `sweep.yaml`."""
+        return {
+            "experiment": self.experiment,
+            "seeds": list(self.seeds),
+            "study": self.name,
+            "space": {axis.name: axis.plain() for axis in self.space},
+            "trials": self.num_trials,
+            "pruner": self.pruner,
+            "sample_seed": self.sample_seed,
+            "changed": _plain(self.changed),
+            "base": config_to_dict(self.base),
+        }
+
+
+def make_members(
+    base: ExperimentConfig, number: int, setting: Mapping[str, Any], seeds: Sequence[int]
+) -> list[Member]:
+    """The runs of one setting.
+
+    Args:
+      base: what it changes.
+      number: of the setting.
+      setting: values by dotted name.
+      seeds: one run each.
+
+    Raises:
+      ConfigError: the setting cannot work.
+    """
+    config = check_setting(base, setting)
+    return [
+        Member(
+            setting=number,
+            config=dataclasses.replace(config, seed=seed),
+            folder=f"{MEMBERS_FOLDER}/setting-{number:03}/seed-{seed}",
+            title=f"{describe_setting(setting)}, seed {seed}",
+        )
+        for seed in seeds
+    ]
+
+
+def group_key(config: ExperimentConfig) -> str:
+    """Equal for runs that one compiled program can advance: traced settings and seeds apart."""
+    settings = all_settings(config)
+    static = {k: v for k, v in settings.items() if k not in (*TRACED_SETTINGS, "seed")}
+    return json.dumps(static, sort_keys=True)
+
+
+def group_members(members: Sequence[Member]) -> list[list[Member]]:
+    """Members by `group_key`, in the order in which each group first appears."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        groups.setdefault(group_key(member.config), []).append(member)
+    return list(groups.values())
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"a sweep needs seeds that differ, found {list(seeds)}.")
+
+
+def _plain(setting: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in setting.items()}

@@ -1,0 +1,105 @@
+"""The folder of a sweep or a study: what it holds, and whether that is what is asked for."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from muzero_jax.analysis.sweep_table import SWEEP_FILE
+from muzero_jax.config import ConfigError
+from muzero_jax.settings import config_from_dict
+from muzero_jax.sweeps.definition import Study, Sweep
+from muzero_jax.sweeps.space import all_settings, describe_setting, make_axis
+from muzero_jax.training.run_folder import locked, occupied, write_text
+
+# More trials of the same study are welcome.
+_MAY_CHANGE = ("trials",)
+
+
+def load_sweep(folder: Path) -> Sweep | Study:
+    """Reads what a folder holds.
+
+    Raises:
+      ConfigError: it is no sweep folder, or its `sweep.yaml` was damaged.
+    """
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        reason = f"it holds no {SWEEP_FILE}" if folder.is_dir() else "there is no such folder"
+        raise ConfigError(f"{folder} is not a sweep folder: {reason}.")
+    try:
+        return _from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ConfigError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} cannot be used: {reason}.") from error
+
+
+@contextlib.contextmanager
+def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
+    """Makes the folder, or finds the same sweep there.
+
+    A sweep is written by one process, which holds its lock; a study by any number.
+
+    Raises:
+      ConfigError: it holds something else, or cannot be made.
+      RunLockedError: another process writes this sweep.
+    """
+    path = folder / SWEEP_FILE
+    if path.exists():
+        _check_same(folder, sweep)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_used = occupied(folder) and not path.exists()
+    except OSError as error:
+        raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}.") from error
+    if is_used:
+        raise ConfigError(f"{folder} is not empty, and holds no sweep; give another --out.")
+    lock = locked(folder) if isinstance(sweep, Sweep) else contextlib.nullcontext()
+    with lock:
+        write_text(path, yaml.safe_dump(sweep.to_dict(), sort_keys=False))
+        yield
+
+
+def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
+    shared = {
+        "experiment": tree["experiment"],
+        "base": config_from_dict(tree["base"]),
+        "seeds": tuple(tree["seeds"]),
+        "changed": tree["changed"],
+    }
+    if "study" not in tree:
+        return Sweep(**shared, settings=tuple(tree["settings"]))
+    return Study(
+        **shared,
+        name=tree["study"],
+        space=tuple(make_axis(name, values) for name, values in tree["space"].items()),
+        num_trials=tree["trials"],
+        pruner=tree["pruner"],
+        sample_seed=tree["sample_seed"],
+    )
+
+
+def _check_same(folder: Path, asked: Sweep | Study) -> None:
+    before, now = load_sweep(folder).to_dict(), asked.to_dict()
+    for name in dict.fromkeys([*before, *now]):
+        if before.get(name) != now.get(name) and name not in _MAY_CHANGE:
+            told = _difference(name, before.get(name), now.get(name))
+            raise ConfigError(
+                f"{folder} holds another sweep: {told}; continue that one with --resume {folder}, "
+                "or give another --out."
+            )
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name == "settings" and before and now:
+        if len(before) != len(now):
+            return f"{len(before)} settings, asked for {len(now)}"
+        pairs = zip(before, now, strict=True)
+        old, new = next((old, new) for old, new in pairs if old != new)
+        return f"a setting is {describe_setting(old)}, asked for {describe_setting(new)}"
+    if name == "base":
+        old, new = (all_settings(config_from_dict(tree)) for tree in (before, now))
+        name = next(key for key in old if old[key] != new[key])
+        before, now = old[name], new[name]
+    return f"{name} is {before or 'none'}, asked for {now or 'none'}"

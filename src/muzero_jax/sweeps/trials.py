@@ -1,0 +1,187 @@
+"""The trials of a study in one journal file, which several processes and machines may share.
+
+A trial belongs to the process that holds the lock of its folder; the system releases that lock
+however the process ends. A trial that the journal calls running and whose lock is free was left by
+a process that died: whoever comes next goes on with it.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from muzero_jax.analysis.extras import import_extra
+from muzero_jax.config import ConfigError
+from muzero_jax.sweeps.definition import Study
+from muzero_jax.sweeps.search_space import suggest
+
+JOURNAL_FILE = "journal.log"
+_TRIALS_FOLDER = "trials"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A trial that this process works on.
+
+    Attributes:
+      number: of the trial, from 0.
+      setting: values by dotted name.
+      trial: of Optuna.
+      is_adopted: whether another process began it.
+    """
+
+    number: int
+    setting: dict[str, Any]
+    trial: Any
+    is_adopted: bool
+
+
+class Trials:
+    """The journal of a study.
+
+    Args:
+      folder: of the study.
+      study: what it consists of.
+
+    Raises (when constructed):
+      ConfigError: Optuna is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        study: Study,
+    ):
+        self.folder, self.definition = folder, study
+        (folder / _TRIALS_FOLDER).mkdir(exist_ok=True)
+        self._optuna = import_optuna()
+        self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
+        journal = self._optuna.storages.journal
+        backend = journal.JournalFileBackend(str(folder / JOURNAL_FILE))
+        self._storage = self._optuna.storages.JournalStorage(backend)
+        self.study = self._optuna.create_study(
+            storage=self._storage,
+            study_name=study.name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=self._make_pruner(),
+        )
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[Claim | None]:
+        """A trial that nobody works on: one whose process died, or a new one; None where all are.
+
+        It is this process's as long as the context lasts.
+        """
+        with contextlib.ExitStack() as stack:
+            # One at a time, or two processes would both add the last trial.
+            with _Lock(self.folder / _TRIALS_FOLDER / "claim.lock", wait=True):
+                claim = self._adopt(stack) or self._add(stack)
+            yield claim
+
+    def report(self, claim: Claim, step: int, value: float) -> bool:
+        """Notes a trial's objective at an evaluation; returns whether to go on with it."""
+        if step not in self.study.trials[claim.number].intermediate_values:
+            claim.trial.report(value, step)
+        return not claim.trial.should_prune()
+
+    def end(
+        self, claim: Claim, state: Literal["finished", "failed", "pruned"], told: float | str
+    ) -> None:
+        """Ends a trial for good, with its objective, or the reason why it has none."""
+        states = self._optuna.trial.TrialState
+        if state == "finished":
+            self.study.tell(claim.number, told)
+            return
+        claim.trial.set_user_attr("reason", told)
+        self.study.tell(claim.number, state=states.FAIL if state == "failed" else states.PRUNED)
+
+    def _adopt(self, stack: contextlib.ExitStack) -> Claim | None:
+        running = self._optuna.trial.TrialState.RUNNING
+        for frozen in self.study.get_trials(deepcopy=False, states=(running,)):
+            lock = _Lock(self._lock_of(frozen.number))
+            if lock.try_acquire():
+                stack.callback(lock.release)
+                return self._claim(frozen.number, is_adopted=True)
+        return None
+
+    def _add(self, stack: contextlib.ExitStack) -> Claim | None:
+        if len(self.study.get_trials(deepcopy=False)) >= self.definition.num_trials:
+            return None
+        number = self.study.ask().number
+        lock = _Lock(self._lock_of(number))
+        lock.try_acquire()
+        stack.callback(lock.release)
+        return self._claim(number, is_adopted=False)
+
+    def _claim(self, number: int, is_adopted: bool) -> Claim:
+        study_id = self._storage.get_study_id_from_name(self.definition.name)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        trial = self._optuna.trial.Trial(self.study, trial_id)
+        # By the trial's number: processes that share a study must not all draw the same numbers.
+        seed = (self.definition.sample_seed * 1_000_003 + number) % 2**32
+        self.study.sampler = self._optuna.samplers.TPESampler(seed=seed)
+        return Claim(number, suggest(trial, self.definition.space), trial, is_adopted)
+
+    def _lock_of(self, number: int) -> Path:
+        return self.folder / _TRIALS_FOLDER / f"{number:03}.lock"
+
+    def _make_pruner(self) -> Any:
+        """Its resource is the number of evaluations that a trial has had."""
+        pruners, config = self._optuna.pruners, self.definition.base
+        if self.definition.pruner == "hyperband":
+            most = config.training.num_env_steps // config.evaluation.interval
+            return pruners.HyperbandPruner(min_resource=1, max_resource=max(most, 1))
+        if self.definition.pruner == "asha":
+            return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        return pruners.NopPruner()
+
+
+class _Lock:
+    """A file's lock, which the system releases however the process ends."""
+
+    def __init__(self, path: Path, wait: bool = False):
+        self._path, self._wait = path, wait
+        self._file: Any = None
+
+    def try_acquire(self) -> bool:
+        """Takes the lock unless another holds it; waits for it where that was asked for."""
+        self._file = self._path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            self.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        self.try_acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def import_optuna() -> Any:
+    """Optuna, with its journal.
+
+    Raises:
+      ConfigError: it is not installed; the message says how to get it.
+    """
+    try:
+        import_extra("optuna.storages.journal", purpose="Studies", package="Optuna", extra="sweep")
+        return import_extra("optuna", purpose="Studies", package="Optuna", extra="sweep")
+    except ImportError as error:
+        raise ConfigError(str(error)) from error

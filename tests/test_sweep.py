@@ -1,0 +1,288 @@
+"""A sweep's runs are the runs that are trained alone, whatever happens to the sweep."""
+
+import csv
+import dataclasses
+import functools
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from sweep_process import table_without_times
+from tiny_run import TINY, tiny
+
+from muzero_jax.analysis.sweep_table import read_member, read_sweep
+from muzero_jax.config import ConfigError
+from muzero_jax.sweeps import board, fit, grid
+from muzero_jax.sweeps.definition import Sweep
+from muzero_jax.sweeps.fit import fit_programs
+from muzero_jax.sweeps.folder import load_sweep
+from muzero_jax.sweeps.lanes import Queue
+from muzero_jax.training import runner
+from muzero_jax.training.build import load_run
+from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError, RunLockedError
+from muzero_jax.training.memory import ProgramMemory, check_program_fits
+from muzero_jax.training.programs import Programs
+from muzero_jax.training.run_folder import locked
+
+# One lane, whatever the other tests have let JAX find.
+run_sweep = functools.partial(grid.run_sweep, num_devices=1)
+
+RATES = ({"optimizer.learning_rate": 1e-3}, {"optimizer.learning_rate": 1e-2})
+SWEEP = Sweep("tiny", TINY, (0, 3), RATES)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
+    """Two members of `SWEEP`, of different settings and seeds, each trained alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    found = {}
+    for member in SWEEP.members()[1:3]:
+        run_dir = folder / member.folder
+        runner.train(member.config, run_dir)
+        found[member.setting, member.config.seed] = run_dir
+    return found
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "swept"
+    assert run_sweep(SWEEP, folder)["finished"] == 4
+    return folder
+
+
+def _report(run_dir: Path) -> list[Any]:
+    """Everything that a run reports but for times."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    metrics = [{k: v for k, v in json.loads(x).items() if "time/" not in k} for x in lines]
+    with (run_dir / "evaluation.csv").open() as file:
+        evaluations = [{**row, "train_seconds": ""} for row in csv.DictReader(file)]
+    return [metrics, evaluations, (run_dir / "evaluation_scores.csv").read_text()]
+
+
+def _assert_same_agents(one: Path, other: Path) -> None:
+    pair = [jax.tree.leaves(load_run(run_dir).agent_state) for run_dir in (one, other)]
+    for x, y in zip(*pair, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_members_are_the_runs_that_are_trained_alone_bit_for_bit(swept, alone):
+    for (setting, seed), run_dir in alone.items():
+        member = swept / f"members/setting-{setting:03}/seed-{seed}"
+        assert _report(member) == _report(run_dir)
+        _assert_same_agents(member, run_dir)
+    members = swept.glob("members/*/*")
+    assert len({str(_report(member)) for member in members}) == 4
+
+
+def test_the_table_holds_every_setting_and_number(swept):
+    rows = table_without_times(swept)
+    assert [(row["setting"], row["seed"]) for row in rows] == [
+        ("0", "0"),
+        ("0", "3"),
+        ("1", "0"),
+        ("1", "3"),
+    ]
+    first = rows[0]
+    assert (first["status"], first["optimizer.learning_rate"]) == ("finished", "0.001")
+    assert (first["env_steps"], first["replay.batch_size"]) == ("512", "8")
+    result = json.loads((swept / first["folder"] / "result.json").read_text())
+    assert float(first["score_mean"]) == result["score_mean"]
+    assert {"loss/total", "search/depth_mean"} <= set(first)
+    frame = pytest.importorskip("pandas").read_parquet(swept / "table.parquet")
+    assert list(frame["score_mean"]) == [float(row["score_mean"]) for row in rows]
+    assert frame["optimizer.learning_rate"].dtype == np.float64
+
+
+def test_a_finished_sweep_says_so_and_runs_nothing(swept, monkeypatch):
+    monkeypatch.setattr(Programs, "compile", lambda self: pytest.fail("compiled"))
+    before = (swept / "table.csv").read_text()
+    assert run_sweep(load_sweep(swept), swept)["finished"] == 4
+    assert (swept / "table.csv").read_text() == before
+
+
+@pytest.mark.slow
+def test_vmapped_members_are_the_same_until_rounding_tells(tmp_path, swept):
+    """The third has a place beside it to fill; the second diverges, and fails alone."""
+    settings = (RATES[0], {"optimizer.learning_rate": 1e38}, RATES[1])
+    sweep, folder = Sweep("tiny", TINY, (3,), settings), tmp_path / "sweep"
+    counts = run_sweep(sweep, folder, width=2)
+    assert (counts["failed"], counts["finished"]) == (1, 2)
+    for setting, number in ((0, 0), (1, 2)):
+        member = folder / f"members/setting-{number:03}/seed-3"
+        metrics = _report(member)[0]
+        expected = _report(swept / f"members/setting-{setting:03}/seed-3")[0]
+        assert [row["env_steps"] for row in metrics] == [row["env_steps"] for row in expected]
+        for name in ("episode/return", "train/episodes", "num_updates"):
+            assert metrics[0][name] == expected[0][name]  # Before the first update all is equal.
+        assert metrics[-1]["loss/total"] == pytest.approx(expected[-1]["loss/total"], rel=0.3)
+        assert json.loads((member / "result.json").read_text())["runs_at_once"] == 2
+    failed = table_without_times(folder)[1]
+    assert (failed["status"], failed["score_mean"]) == ("failed", "")
+    assert "was not finite at update" in failed["reason"]
+    outcome = folder / failed["folder"] / "outcome.json"
+    written = outcome.stat().st_mtime_ns
+    assert run_sweep(sweep, folder, width=2)["failed"] == 1
+    assert outcome.stat().st_mtime_ns == written
+
+
+def _stop_in_chunk(number: int, patch: pytest.MonkeyPatch) -> None:
+    """Sends this process SIGTERM in the chunk of that number."""
+    train, calls, requests = Programs.train_chunk, 0, []
+    make_request = board.StopRequest
+
+    def make(on_first: Any) -> Any:
+        requests.append(make_request(on_first))
+        return requests[-1]
+
+    def interrupted(self: Programs, state: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while requests[-1].signal_number is None:
+                time.sleep(0.001)
+        return train(self, state)
+
+    patch.setattr(board, "StopRequest", make)
+    patch.setattr(Programs, "train_chunk", interrupted)
+
+
+def test_a_stopped_sweep_goes_on_and_so_does_a_member_alone(tmp_path, swept, monkeypatch):
+    folder = tmp_path / "sweep"
+    with monkeypatch.context() as patch:
+        _stop_in_chunk(11, patch)
+        with pytest.raises(InterruptedRunError, match="muzero sweep --resume") as stopped:
+            run_sweep(SWEEP, folder)
+    assert stopped.value.exit_code == 143
+    assert [row["status"] for row in table_without_times(folder)] == ["finished"]
+    # The second member has been stopped in its third chunk; it is now continued by itself.
+    second = folder / "members/setting-000/seed-3"
+    assert load_run(second).num_env_steps == 192
+    runner.resume(second)
+    assert _report(second) == _report(swept / "members/setting-000/seed-3")
+    assert run_sweep(SWEEP, folder)["finished"] == 4
+    assert table_without_times(folder) == table_without_times(swept)
+
+
+@pytest.mark.slow
+def test_members_at_other_checkpoints_go_on_apart(tmp_path, monkeypatch):
+    """One of a vmapped pair was continued alone for longer than the other's checkpoints reach."""
+    folder, sweep = tmp_path / "sweep", dataclasses.replace(SWEEP, settings=RATES[:1])
+    with monkeypatch.context() as patch:
+        _stop_in_chunk(3, patch)
+        with pytest.raises(InterruptedRunError):
+            run_sweep(sweep, folder, width=2)
+    run_dir = folder / "members/setting-000/seed-0"
+    checkpoint = run_dir / "checkpoints"
+    runner.resume(run_dir)
+    (run_dir / "result.json").unlink()
+    assert sorted(path.name for path in checkpoint.iterdir()) == ["384", "512"]
+    assert run_sweep(sweep, folder, width=2)["finished"] == 2
+    assert [row["env_steps"] for row in table_without_times(folder)] == ["512", "512"]
+
+
+def test_another_sweep_in_the_folder_is_refused(swept, tmp_path):
+    other = dataclasses.replace(SWEEP, seeds=(0, 1))
+    with pytest.raises(ConfigError, match=r"holds another sweep: seeds is \[0, 3\], asked for"):
+        run_sweep(other, swept)
+    other = dataclasses.replace(SWEEP, base=tiny(target__td_lambda=0.5))
+    with pytest.raises(ConfigError, match=r"target.td_lambda is 1.0, asked for 0.5"):
+        run_sweep(other, swept)
+    other = dataclasses.replace(SWEEP, settings=RATES[:1])
+    with pytest.raises(ConfigError, match="2 settings, asked for 1"):
+        run_sweep(other, swept)
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty, and holds no sweep"):
+        run_sweep(SWEEP, tmp_path)
+    with locked(swept), pytest.raises(RunLockedError, match="another process"):
+        run_sweep(SWEEP, swept)
+
+
+def test_what_cannot_work_leaves_nothing_behind(tmp_path):
+    bad = Sweep("tiny", TINY, (0,), ({"replay.capacity": 400_000_000},))
+    with pytest.raises(DoesNotFitError, match="400,000,000 transitions take"):
+        run_sweep(bad, tmp_path / "sweep")
+    with pytest.raises(ConfigError, match="64 devices are asked for, but JAX finds"):
+        grid.run_sweep(SWEEP, tmp_path / "sweep", num_devices=64)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_damaged_sweep_file_is_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match="is not a sweep folder: there is no such folder"):
+        load_sweep(tmp_path / "none")
+    (tmp_path / "sweep.yaml").write_text("experiment: tiny")
+    with pytest.raises(ConfigError, match="cannot be used: 'base'"):
+        load_sweep(tmp_path)
+
+
+class LinearPrograms:
+    """In place of `Programs`: each run needs 10 bytes of state and 20 to work in."""
+
+    def __init__(self, experiment: Any, width: int, device: jax.Device, memory_bytes: int):
+        self.width, self.memory_bytes = width, memory_bytes
+        self.shapes = [jax.ShapeDtypeStruct((10,), np.int8)]
+        self.memory: ProgramMemory | None = None
+
+    def compile(self) -> float:
+        self.memory = ProgramMemory(10 * self.width, 20 * self.width)
+        check_program_fits(self.memory, self.memory_bytes)
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("usable", "expected"), [(1000, 12), (360, 12), (359, 6), (179, 4), (100, 3), (59, 1)]
+)
+def test_width_is_what_the_compiled_program_leaves_room_for(monkeypatch, usable, expected):
+    """On an accelerator: first by the states alone, then by the memory analysis, evenly filled."""
+    monkeypatch.setattr(fit, "_first_width", lambda device, num_runs: num_runs)
+    monkeypatch.setattr(fit, "Programs", LinearPrograms)
+    monkeypatch.setattr(fit, "_USABLE", 1.0)
+    programs = fit_programs(None, 12, jax.devices()[0], usable)
+    assert programs.width == expected
+    assert programs.memory.total_bytes <= usable
+
+
+def test_a_width_that_was_asked_for_is_kept_or_refused(monkeypatch):
+    monkeypatch.setattr(fit, "Programs", LinearPrograms)
+    monkeypatch.setattr(fit, "_USABLE", 1.0)
+    assert fit_programs(None, 12, jax.devices()[0], 300, width=5).width == 5
+    assert fit_programs(None, 3, jax.devices()[0], 300, width=5).width == 3
+    assert fit_programs(None, 12, jax.devices()[0], 300).width == 1  # On a CPU.
+    with pytest.raises(DoesNotFitError):
+        fit_programs(None, 12, jax.devices()[0], 300, width=11)
+    with pytest.raises(DoesNotFitError):
+        fit_programs(None, 12, jax.devices()[0], 29)
+
+
+def test_lanes_share_groups_only_where_compiling_pays():
+    members = SWEEP.members()
+    queue = Queue([members[:2], members[2:]])
+    assert queue.choose_group(None, 0.0) == 0
+    assert queue.choose_group(None, 0.0) == 1
+    assert queue.take(0, 1) == members[:1]
+    assert queue.choose_group(0, 10.0) == 0
+    assert queue.take(0, 5) == members[1:2]
+    queue.record(run_seconds=1.0)
+    assert queue.choose_group(0, 10.0) is None  # Two seconds of runs wait: not worth ten.
+    queue.record(run_seconds=20.0)
+    assert queue.choose_group(0, 10.0) == 1
+    assert queue.take(1, 5) == members[2:]
+    assert queue.take(1, 5) == []
+    assert queue.choose_group(1, 10.0) is None
+
+
+def test_an_unfinished_run_is_read_as_far_as_it_got(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _stop_in_chunk(2, patch)
+        with pytest.raises(InterruptedRunError):
+            run_sweep(SWEEP, tmp_path / "sweep")
+    sweep = read_sweep(tmp_path / "sweep")
+    (row,) = sweep.rows
+    assert (row["status"], row["env_steps"]) == ("unfinished", 128)
+    assert read_member(tmp_path / "sweep" / row["folder"]) == row

@@ -1,0 +1,163 @@
+"""`muzero sweep`: what its options and files become, and what it says of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from muzero_jax.cli import main
+from muzero_jax.sweeps import grid, study
+from muzero_jax.sweeps.definition import Study, Sweep
+from muzero_jax.sweeps.space import parse_axis
+
+EXPERIMENT = "from tiny_run import TINY as CONFIG\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    (tmp_path / "tiny_experiment.py").write_text(EXPERIMENT)
+    return str(tmp_path / "tiny_experiment.py")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What would be run: the definition, the folder, and the sizes."""
+    calls: list = []
+
+    def remember(definition, folder, **sizes):
+        calls.append((definition, folder, sizes))
+        return {"finished": 1, "failed": 0}
+
+    monkeypatch.setattr(grid, "run_sweep", remember)
+    monkeypatch.setattr(study, "run_study", remember)
+    return calls
+
+
+def test_options_become_a_grid(script, asked, tmp_path, capsys):
+    axes = ["learning_rate=1e-3..1e-1:log", "num_simulations=2,3"]
+    command = ["sweep", script, "--seeds", "2", "--seed", "5", "--set", *axes, "--points", "3"]
+    command += ["--out", str(tmp_path / "out"), "--target.td_steps", "2", "--devices", "1"]
+    assert main(command) == 0
+    ((sweep, folder, sizes),) = asked
+    assert isinstance(sweep, Sweep) and len(sweep.settings) == 6
+    assert (sweep.seeds, sweep.base.seed, sweep.base.target.td_steps) == ((5, 6), 0, 2)
+    assert sweep.changed == {"target.td_steps": 2}
+    assert (folder, sizes) == (tmp_path / "out", {"num_devices": 1, "width": 0})
+    assert "muzero report" in capsys.readouterr().out
+
+
+def test_samples_are_drawn(script, asked, tmp_path):
+    command = ["sweep", script, "--set", "learning_rate=1e-3..1e-1:log", "--samples", "7"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    settings = asked[0][0].settings
+    assert len({setting["optimizer.learning_rate"] for setting in settings}) == 7
+
+
+def test_a_file_says_the_same(script, asked, tmp_path):
+    content = {
+        "experiment": script,
+        "seeds": [1, 4],
+        "set": {"learning_rate": [1e-3, 1e-2]},
+        "list": [{"td_steps": 2, "search.epsilon": 0.1}, {"td_steps": 3, "search.epsilon": 0}],
+        "base": {"td_lambda": 0.5},
+    }
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
+    assert main(["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]) == 0
+    sweep = asked[0][0]
+    assert sweep.seeds == (1, 4)
+    assert sweep.base.target.td_lambda == 0.5
+    names = ("target.td_steps", "search.epsilon", "optimizer.learning_rate")
+    assert [tuple(setting[name] for name in names) for setting in sweep.settings] == [
+        (2, 0.1, 1e-3),
+        (2, 0.1, 1e-2),
+        (3, 0, 1e-3),
+        (3, 0, 1e-2),
+    ]
+
+
+def test_a_study_keeps_its_space(script, asked, tmp_path):
+    command = ["sweep", script, "--set", "learning_rate=1e-3..1e-1:log", "--study", "rates"]
+    command += ["--trials", "9", "--pruner", "asha", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    definition = asked[0][0]
+    assert isinstance(definition, Study)
+    assert definition.space == (parse_axis("learning_rate=1e-3..1e-1:log"),)
+    assert (definition.name, definition.num_trials, definition.pruner) == ("rates", 9, "asha")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set", "learning_rat=1,2"], "unknown setting learning_rat; did you mean"),
+        (["--set", "seed=1,2"], "seed cannot be swept: use --seeds"),
+        (["--set", "learning_rate=2..1"], "is empty: 2 is not below 1"),
+        (["--set", "td_steps=3,400"], "the setting td_steps=400 cannot work: replay.capacity"),
+        (["--seeds", "0"], "seeds must be a number of at least 1"),
+        (["--samples", "4"], "--samples needs --set"),
+        (["--set", "td_steps=1,2", "--trials", "4"], "--trials goes with --study NAME only"),
+        (["--study", "s", "--trials", "4"], "a study needs at least one setting to choose"),
+        (["--study", "s", "--set", "td_steps=1,2"], "a study needs --trials N"),
+        (
+            ["--study", "s", "--set", "td_steps=1,2", "--trials", "2", "--pruner", "axe"],
+            "the pruner must be one of hyperband, asha, none, found 'axe'",
+        ),
+        (
+            ["--study", "s", "--set", "td_steps=1..9", "--trials", "2", "--points", "2"],
+            "a study chooses its settings itself; leave out points",
+        ),
+        (["--devices", "-1"], "--devices must be at least 0"),
+        (["--seeds", "x"], "argument --seeds: invalid int value: 'x'; see muzero sweep --help"),
+        (["--num_simulatons", "4"], "unknown setting --num_simulatons; did you mean"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_starts_nothing(
+    script, asked, tmp_path, capsys, arguments, told
+):
+    assert main(["sweep", script, "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not asked and not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_said(script, asked, tmp_path, capsys):
+    assert main(["sweep"]) == 2
+    assert "name an experiment or a YAML file first" in capsys.readouterr().err
+    assert main(["sweep", script]) == 2
+    assert "--out DIR is missing" in capsys.readouterr().err
+    assert main(["sweep", "--resume", str(tmp_path / "none")]) == 2
+    assert "is not a sweep folder: there is no such folder" in capsys.readouterr().err
+    assert main(["sweep", script, "--resume", str(tmp_path)]) == 2
+    assert "continues" in capsys.readouterr().err
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[", "is not YAML"),
+        ("seeds: 3", "must hold a sweep"),
+        ("{experiment: catch, sets: 1}", "unknown 'sets'; there are experiment"),
+        ("{experiment: catch, set: [1]}", "`set` must be NAME: values, found [1]"),
+        ("{experiment: catch, list: [1]}", "an entry of `list` must be NAME: value, found 1"),
+        ("{experiment: catch, base: {a: 1}}", "unknown setting a"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(asked, tmp_path, capsys, content, told):
+    (tmp_path / "sweep.yaml").write_text(content)
+    assert main(["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not asked
+
+
+def test_report_of_no_sweep_is_one_sentence(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is not a sweep folder" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_whole(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "--set NAME=VALUES" in text and "muzero sweep cartpole" in text

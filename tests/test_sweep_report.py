@@ -1,0 +1,171 @@
+"""The table and the page of a sweep, from folders written by hand."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from muzero_jax.analysis.sweep_report import write_report
+from muzero_jax.analysis.sweep_summary import (
+    effects,
+    is_logarithmic,
+    pareto_front,
+    summarise_settings,
+)
+from muzero_jax.analysis.sweep_table import SweepFolderError, read_sweep, write_table
+
+
+def _write_run(folder: Path, setting: int, seed: int, rate: float, *, score=None, seconds=1.0):
+    run_dir = folder / f"members/setting-{setting:03}/seed-{seed}"
+    run_dir.mkdir(parents=True)
+    kind = ["linear", "cosine"][setting % 2]
+    settings = {
+        "seed": seed,
+        "optimizer": {"learning_rate": rate, "schedule": kind},
+        "name": "tiny",
+    }
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(settings))
+    metrics = {"env_steps": 64, "num_updates": 5, "time/train_seconds": 0.5, "loss/total": 2.0}
+    (run_dir / "metrics.jsonl").write_text(json.dumps(metrics) + '\n{"env_steps": 12')
+    if score is None:
+        return run_dir
+    result = {"score_mean": score, "score_std": 0.0, "env_steps": 128, "train_seconds": seconds}
+    result |= {"runs_at_once": 2, "device": "cpu"}
+    (run_dir / "result.json").write_text(json.dumps(result))
+    lines = [
+        "env_steps,num_updates,train_seconds,episodes,score_mean,score_std,score_min,score_max"
+    ]
+    lines += [f"{step},1,0.1,4,{score * step / 128},0,0,1" for step in (64, 128)]
+    (run_dir / "evaluation.csv").write_text("\n".join(lines) + "\n")
+    return run_dir
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three settings of two seeds: good and slow, bad and fast, and one that failed."""
+    folder = tmp_path / "sweep"
+    names = ("optimizer.learning_rate", "optimizer.schedule")
+    values = ((0.001, "linear"), (0.01, "cosine"), (0.1, "linear"))
+    sweep = {
+        "experiment": "tiny",
+        "seeds": [0, 1],
+        "settings": [dict(zip(names, value, strict=True)) for value in values],
+        "changed": {"search.num_simulations": 4, "logging.tensorboard": False},
+        "base": {},
+    }
+    for seed in (0, 1):
+        _write_run(folder, 0, seed, 0.001, score=10.0 + seed, seconds=8.0)
+        _write_run(folder, 1, seed, 0.01, score=2.0, seconds=4.0)
+    failed = _write_run(folder, 2, 0, 0.1)
+    outcome = {"status": "failed", "reason": "loss/total was not finite <at> update 3."}
+    (failed / "outcome.json").write_text(json.dumps(outcome))
+    _write_run(folder, 2, 1, 0.1)
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    return folder
+
+
+def test_rows_say_what_became_of_each_run(folder):
+    sweep = read_sweep(folder)
+    assert sweep.varied == ("optimizer.learning_rate", "optimizer.schedule")
+    assert [row["status"] for row in sweep.rows] == ["finished"] * 4 + ["failed", "unfinished"]
+    assert [row["env_steps"] for row in sweep.rows] == [128] * 4 + [64] * 2
+    assert sweep.rows[0]["loss/total"] == 2.0
+    assert sweep.rows[4]["train_seconds"] == 0.5
+
+
+def test_the_csv_begins_with_what_was_varied(folder):
+    sweep = read_sweep(folder)
+    write_table(folder, sweep.rows, sweep.varied)
+    with (folder / "table.csv").open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header[:7] == [
+        "setting",
+        "seed",
+        "status",
+        "reason",
+        "folder",
+        "optimizer.learning_rate",
+        "optimizer.schedule",
+    ]
+    assert len(header) == len(set(header)) and len(rows) == 6
+    assert not list(folder.glob(".table*"))
+
+
+def test_settings_are_ranked_by_the_iqm_over_seeds(folder):
+    best, second, failed = summarise_settings(read_sweep(folder))
+    assert (best.number, best.score.estimate, best.scores) == (0, 10.5, (10.0, 11.0))
+    assert best.device_seconds == 4.0  # Two runs shared eight seconds.
+    assert (second.number, second.device_seconds) == (1, 2.0)
+    assert (failed.number, failed.score) == (2, None)
+    assert [summary.number for summary in pareto_front([best, second, failed])] == [1, 0]
+
+
+def test_the_effect_of_a_setting_is_over_all_runs_with_its_value(folder):
+    sweep = read_sweep(folder)
+    slow, fast = effects(sweep, "optimizer.learning_rate")
+    assert (slow.value, slow.score.estimate) == (0.001, 10.5)
+    assert (fast.value, fast.scores) == (0.01, (2.0, 2.0))
+    assert [effect.value for effect in effects(sweep, "optimizer.schedule")] == ["cosine", "linear"]
+    assert len(effects(sweep, "optimizer.learning_rate", most=1)) == 1
+    assert is_logarithmic([0.001, 0.01]) and not is_logarithmic([1, 2])
+    assert not is_logarithmic([0.0, 1.0]) and not is_logarithmic([True, False])
+
+
+class _Reader(HTMLParser):
+    """Checks that tags are closed in order, and keeps what would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href") and not value.startswith("#"):
+                self.fetched.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_fetches_nothing(folder):
+    page = write_report(folder).read_text()
+    reader = _Reader()
+    reader.feed(page)
+    assert reader.open == [] and reader.fetched == []
+    assert "url(http" not in page and "@import" not in page
+    for heading in ("Learning curves", "Parallel coordinates", "Seeds", "Cost against score"):
+        assert f"<h2>{heading}</h2>" in page
+    for heading in ("Effect of learning_rate", "Effect of schedule", "Settings", "Failures"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "loss/total was not finite &lt;at&gt; update 3." in page
+    assert page.count("<svg") == 6
+    assert "<title>learning_rate=0.001, schedule=linear: 10.5, 4 s</title>" in page
+
+
+def test_the_command_trains_the_best_setting_with_a_new_seed(folder):
+    page = write_report(folder).read_text()
+    (command,) = re.findall(r"<pre>(.*)</pre>", page)
+    assert command == (
+        "muzero train tiny --seed 2 --search.num_simulations 4 --logging.no_tensorboard "
+        "--optimizer.learning_rate 0.001 --optimizer.schedule linear"
+    )
+
+
+def test_a_sweep_without_a_finished_run_has_no_page(folder, tmp_path):
+    for result in folder.glob("members/*/*/result.json"):
+        result.unlink()
+    with pytest.raises(SweepFolderError, match="nothing to report yet"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+    with pytest.raises(SweepFolderError, match=r"is not a sweep folder: it holds no sweep.yaml"):
+        write_report(tmp_path)
+    (folder / "sweep.yaml").write_text("- 1")
+    with pytest.raises(SweepFolderError, match="cannot be used"):
+        read_sweep(folder)
