@@ -7,16 +7,15 @@ a process that died: whoever comes next goes on with it.
 
 import contextlib
 import dataclasses
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from muzero_jax.analysis.extras import import_extra
 from muzero_jax.config import ConfigError
 from muzero_jax.sweeps.definition import Study
 from muzero_jax.sweeps.search_space import suggest
+from muzero_jax.training.run_folder import locked_file
 
 JOURNAL_FILE = "journal.log"
 _TRIALS_FOLDER = "trials"
@@ -78,7 +77,7 @@ class Trials:
         """
         with contextlib.ExitStack() as stack:
             # One at a time, or two processes would both add the last trial.
-            with _Lock(self.folder / _TRIALS_FOLDER / "claim.lock", wait=True):
+            with locked_file(self.folder / _TRIALS_FOLDER / "claim.lock", wait=True):
                 claim = self._adopt(stack) or self._add(stack)
             yield claim
 
@@ -102,19 +101,18 @@ class Trials:
     def _adopt(self, stack: contextlib.ExitStack) -> Claim | None:
         running = self._optuna.trial.TrialState.RUNNING
         for frozen in self.study.get_trials(deepcopy=False, states=(running,)):
-            lock = _Lock(self._lock_of(frozen.number))
-            if lock.try_acquire():
-                stack.callback(lock.release)
-                return self._claim(frozen.number, is_adopted=True)
+            try:
+                stack.enter_context(locked_file(self._lock_of(frozen.number)))
+            except BlockingIOError:
+                continue  # Somebody works on it.
+            return self._claim(frozen.number, is_adopted=True)
         return None
 
     def _add(self, stack: contextlib.ExitStack) -> Claim | None:
         if len(self.study.get_trials(deepcopy=False)) >= self.definition.num_trials:
             return None
         number = self.study.ask().number
-        lock = _Lock(self._lock_of(number))
-        lock.try_acquire()
-        stack.callback(lock.release)
+        stack.enter_context(locked_file(self._lock_of(number)))
         return self._claim(number, is_adopted=False)
 
     def _claim(self, number: int, is_adopted: bool) -> Claim:
@@ -138,40 +136,6 @@ class Trials:
         if self.definition.pruner == "asha":
             return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         return pruners.NopPruner()
-
-
-class _Lock:
-    """A file's lock, which the system releases however the process ends."""
-
-    def __init__(self, path: Path, wait: bool = False):
-        self._path, self._wait = path, wait
-        self._file: Any = None
-
-    def try_acquire(self) -> bool:
-        """Takes the lock unless another holds it; waits for it where that was asked for."""
-        self._file = self._path.open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            self.release()
-            return False
-        return True
-
-    def release(self) -> None:
-        """Gives the lock back."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        self.try_acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def import_optuna() -> Any:

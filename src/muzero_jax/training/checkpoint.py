@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from muzero_jax.training.errors import NoCheckpointError
+from muzero_jax.training.plain_arrays import from_plain, plain_zeros, to_plain
 from muzero_jax.types import PyTree
 
 _RECORD = "record"
@@ -199,12 +200,12 @@ def _named_leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
 
 
 def _named_arrays(tree: PyTree) -> dict[str, np.ndarray]:
-    return {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
+    return {name: to_plain(leaf) for name, leaf in _named_leaves(tree)}
 
 
 def _named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
     """What to restore, and as what: plain arrays, wherever their like were computed."""
-    return {name: _empty(leaf) for name, leaf in _named_leaves(tree)}
+    return {name: plain_zeros(leaf) for name, leaf in _named_leaves(tree)}
 
 
 def _from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
@@ -212,27 +213,10 @@ def _from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
     restored = iter([named[name] for name, _ in _named_leaves(tree)])
     leaves, structure = jax.tree.flatten(tree)
     filled = [
-        _to_device(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        from_plain(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
         for leaf in leaves
     ]
     return jax.tree.unflatten(structure, filled)
-
-
-def _is_key(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def _to_numpy(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
-def _to_device(array: np.ndarray, leaf: Any) -> jax.Array:
-    return jax.random.wrap_key_data(jnp.asarray(array)) if _is_key(leaf) else jnp.asarray(array)
-
-
-def _empty(leaf: Any) -> np.ndarray:
-    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    return np.empty(data.shape, data.dtype)
 
 
 def _digest(tree: PyTree) -> str:
@@ -240,7 +224,7 @@ def _digest(tree: PyTree) -> str:
     digest = hashlib.sha256()
     for name, leaf in _named_leaves(tree):
         digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
-        array = _to_numpy(leaf)
+        array = to_plain(leaf)
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 

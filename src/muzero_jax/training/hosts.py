@@ -8,12 +8,12 @@ import zlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from muzero_jax.config import ConfigError
 from muzero_jax.training.errors import RunError
+from muzero_jax.training.plain_arrays import from_plain, is_key, plain_zeros, to_plain
 from muzero_jax.types import PyTree
 
 # A host that has died is noticed after so long; the others end then, and the run is resumed.
@@ -74,7 +74,7 @@ def check_same(tree: PyTree) -> None:
     """
     if not has_several():
         return
-    number = zlib.crc32(b"".join(_data(x).tobytes() for x in jax.tree.leaves(tree)))
+    number = zlib.crc32(b"".join(to_plain(x).tobytes() for x in jax.tree.leaves(tree)))
     found = multihost_utils.process_allgather(np.uint32(number))
     if len(set(found.tolist())) > 1:
         raise RunError("the processes of the run have come to hold different parameters.")
@@ -94,9 +94,9 @@ def share(tree: PyTree | None, shapes: PyTree) -> PyTree:
     """
     if not has_several():
         return tree
-    source = jax.tree.map(_zeros, shapes) if tree is None else jax.tree.map(_data, tree)
+    source = jax.tree.map(plain_zeros, shapes) if tree is None else jax.tree.map(to_plain, tree)
     shared = multihost_utils.broadcast_one_to_all(source)
-    return jax.tree.map(_as_before, shared, shapes)
+    return jax.tree.map(from_plain, shared, shapes)
 
 
 def distribute(tree: PyTree, shapes: PyTree) -> PyTree:
@@ -111,33 +111,15 @@ def _number(name: str) -> int | None:
     return int(text) if text else None
 
 
-def _is_key(x: Any) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
-
-
-def _data(x: jax.Array) -> np.ndarray:
-    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
-
-
-def _zeros(shape: jax.ShapeDtypeStruct) -> np.ndarray:
-    if _is_key(shape):
-        shape = jax.eval_shape(jax.random.key_data, shape)
-    return np.zeros(shape.shape, shape.dtype)
-
-
-def _as_before(data: Any, shape: jax.ShapeDtypeStruct) -> Any:
-    return jax.random.wrap_key_data(data) if _is_key(shape) else data
-
-
 def _collect(x: jax.Array) -> Any:
-    if not _is_key(x):
+    if not is_key(x):
         return multihost_utils.process_allgather(x, tiled=True)
     data = jax.jit(jax.random.key_data)(x)
     return jax.random.wrap_key_data(_collect(data))
 
 
 def _distribute(x: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
-    if _is_key(x):
+    if is_key(x):
         data = jax.random.key_data(x)
         spread = _distribute(
             data, jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=shape.sharding)

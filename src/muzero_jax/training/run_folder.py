@@ -78,11 +78,27 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       RunLockedError: another process holds it.
     """
-    with (folder / _LOCK_FILE).open("w") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked_file(folder / _LOCK_FILE))
         except BlockingIOError as error:
             raise RunLockedError(f"another process is writing the run folder {folder}.") from error
+        yield
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
+    """Holds a file's lock, which the system releases however the process ends.
+
+    Args:
+      path: of the file, which is made.
+      wait: for whoever holds it.
+
+    Raises:
+      BlockingIOError: another holds it, and this does not wait.
+    """
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 
