@@ -1,4 +1,4 @@
-"""Nested dictionaries by dotted name."""
+"""Nested dictionaries by dotted name, and settings so named in a few words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,3 +13,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def describe_setting(setting: Mapping[str, Any]) -> str:
+    """A setting in a few words, by the last parts of the names."""
+    parts = [f"{name.rpartition('.')[2]}={short_value(value)}" for name, value in setting.items()]
+    return ", ".join(parts) or "as it is"
+
+
+def short_value(value: Any) -> str:
+    """A value in a few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace(" ", "")

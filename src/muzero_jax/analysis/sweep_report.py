@@ -15,6 +15,7 @@ from muzero_jax.analysis.sweep_figures import (
 )
 from muzero_jax.analysis.sweep_summary import SettingSummary, summarise_settings
 from muzero_jax.analysis.sweep_table import SweepFolderError, SweepRecord, read_sweep
+from muzero_jax.dotted import describe_setting, short_value
 
 REPORT_FILE = "report.html"
 _MOST_ROWS = 100
@@ -119,11 +120,7 @@ def _sections(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> Iterat
 def _labeller(summaries: Sequence[SettingSummary]) -> Callable[[int], str]:
     values = {summary.number: summary.values for summary in summaries}
 
-    def label(number: int) -> str:
-        parts = [f"{k.rpartition('.')[2]}={_short(v)}" for k, v in values[number].items()]
-        return ", ".join(parts) or "as it is"
-
-    return label
+    return lambda number: describe_setting(values[number])
 
 
 def _section(heading: str, note: str, content: str, *, wide: bool = False) -> str:
@@ -184,7 +181,7 @@ def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
             else [statuses, ""]
         )
         seconds = f"{summary.device_seconds:.3g}" if score else ""
-        values = [_short(summary.values[name]) for name in varied]
+        values = [short_value(summary.values[name]) for name in varied]
         rows.append([str(rank), *values, *measured, str(len(summary.scores)), seconds])
     note = "" if len(summaries) <= _MOST_ROWS else f"The best {_MOST_ROWS}; table.csv has all."
     return _section("Settings", note, _table(header, rows), wide=True)
@@ -196,7 +193,7 @@ def _failures(sweep: SweepRecord) -> str:
         return ""
     rows = [
         [
-            ", ".join(f"{n.rpartition('.')[2]}={_short(row.get(n))}" for n in sweep.varied),
+            describe_setting({name: row.get(name) for name in sweep.varied}),
             str(row["seed"]),
             str(row["reason"]),
         ]
@@ -213,7 +210,3 @@ def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return f"<td{' class=reason' if len(text) > 60 else ''}>{escape(text)}</td>"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace(" ", "")

@@ -14,7 +14,7 @@ from muzero_jax.training.checkpoint import checkpoint_steps, discard_after
 from muzero_jax.training.errors import RunError
 from muzero_jax.training.lockstep import KeepGoing, Lockstep
 from muzero_jax.training.programs import Programs
-from muzero_jax.training.progress import Display
+from muzero_jax.training.progress import Listener
 from muzero_jax.training.run_folder import (
     CHECKPOINTS_FOLDER,
     CONFIG_FILE,
@@ -60,7 +60,7 @@ def run_block(
     members: Sequence[Member],
     folder: Path,
     stop: StopAsked,
-    make_display: Callable[[Member], Display],
+    make_display: Callable[[Member], Listener],
     compile_seconds: float = 0.0,
     keep_going: KeepGoing | None = None,
 ) -> bool:
@@ -136,7 +136,7 @@ def _opened(
     members: Sequence[Member],
     starts: Sequence[Start],
     folder: Path,
-    make_display: Callable[[Member], Display],
+    make_display: Callable[[Member], Listener],
 ) -> Iterator[list[RunWriter]]:
     """The writers of some members; afterwards those that have failed say why."""
     started = time.perf_counter()

@@ -15,10 +15,10 @@ import numpy as np
 from muzero_jax.analysis.extras import MissingExtraError
 from muzero_jax.analysis.statistics import interquartile_mean
 from muzero_jax.analysis.sweep_table import read_member, write_table
+from muzero_jax.dotted import describe_setting
 from muzero_jax.sweeps.block import is_over
 from muzero_jax.sweeps.definition import MEMBERS_FOLDER, Member
 from muzero_jax.sweeps.lanes import Stop
-from muzero_jax.sweeps.space import describe_setting
 from muzero_jax.training.errors import InterruptedRunError
 from muzero_jax.training.progress import clock
 from muzero_jax.training.signals import StopAsked, StopRequest
@@ -218,7 +218,7 @@ def stoppable(board: Board, stop_asked: StopAsked | None = None) -> Iterator[Sto
 
 
 class MemberDisplay:
-    """What one run tells its board; see `training.progress.Display`.
+    """What one run tells its board; see `training.progress.Listener`.
 
     Attributes:
       member: the run.
@@ -233,17 +233,6 @@ class MemberDisplay:
         self.env_steps, self.steps_before = 0, 0
         self.score = float("nan")
         self.doing = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
 
     def activity(self, text: str) -> None:
         """What is being done now."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from muzero_jax.config import TRACED_SETTINGS, ConfigError, ExperimentConfig
+from muzero_jax.dotted import describe_setting
 from muzero_jax.settings import config_to_dict
-from muzero_jax.sweeps.space import Axis, all_settings, check_setting, describe_setting
+from muzero_jax.sweeps.space import Axis, all_settings, check_setting
 
 MEMBERS_FOLDER = "members"
 Pruner = Literal["hyperband", "asha", "none"]

@@ -9,9 +9,10 @@ import yaml
 
 from muzero_jax.analysis.sweep_table import SWEEP_FILE
 from muzero_jax.config import ConfigError
+from muzero_jax.dotted import describe_setting
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.space import all_settings, describe_setting, make_axis
+from muzero_jax.sweeps.space import all_settings, make_axis
 from muzero_jax.training.run_folder import locked, occupied, write_text
 
 # More trials of the same study are welcome.

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -119,16 +119,10 @@ class RemoteWorker:
 
 
 class _Reporter:
-    """Sends what a run tells; see `training.progress.Display`."""
+    """Sends what a run tells; see `training.progress.Listener`."""
 
     def __init__(self, member: Member, events: "queue.SimpleQueue[Event | None]"):
         self._folder, self._events = member.folder, events
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def activity(self, text: str) -> None:
         """What is being done now."""

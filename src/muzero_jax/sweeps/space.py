@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.dotted import flatten
+from muzero_jax.dotted import describe_setting, flatten
 from muzero_jax.settings import apply_settings, check_names, config_to_dict, setting_names
 
 # What repeats a run, names it or reports it does not make another experiment of it.
@@ -196,16 +196,6 @@ def check_setting(base: ExperimentConfig, setting: Mapping[str, Any]) -> Experim
         raise ConfigError(
             f"the setting {describe_setting(setting)} cannot work: {error}"
         ) from error
-
-
-def describe_setting(setting: Mapping[str, Any]) -> str:
-    """A setting in a few words, by the last parts of the names."""
-    parts = [f"{name.rpartition('.')[2]}={_short(value)}" for name, value in setting.items()]
-    return ", ".join(parts) or "as it is"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 
 def _parse_range(name: str, text: str) -> Range:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -72,24 +71,23 @@ class Programs:
         self._train_chunk: Any = None
         self._init: Any = None
 
-    def compile(self) -> float:
-        """Compiles the chunk unless that is done; returns the seconds it took.
+    def compile(self) -> None:
+        """Compiles the chunk unless that is done.
 
         Raises:
           DoesNotFitError: the program needs more memory than there is; it is not run.
         """
-        start = time.perf_counter()
-        if self._train_chunk is None:
-            train = self.experiment.train
-            with jax.default_device(self.device):
-                chunk = jax.jit(self._wide(train.train_chunk), donate_argnums=0)
-                compiled = chunk.lower(self._wide_shapes(self.shapes)).compile()
-            self.memory = program_memory(compiled)
-            check_program_fits(self.memory, self.memory_bytes)
-            self._train_chunk, self._init = compiled, jax.jit(self._wide(train.init))
-        return time.perf_counter() - start
+        if self._train_chunk is not None:
+            return
+        train = self.experiment.train
+        with jax.default_device(self.device):
+            chunk = jax.jit(self._wide(train.train_chunk), donate_argnums=0)
+            compiled = chunk.lower(self._wide_shapes(self.shapes)).compile()
+        self.memory = program_memory(compiled)
+        check_program_fits(self.memory, self.memory_bytes)
+        self._train_chunk, self._init = compiled, jax.jit(self._wide(train.init))
 
-    def compile_evaluation(self) -> threading.Thread:
+    def compile_evaluation(self) -> None:
         """Compiles the evaluation in a thread, beside the first chunks, which need no host.
 
         What goes wrong there goes wrong again, and is told, when the evaluation is called.
@@ -99,9 +97,7 @@ class Programs:
             with jax.default_device(self.device), contextlib.suppress(Exception):
                 self.evaluate.prepare(self._wide_shapes(self.whole_shapes.agent))
 
-        thread = threading.Thread(target=prepare, name="compile the evaluation")
-        thread.start()
-        return thread
+        threading.Thread(target=prepare, name="compile the evaluation").start()
 
     def init(self, configs: Sequence[ExperimentConfig]) -> TrainState:
         """The first states of at most `width` runs, side by side; compile the chunk before."""

@@ -10,21 +10,8 @@ from typing import Any, Protocol, Self
 from muzero_jax.config import ExperimentConfig
 
 
-class Display(Protocol):
-    """What the runner tells; a context manager."""
-
-    def __enter__(self) -> Self:
-        """Starts to show."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Ends, leaving the last state visible."""
-        ...
+class Listener(Protocol):
+    """Who is told what happens in a run."""
 
     def activity(self, text: str) -> None:
         """What is being done now, for example `compiling`."""
@@ -40,6 +27,23 @@ class Display(Protocol):
 
     def note(self, text: str) -> None:
         """A line that stays."""
+        ...
+
+
+class Display(Listener, Protocol):
+    """A listener that shows it; a context manager."""
+
+    def __enter__(self) -> Self:
+        """Starts to show."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends, leaving the last state visible."""
         ...
 
 

@@ -24,7 +24,7 @@ from muzero_jax.training.checkpoint import (
 )
 from muzero_jax.training.errors import NonFiniteError
 from muzero_jax.training.evaluation import EvaluationResult
-from muzero_jax.training.progress import Display
+from muzero_jax.training.progress import Listener
 from muzero_jax.training.run_folder import (
     CHECKPOINTS_FOLDER,
     FAILURE_FOLDER,
@@ -124,7 +124,7 @@ class RunWriter:
         config: ExperimentConfig,
         run_dir: Path,
         start: Start,
-        display: Display,
+        display: Listener,
         started: float,
     ):
         self.config, self.run_dir, self.display = config, run_dir, display
@@ -257,7 +257,7 @@ class Follower(RunWriter):
         config: ExperimentConfig,
         run_dir: Path,
         start: Start,
-        display: Display,
+        display: Listener,
         started: float,
     ):
         self.config, self.run_dir, self.display = config, run_dir, display
