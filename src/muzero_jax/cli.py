@@ -29,6 +29,7 @@ usage: muzero COMMAND ...
   inspect RUN                one decision: its search tree, drawn, and its numbers
   plot RUN [RUN ...]         learning curves of runs
   report SWEEP               a sweep as one HTML page
+  oracle ENV                 exact optimum of a tabular environment
   profile search             what searches cost: tables, CSV, figures
   profile loop EXPERIMENT    where the time of a training chunk goes
   list                       experiments and environments
@@ -187,6 +188,14 @@ def _profile_command(args: list[str]) -> None:
     return profile.profile_search(options)
 
 
+def _oracle_command(args: list[str]) -> None:
+    """`muzero oracle ENV`."""
+    from muzero_jax.commands.options import parse_options
+    from muzero_jax.commands.oracle import OracleOptions, show_oracle
+
+    show_oracle(parse_options(OracleOptions, args, "muzero oracle"))
+
+
 def _sweep_command(args: list[str]) -> None:
     """`muzero sweep EXPERIMENT --set NAME=VALUES ... --out DIR`."""
     from muzero_jax.commands.sweep import sweep
@@ -198,6 +207,7 @@ _RUN_COMMANDS = ("evaluate", "play", "inspect", "plot", "report", "list")
 _COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
     "train": _train_command,
     "sweep": _sweep_command,
+    "oracle": _oracle_command,
     "profile": _profile_command,
     **{name: _run_command(name) for name in _RUN_COMMANDS},
 }

@@ -23,6 +23,8 @@ class EnvironmentSpec:
       num_players: 1, or 2 for a zero-sum game whose players alternate.
       can_truncate: whether a time limit can end an episode.
       max_episode_steps: an upper bound on the length of an episode, where one is known.
+      num_states: of an environment whose observation is one of so many states, as its number or
+        one-hot; tables can be learned of it. None of any other.
     """
 
     name: str
@@ -32,6 +34,7 @@ class EnvironmentSpec:
     num_players: int = 1
     can_truncate: bool = False
     max_episode_steps: int | None = None
+    num_states: int | None = None
 
 
 class Environment(Protocol):

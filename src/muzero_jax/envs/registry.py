@@ -10,17 +10,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from muzero_jax.envs import probes
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.catch import Catch
 from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES, make_gymnax
 from muzero_jax.envs.pgx_adapter import PGX_NAMES, make_pgx
+from muzero_jax.envs.tabular import TABULAR
 from muzero_jax.envs.tic_tac_toe import TicTacToe
 
 _BUILT_INS: Mapping[str, Callable[..., Environment]] = {
     "catch": Catch,
     "tic_tac_toe": TicTacToe,
+    **TABULAR,
     "probe_constant_reward": probes.constant_reward,
     "probe_observation_reward": probes.observation_reward,
     "probe_delayed_reward": probes.delayed_reward,
@@ -53,7 +57,8 @@ def make_environment(name: str, **options: Any) -> Environment:
         the bare name in a suite where no built-in has it, for example `CartPole-v1`;
         `MODULE:FACTORY`, for example `my_maze:make`: a callable that returns an environment, in a
         module that can be imported here or from the working directory.
-      **options: keyword arguments of the environment's factory.
+        Any of them may be followed by options, as in `deep_sea:size=20:stochastic=true`.
+      **options: keyword arguments of the environment's factory, before those in the name.
 
     Returns:
       An environment that does not reset by itself, see `AutoReset`.
@@ -63,6 +68,8 @@ def make_environment(name: str, **options: Any) -> Environment:
       EnvironmentCreationError: a suite, an option, a factory or a member of the protocol is
         missing; the message says which.
     """
+    name, named_options = _split_options(name)
+    options |= named_options
     if name in _BUILT_INS:
         return _call(_BUILT_INS[name], name, options)
     suite_name, _, bare_name = name.rpartition(":")
@@ -74,6 +81,14 @@ def make_environment(name: str, **options: Any) -> Environment:
         if name in suite.names:
             return _make_from_suite(known_suite, name, options)
     raise UnknownEnvironmentError(f"Unknown environment {name!r}{_suggest(name)}")
+
+
+def _split_options(name: str) -> tuple[str, dict[str, Any]]:
+    """`NAME:OPTION=VALUE:...` to the name and its options, whose values are read as YAML."""
+    parts = name.split(":")
+    pairs = [part.partition("=") for part in parts if "=" in part]
+    options = {option: yaml.safe_load(value) for option, _, value in pairs}
+    return ":".join(part for part in parts if "=" not in part), options
 
 
 def list_environments() -> dict[str, list[str]]:

@@ -1,0 +1,314 @@
+"""Finite Markov decision processes as exact arrays, from which environments and oracles are made.
+
+Every state and action has up to `K` *outcomes*: where it may lead, how likely, for which reward,
+and whether the episode ends there. That is what a compiled environment draws from and what a
+backup sums over; a table `[S, A, S]` can be had of it, and made into it.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from muzero_jax.envs.errors import EnvironmentCreationError
+
+_TOLERANCE = 1e-6
+
+
+class InvalidMDPError(EnvironmentCreationError):
+    """The arrays describe no Markov decision process; the message names the state and action."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """How the states lie on a grid, for pictures.
+
+    Attributes:
+      shape: rows and columns.
+      cells: `[S]` of (row, column), one for each state.
+      arrows: `[S]` of `A` characters, how the actions of a state are drawn.
+      walls: pairs of neighbouring cells that a wall stands between.
+      marks: texts of single states, for example the goal's, by the number of the state.
+    """
+
+    shape: tuple[int, int]
+    cells: tuple[tuple[int, int], ...]
+    arrows: tuple[str, ...]
+    walls: frozenset[tuple[tuple[int, int], tuple[int, int]]] = frozenset()
+    marks: tuple[tuple[int, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TabularMDP:
+    """A finite Markov decision process with `S` states, `A` actions and `K` outcomes of each pair.
+
+    Attributes:
+      name: for messages.
+      next_state: `[S, A, K]` int, where an outcome leads; of no account where it terminates.
+      probability: `[S, A, K]` of the outcomes; sums to 1 over `K`.
+      reward: `[S, A, K]`.
+      terminates: `[S, A, K]` bool, the episode ends with this outcome.
+      start: `[S]` distribution of the first state.
+      discount: of one step, in (0, 1].
+      goal: a state that must be reachable from every first state; None where there is none.
+      grid: how to draw it; None where the states do not lie on a grid.
+
+    Raises (when constructed):
+      InvalidMDPError: shapes do not match, probabilities are no distribution, a state or the
+        discount is out of range, or the goal cannot be reached.
+    """
+
+    name: str
+    next_state: np.ndarray
+    probability: np.ndarray
+    reward: np.ndarray
+    terminates: np.ndarray
+    start: np.ndarray
+    discount: float
+    goal: int | None = None
+    grid: Grid | None = None
+
+    def __post_init__(self) -> None:
+        for field, dtype in _DTYPES.items():
+            object.__setattr__(self, field, np.asarray(getattr(self, field), dtype))
+        self._check_shapes()
+        if not 0.0 < self.discount <= 1.0:
+            raise InvalidMDPError(
+                f"{self.name}: the discount must be above 0 and at most 1, found {self.discount!r}."
+            )
+        self._check_distributions()
+        self._check_numbers()
+        self._check_goal()
+
+    @property
+    def num_states(self) -> int:
+        """`S`."""
+        return self.next_state.shape[0]
+
+    @property
+    def num_actions(self) -> int:
+        """`A`."""
+        return self.next_state.shape[1]
+
+    @property
+    def num_outcomes(self) -> int:
+        """`K`."""
+        return self.next_state.shape[2]
+
+    @property
+    def transition(self) -> np.ndarray:
+        """`[S, A, S]` probability of going on in a state; what is missing to 1 terminates."""
+        table = np.zeros((self.num_states, self.num_actions, self.num_states))
+        state, action = np.ogrid[: self.num_states, : self.num_actions]
+        for k in range(self.num_outcomes):
+            going_on = self.probability[..., k] * ~self.terminates[..., k]
+            np.add.at(table, (state, action, self.next_state[..., k]), going_on)
+        return table
+
+    @property
+    def expected_reward(self) -> np.ndarray:
+        """`[S, A]`."""
+        return (self.probability * self.reward).sum(axis=-1)
+
+    @property
+    def is_terminal(self) -> np.ndarray:
+        """`[S]` bool, every action ends the episode alike: the state is an end, not a choice."""
+        ends = (self.terminates | (self.probability == 0.0)).all(axis=(1, 2))
+        return ends & (np.ptp(self.expected_reward, axis=1) == 0.0)
+
+    def _check_shapes(self) -> None:
+        shape = self.next_state.shape
+        if len(shape) != 3 or 0 in shape:
+            raise InvalidMDPError(
+                f"{self.name}: next_state must be [states, actions, outcomes], found shape {shape}."
+            )
+        for field in ("probability", "reward", "terminates"):
+            if (found := getattr(self, field).shape) != shape:
+                raise InvalidMDPError(
+                    f"{self.name}: {field} has the shape {found}, but next_state {shape}."
+                )
+        if self.start.shape != shape[:1]:
+            raise InvalidMDPError(
+                f"{self.name}: start has the shape {self.start.shape}, but there are "
+                f"{shape[0]} states."
+            )
+
+    def _check_distributions(self) -> None:
+        total = self.probability.sum(axis=-1)
+        wrong = ~(np.abs(total - 1.0) <= _TOLERANCE) | ~(self.probability >= 0.0).all(axis=-1)
+        if wrong.any():
+            state, action = np.argwhere(wrong)[0]
+            found = ", ".join(f"{p:g}" for p in self.probability[state, action])
+            raise InvalidMDPError(
+                f"{self.name}: the outcomes of state {state} and action {action} must have "
+                f"probabilities of at least 0 that sum to 1, found {found}."
+            )
+        if not (abs(self.start.sum() - 1.0) <= _TOLERANCE and (self.start >= 0.0).all()):
+            raise InvalidMDPError(
+                f"{self.name}: start must have probabilities of at least 0 that sum to 1, found "
+                f"the sum {self.start.sum():g} and the least {self.start.min():g}."
+            )
+
+    def _check_numbers(self) -> None:
+        outside = (self.next_state < 0) | (self.next_state >= self.num_states)
+        for wrong, told in (
+            (outside & (self.probability > 0), "leads outside of the states"),
+            (~np.isfinite(self.reward), "has a reward that is not finite"),
+        ):
+            if wrong.any():
+                state, action, k = np.argwhere(wrong)[0]
+                found = self.next_state[state, action, k], self.reward[state, action, k]
+                raise InvalidMDPError(
+                    f"{self.name}: state {state} and action {action} {told}: found the next state "
+                    f"{found[0]} of {self.num_states}, and the reward {found[1]:g}."
+                )
+
+    def _check_goal(self) -> None:
+        if self.goal is None:
+            return
+        if not 0 <= self.goal < self.num_states:
+            raise InvalidMDPError(
+                f"{self.name}: the goal {self.goal} is none of {self.num_states} states."
+            )
+        lost = (self.start > 0) & ~self._reaching(self.goal)
+        if lost.any():
+            raise InvalidMDPError(
+                f"{self.name}: the goal, state {self.goal}, cannot be reached from the start "
+                f"state {np.argmax(lost)} by any action."
+            )
+
+    def _reaching(self, goal: int) -> np.ndarray:
+        """`[S]` bool, the states that some actions may lead from to `goal`."""
+        reaching = np.arange(self.num_states) == goal
+        # Where an outcome ends the episode, it may do so by entering the goal.
+        possible = (self.probability > 0) & (~self.terminates | (self.next_state == goal))
+        while True:
+            step = (possible & reaching[self.next_state]).any(axis=(1, 2))
+            if not (step & ~reaching).any():
+                return reaching
+            reaching |= step
+
+
+_DTYPES = {
+    "next_state": np.int32,
+    "probability": np.float64,
+    "reward": np.float64,
+    "terminates": np.bool_,
+    "start": np.float64,
+}
+
+
+def mdp_from_table(
+    transition: ArrayLike,
+    reward: ArrayLike,
+    start: ArrayLike,
+    discount: float,
+    *,
+    termination: ArrayLike | None = None,
+    name: str = "mdp",
+) -> TabularMDP:
+    """Makes a process from a transition table.
+
+    Args:
+      transition: `[S, A, S]` probability of each next state.
+      reward: `[S, A]`, or `[S, A, S]` where it depends on the next state.
+      start: `[S]` distribution of the first state.
+      discount: of one step, in (0, 1].
+      termination: `[S]` bool, entering the state ends the episode; nowhere where None.
+      name: for messages.
+
+    Raises:
+      InvalidMDPError: see `TabularMDP`.
+    """
+    table = np.asarray(transition, np.float64)
+    if table.ndim != 3 or table.shape[0] != table.shape[2] or 0 in table.shape:
+        raise InvalidMDPError(
+            f"{name}: transition must be [states, actions, states], found shape {table.shape}."
+        )
+    num_states = table.shape[0]
+    rewards = np.asarray(reward, np.float64)
+    if rewards.shape == table.shape[:2]:
+        rewards = np.broadcast_to(rewards[..., None], table.shape)
+    ends = np.zeros(num_states, bool) if termination is None else np.asarray(termination, bool)
+    if rewards.shape != table.shape or ends.shape != (num_states,):
+        raise InvalidMDPError(
+            f"{name}: for a transition of shape {table.shape} the reward must be "
+            f"{table.shape[:2]} or {table.shape} and the termination ({num_states},), found "
+            f"{rewards.shape} and {ends.shape}."
+        )
+    next_state = np.broadcast_to(np.arange(num_states), table.shape)
+    dense = TabularMDP(
+        name,
+        next_state,
+        table,
+        rewards,
+        np.broadcast_to(ends, table.shape),
+        np.asarray(start),
+        discount,
+    )
+    return merge_outcomes(dense)
+
+
+def merge_outcomes(mdp: TabularMDP) -> TabularMDP:
+    """The same process with as few outcomes as it needs: equal ones summed, impossible ones gone.
+
+    Args:
+      mdp: any process.
+    """
+    rows = [_merged(mdp, s, a) for s in range(mdp.num_states) for a in range(mdp.num_actions)]
+    num_outcomes = max(map(len, rows))
+    columns = np.zeros((4, len(rows), num_outcomes))
+    # What fills up has no probability, and so neither a place nor a reward that matters.
+    for index, row in enumerate(rows):
+        columns[:, index, : len(row)] = np.array(row).T
+    shape = (mdp.num_states, mdp.num_actions, num_outcomes)
+    next_state, reward, terminates, probability = columns.reshape((4, *shape))
+    return dataclasses.replace(
+        mdp,
+        next_state=next_state,
+        probability=probability,
+        reward=reward,
+        terminates=terminates,
+    )
+
+
+def _merged(mdp: TabularMDP, state: int, action: int) -> list[tuple[float, float, float, float]]:
+    """(next state, reward, terminates, probability) of the outcomes that can happen."""
+    sums: dict[tuple[float, float, float], float] = {}
+    for k in np.flatnonzero(mdp.probability[state, action]):
+        place = (state, action, k)
+        key = float(mdp.next_state[place]), float(mdp.reward[place]), float(mdp.terminates[place])
+        sums[key] = sums.get(key, 0.0) + float(mdp.probability[place])
+    return [(*key, probability) for key, probability in sums.items()]
+
+
+def with_slip(mdp: TabularMDP, slip: float) -> TabularMDP:
+    """The process whose action is replaced by a uniformly drawn one with probability `slip`.
+
+    Args:
+      mdp: any process.
+      slip: in [0, 1].
+
+    Raises:
+      InvalidMDPError: `slip` is no probability.
+    """
+    if not 0.0 <= slip <= 1.0:
+        raise InvalidMDPError(f"{mdp.name}: slip must be between 0 and 1, found {slip!r}.")
+    if slip == 0.0:
+        return mdp
+
+    def beside_all(x: np.ndarray) -> np.ndarray:
+        """`[S, A, K]` to `[S, A, K + A K]`: an action's own outcomes, then those of all actions."""
+        every = np.broadcast_to(x.reshape((len(x), 1, -1)), (*x.shape[:2], x[0].size))
+        return np.concatenate([x, every], axis=-1)
+
+    intended = np.full(mdp.probability.shape, 1.0 - slip)
+    drawn = np.full((*mdp.probability.shape[:2], mdp.probability[0].size), slip / mdp.num_actions)
+    slippery = dataclasses.replace(
+        mdp,
+        next_state=beside_all(mdp.next_state),
+        probability=beside_all(mdp.probability) * np.concatenate([intended, drawn], axis=-1),
+        reward=beside_all(mdp.reward),
+        terminates=beside_all(mdp.terminates),
+    )
+    return merge_outcomes(slippery)

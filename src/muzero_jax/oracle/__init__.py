@@ -1,0 +1,1 @@
+"""Exact answers for tabular environments, and the backups of the classical learners."""

@@ -1,0 +1,166 @@
+"""Exact values, policies and optimal actions of a finite process, in float64 on the host.
+
+A policy is `[S]`, one action for each state, or `[S, A]`, probabilities. The discount is the
+process's own unless another is given.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from muzero_jax.envs.mdp import InvalidMDPError, TabularMDP
+
+_MAX_SWEEPS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """The optimum of a process.
+
+    Attributes:
+      value: `[S]` optimal values.
+      qvalues: `[S, A]` optimal action values.
+      optimal_actions: `[S, A]` bool, every action that an optimal policy may take.
+      optimal_return: of the start distribution.
+    """
+
+    value: np.ndarray
+    qvalues: np.ndarray
+    optimal_actions: np.ndarray
+    optimal_return: float
+
+
+def action_values(mdp: TabularMDP, value: np.ndarray, discount: float | None = None) -> np.ndarray:
+    """One Bellman backup of every state and action (Sutton and Barto 2018, equation 4.6).
+
+    Args:
+      mdp: the process.
+      value: `[..., S]` of the states.
+      discount: of one step.
+
+    Returns:
+      `[..., S, A]`.
+    """
+    discount = mdp.discount if discount is None else discount
+    going_on = discount * ~mdp.terminates * value[..., mdp.next_state]
+    return (mdp.probability * (mdp.reward + going_on)).sum(axis=-1)
+
+
+def solve(mdp: TabularMDP, discount: float | None = None, tie_tolerance: float = 1e-9) -> Solution:
+    """Value iteration, then the exact evaluation of the policy that it ends with.
+
+    Args:
+      mdp: the process.
+      discount: of one step.
+      tie_tolerance: actions whose values differ by no more are equally good.
+
+    Raises:
+      InvalidMDPError: values grow without end, which only a discount of 1 lets happen.
+    """
+    value = value_iteration(mdp, discount)
+    greedy = action_values(mdp, value, discount).argmax(axis=-1)
+    exact = policy_value(mdp, greedy, discount)
+    # A greedy policy may walk in a circle of equal values where nothing is discounted.
+    value = np.maximum(value, exact)
+    qvalues = action_values(mdp, value, discount)
+    return Solution(
+        value=value,
+        qvalues=qvalues,
+        optimal_actions=optimal_actions(qvalues, tie_tolerance),
+        optimal_return=start_return(mdp, value),
+    )
+
+
+def optimal_actions(qvalues: np.ndarray, tie_tolerance: float = 1e-9) -> np.ndarray:
+    """`[..., A]` bool, the actions whose value is the best but for rounding."""
+    return qvalues >= qvalues.max(axis=-1, keepdims=True) - tie_tolerance
+
+
+def value_iteration(
+    mdp: TabularMDP, discount: float | None = None, tolerance: float = 1e-12
+) -> np.ndarray:
+    """`[S]` optimal values (Sutton and Barto 2018, section 4.4).
+
+    Args:
+      mdp: the process.
+      discount: of one step.
+      tolerance: ends when no value changes by more in a sweep.
+
+    Raises:
+      InvalidMDPError: the values do not settle.
+    """
+    value = np.zeros(mdp.num_states)
+    bound = mdp.num_states * np.abs(mdp.reward).max(initial=0.0) + 1.0
+    for _ in range(_MAX_SWEEPS):
+        new = action_values(mdp, value, discount).max(axis=-1)
+        change = np.abs(new - value).max()
+        value = new
+        if change <= tolerance:
+            return value
+        if (discount or mdp.discount) == 1.0 and np.abs(value).max() > 1e3 * bound:
+            break
+    raise InvalidMDPError(
+        f"{mdp.name}: the value of state {np.abs(value).argmax()} grows without end, because "
+        "nothing is discounted and episodes need not end."
+    )
+
+
+def policy_value(mdp: TabularMDP, policy: np.ndarray, discount: float | None = None) -> np.ndarray:
+    """`[S]` exact values of a policy, by a linear solve (Sutton and Barto 2018, equation 4.4).
+
+    Args:
+      mdp: the process.
+      policy: `[S]` actions or `[S, A]` probabilities.
+      discount: of one step.
+
+    Raises:
+      ValueError: `policy` has another shape.
+      InvalidMDPError: nothing is discounted, and rewards are paid where an episode never ends.
+    """
+    discount = mdp.discount if discount is None else discount
+    probs = _probabilities(mdp, policy)
+    going_on = np.einsum("sa,sat->st", probs, mdp.transition)
+    reward = (probs * mdp.expected_reward).sum(axis=-1)
+    endless = np.zeros(mdp.num_states, bool)
+    if discount == 1.0:
+        endless = ~_may_end(going_on)
+        if (paid := endless & (reward != 0.0)).any():
+            raise InvalidMDPError(
+                f"{mdp.name}: the policy's episodes never end from state {np.argmax(paid)}, which "
+                "is paid for and not discounted."
+            )
+    value = np.zeros(mdp.num_states)
+    ends = np.flatnonzero(~endless)
+    matrix = np.eye(len(ends)) - discount * going_on[np.ix_(ends, ends)]
+    value[ends] = np.linalg.solve(matrix, reward[ends])
+    return value
+
+
+def policy_return(mdp: TabularMDP, policy: np.ndarray, discount: float | None = None) -> float:
+    """The exact expected discounted return of a policy from the start distribution."""
+    return start_return(mdp, policy_value(mdp, policy, discount))
+
+
+def start_return(mdp: TabularMDP, value: np.ndarray) -> float:
+    """The mean of `[S]` values over the start distribution."""
+    return float(mdp.start @ value)
+
+
+def _probabilities(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
+    shape = (mdp.num_states, mdp.num_actions)
+    policy = np.asarray(policy)
+    if policy.shape == shape[:1]:
+        return np.eye(mdp.num_actions)[policy]
+    if policy.shape != shape:
+        raise ValueError(f"a policy must be of shape {shape[:1]} or {shape}, found {policy.shape}.")
+    return policy
+
+
+def _may_end(going_on: np.ndarray) -> np.ndarray:
+    """`[S]` bool, whether the episode ends some time, from `[S, S]` probabilities of going on."""
+    ending = going_on.sum(axis=-1) < 1.0 - 1e-9
+    while True:
+        further = ending | (going_on[:, ending] > 0.0).any(axis=-1)
+        if (further == ending).all():
+            return ending
+        ending = further
