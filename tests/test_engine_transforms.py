@@ -58,7 +58,7 @@ def assert_same_trees(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [None, PuctRule(), PuctRule(over_tree=True)])
+@pytest.mark.parametrize("rule", [None, PuctRule(), PuctRule(scaling="tree")])
 def test_vmap_over_seeds_is_each_seed_alone(rule):
     def one(seed):
         return tree_of(rule=rule, seed=seed)
@@ -102,7 +102,7 @@ t.assert_same_trees(jax.jit(run)(root), alone)
 
 # And where jit divides the batch by itself: without a word between the devices.
 spread = jax.device_put(root, jax.sharding.NamedSharding(mesh, spec))
-for rule in (None, t.PuctRule(), t.PuctRule(over_tree=True)):
+for rule in (None, t.PuctRule(), t.PuctRule(scaling="tree")):
     run = jax.jit(lambda root: t.tree_of(root=root, rule=rule))
     tree = run(spread)
     assert tree.node_values.sharding.spec == spec
@@ -219,7 +219,7 @@ def test_bfloat16_agrees_with_mctx_where_rounding_lets_it():
 
 def test_tree_wide_bounds_are_the_papers():
     """Against the pseudocode of MuZero: bounds of every Q-value that was ever backed up."""
-    rule = PuctRule(over_tree=True)
+    rule = PuctRule(scaling="tree")
     tree = jax.jit(lambda: tree_of(rule=rule, batch_size=3, num_simulations=20))()
     for row in range(3):
         visits = _paper_visits(rule, jax.tree.map(lambda x, r=row: np.asarray(x[r]), tree))

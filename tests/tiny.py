@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 
 from muzero_jax.agents.base import ActOutput, Agent, LearnOutput
-from muzero_jax.agents.muzero import SearchRecord
+from muzero_jax.agents.planning import SearchRecord
 from muzero_jax.config import (
     ExperimentConfig,
     NetworkConfig,
@@ -132,7 +132,9 @@ def scripted_agent(action_fn, num_actions: int = 2, learn_fn=None, window=None) 
         action = action_fn(rng_key, timestep, explore).astype(jnp.int32)
         record = SearchRecord(jnp.zeros((*action.shape, num_actions)), jnp.zeros(action.shape))
         priority = action.astype(jnp.float32)
-        return ActOutput(action=action, record=record, priority=priority, metrics={})
+        return ActOutput(
+            action=action, record=record, priority=priority, value=0.0 * priority, metrics={}
+        )
 
     def learn(state, rng_key, batch):
         metrics, priorities = learn_fn(state, rng_key, batch)

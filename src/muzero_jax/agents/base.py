@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 from flax import struct
 
 from muzero_jax.replay.buffer import Batch, WindowSpec
-from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep
+from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 
 Hyperparameters: TypeAlias = Mapping[str, Array | float]
 """Traced settings by their dotted name, for example `optimizer.learning_rate`."""
@@ -27,12 +27,14 @@ class ActOutput(struct.PyTreeNode):
       action: `[B]` int32.
       record: `[B, ...]` what is stored with the transition.
       priority: `[B]` the replay priority of the windows that start here, until they are learned.
+      value: `[B]` what the agent has learned that the observations are worth.
       metrics: scalars, by name.
     """
 
     action: Array
     record: PyTree
     priority: Array
+    value: Array
     metrics: Metrics
 
 
@@ -52,7 +54,7 @@ class LearnOutput(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
-    """A learner as three pure functions; no state is hidden in it.
+    """A learner as pure functions; no state is hidden in it.
 
     Attributes:
       window: what `learn` needs to read around each replayed step.
@@ -60,9 +62,12 @@ class Agent:
       act: `(state, rng_key, timestep [B, ...], explore) -> ActOutput`; `explore` is a Python bool,
         False for greedy evaluation. The `rng_key` is consumed.
       learn: `(state, rng_key, batch) -> LearnOutput`. The `rng_key` is consumed.
+      observe: `(state, transitions [T, num_envs, ...]) -> state`, called with every rollout before
+        it is replayed, by agents that must see each transition once; None for those that need not.
     """
 
     window: WindowSpec
     init: Callable[[PRNGKey, Hyperparameters], PyTree]
     act: Callable[[PyTree, PRNGKey, TimeStep, bool], ActOutput]
     learn: Callable[[PyTree, PRNGKey, Batch], LearnOutput]
+    observe: Callable[[PyTree, Transition], PyTree] | None = None

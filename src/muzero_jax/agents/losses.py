@@ -42,6 +42,7 @@ def muzero_loss(
       The `[]` loss, and its terms and the prior's entropy by name with the `[B]` absolute error
       of the roots' values.
     """
+    assert model.support_spacing is not None, "the loss is of categorical heads"
     output = model.unroll(params, observation[:, 0], targets.action.T)
     support_size = (output.value_logits.shape[-1] - 1) // 2
     num_unroll_steps = targets.action.shape[1]

@@ -148,10 +148,15 @@ def _parse_object(line: str) -> dict[str, Any]:
 
 
 def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Turns rows with `env_steps` into columns of numbers, ordered by it, the last row of each."""
+    """Turns rows with `env_steps` into columns of numbers, ordered by it.
+
+    Of rows with one number of steps each adds its names, and the last to have a name counts.
+    """
     numbers = [{name: _number(value) for name, value in row.items()} for row in rows]
     known = [row for row in numbers if math.isfinite(row.get("env_steps", math.nan))]
-    by_step = {row["env_steps"]: row for row in known}
+    by_step: dict[float, dict[str, float]] = {}
+    for row in known:
+        by_step.setdefault(row["env_steps"], {}).update(row)
     kept = [by_step[step] for step in sorted(by_step)]
     names = dict.fromkeys(name for row in kept for name in row)
     return {name: np.array([row.get(name, math.nan) for row in kept]) for name in names}

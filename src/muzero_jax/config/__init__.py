@@ -6,6 +6,7 @@ Nothing here imports JAX, so that ``muzero train --help`` stays quick.
 from muzero_jax.config.checks import ConfigError
 from muzero_jax.config.experiment import TRACED_SETTINGS, ExperimentConfig, traced_settings
 from muzero_jax.config.sections import (
+    AgentConfig,
     EnvironmentConfig,
     EvaluationConfig,
     LoggingConfig,
@@ -14,12 +15,14 @@ from muzero_jax.config.sections import (
     OptimizerConfig,
     ReplayConfig,
     SearchConfig,
+    TableConfig,
     TargetConfig,
     TrainingConfig,
 )
 
 __all__ = [
     "TRACED_SETTINGS",
+    "AgentConfig",
     "ConfigError",
     "EnvironmentConfig",
     "EvaluationConfig",
@@ -30,6 +33,7 @@ __all__ = [
     "OptimizerConfig",
     "ReplayConfig",
     "SearchConfig",
+    "TableConfig",
     "TargetConfig",
     "TrainingConfig",
     "traced_settings",

@@ -4,6 +4,7 @@ import dataclasses
 
 from muzero_jax.config.checks import require
 from muzero_jax.config.sections import (
+    AgentConfig,
     EnvironmentConfig,
     EvaluationConfig,
     LoggingConfig,
@@ -12,6 +13,7 @@ from muzero_jax.config.sections import (
     OptimizerConfig,
     ReplayConfig,
     SearchConfig,
+    TableConfig,
     TargetConfig,
     TrainingConfig,
 )
@@ -26,7 +28,9 @@ class ExperimentConfig:
     seed: int = 0
     """Seed of everything random in the run; the same seed repeats it bit for bit."""
     environment: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
+    agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+    table: TableConfig = dataclasses.field(default_factory=TableConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
     target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
@@ -61,6 +65,11 @@ class ExperimentConfig:
         )
 
         require(
+            self.training.num_shards == 1 or not self.learns_tables,
+            f"training.num_shards must be 1 for learners of tables, found "
+            f"{self.training.num_shards}: there is no gradient to share.",
+        )
+        require(
             self.replay.batch_size % self.training.num_shards == 0,
             f"replay.batch_size ({self.replay.batch_size}) cannot be divided among "
             f"training.num_shards ({self.training.num_shards}).",
@@ -72,6 +81,11 @@ class ExperimentConfig:
             f"({self.replay.min_size}), or a window of {window} steps in each of "
             f"training.num_envs ({self.training.num_envs}).",
         )
+
+    @property
+    def learns_tables(self) -> bool:
+        """Whether the learner keeps a number for each state, and so needs them to be numbered."""
+        return self.agent.kind != "muzero" or self.network.kind == "table"
 
     @property
     def _steps_before_learning(self) -> int:
@@ -117,6 +131,7 @@ class ExperimentConfig:
 
 
 TRACED_SETTINGS = (
+    "table.learning_rate",
     "search.gumbel_scale",
     "search.epsilon",
     "search.dirichlet_alpha",

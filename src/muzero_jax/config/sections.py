@@ -27,11 +27,25 @@ class EnvironmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """The learner."""
+
+    kind: Literal["muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax"] = "muzero"
+    """muzero searches a learned model, of networks or (network.kind table) of tables; the others
+    are the classical learners of tables (Sutton and Barto 2018, chapters 6 and 8; Brafman and
+    Tennenholtz 2002)."""
+
+    def __post_init__(self) -> None:
+        require_choices("agent", self)
+
+
+@dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """Representation, dynamics and prediction functions."""
 
-    kind: Literal["auto", "mlp", "resnet"] = "auto"
-    """Architecture; auto takes mlp for vector observations and resnet for grids (paper: resnet)."""
+    kind: Literal["auto", "mlp", "resnet", "table"] = "auto"
+    """Architecture; auto takes mlp for vector observations and resnet for grids (paper: resnet);
+    table: no network, see the section table."""
     embedding_size: int = 64
     """mlp: width of the latent state."""
     hidden_sizes: tuple[int, ...] = (128,)
@@ -76,6 +90,44 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """Tables in the place of networks, for environments whose states are numbered."""
+
+    num_outcomes: int = 1
+    """Outcomes of a state and action that a learned model keeps; a new one replaces the rarest."""
+    unknown: Literal["pessimistic", "self_loop", "optimistic"] = "pessimistic"
+    """What planning takes a state and action to do that were never tried: they end the episode for
+    nothing; or leave everything as it is; or end it with optimistic_value, as in R-max."""
+    optimistic_value: float = 1.0
+    """optimistic: an upper bound of the return."""
+    initial_value: float = 0.0
+    """Value of what was never learned: a state's, or that of a state and action."""
+    learning_rate: float = 0.1
+    """Traced: share of its distance from the target that a value moves in an update."""
+    prior: Literal["uniform", "action", "search"] = "uniform"
+    """muzero: prior of the search; uniform, or one for each action and as many more as the action
+    was taken, or as the search policies of the state add up to."""
+    num_backups: int = 10
+    """dyna_q and prioritised_sweeping: backups from the model in an update."""
+    backup_pairs: Literal["replayed", "observed", "uniform"] = "observed"
+    """dyna_q: pairs of state and action that are backed up; those of the replayed batch, or drawn
+    from those that were observed, or from all (those that never were are left as they are)."""
+    priority_threshold: float = 1e-6
+    """prioritised_sweeping: changes of a value below this are not passed on."""
+    known_after: int = 1
+    """rmax: visits after which a state and action count as known."""
+
+    def __post_init__(self) -> None:
+        require_choices("table", self)
+        require_range("table", self, 1, None, "num_outcomes", "num_backups", "known_after")
+        require_range("table", self, 0, 1, "learning_rate")
+        require_range("table", self, 0, None, "priority_threshold")
+        for name in ("optimistic_value", "initial_value"):
+            value = getattr(self, name)
+            require(math.isfinite(value), f"table.{name} must be finite, found {value!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
 class SearchConfig:
     """The tree search that acts, and that makes the policy targets."""
 
@@ -101,9 +153,12 @@ class SearchConfig:
     """gumbel: Q-values of a node are scaled to [0, 1] by their range, or by this much, in units of
     value, where they lie closer; without it, noise between equal actions looks like a preference
     (mctx: 1e-8)."""
-    q_normalisation: Literal["node", "tree"] = "node"
+    q_normalisation: Literal["node", "tree", "none"] = "node"
     """muzero: scale Q-values to [0, 1] by those of the node and its children (mctx), or by the
-    lowest and highest of the whole tree (paper)."""
+    lowest and highest of the whole tree (paper), or not at all: an untried action then counts 0."""
+    action_policy: Literal["visits", "qvalues"] = "visits"
+    """muzero: the root's policy is visits ** (1 / temperature) (paper), or the softmax of its
+    Q-values over the temperature."""
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
@@ -121,7 +176,9 @@ class SearchConfig:
     temperature: float = 1.0
     """muzero, traced: softmax temperature over visit counts at the start of training (paper: 1)."""
     final_temperature: float = 0.25
-    """muzero, traced: temperature at the end, reached linearly (paper: in steps, 0.25)."""
+    """muzero, traced: temperature at the end of training (paper: 0.25)."""
+    temperature_decay: Literal["linear", "exponential"] = "linear"
+    """muzero: how the temperature falls (paper: in steps)."""
 
     def __post_init__(self) -> None:
         require_choices("search", self)
@@ -137,8 +194,13 @@ class SearchConfig:
         require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
         require(
             self.q_normalisation == "node" or (self.policy, self.engine) == ("muzero", "linear"),
-            "search.q_normalisation tree needs search.policy muzero and search.engine linear, "
-            f"found {self.policy} and {self.engine}.",
+            f"search.q_normalisation {self.q_normalisation} needs search.policy muzero and "
+            f"search.engine linear, found {self.policy} and {self.engine}.",
+        )
+        require(
+            self.temperature_decay == "linear" or min(self.temperature, self.final_temperature) > 0,
+            "search.temperature_decay exponential needs temperatures above 0, found "
+            f"{self.temperature:g} and {self.final_temperature:g}.",
         )
         require(
             0 < self.dirichlet_alpha < math.inf,

@@ -116,6 +116,18 @@ class TabularMDP:
         ends = (self.terminates | (self.probability == 0.0)).all(axis=(1, 2))
         return ends & (np.ptp(self.expected_reward, axis=1) == 0.0)
 
+    @property
+    def reachable(self) -> np.ndarray:
+        """`[S]` bool, the states that an episode can come to."""
+        found = self.start > 0
+        possible = (self.probability > 0) & ~self.terminates
+        while True:
+            further = found.copy()
+            further[self.next_state[found][possible[found]]] = True
+            if (further == found).all():
+                return found
+            found = further
+
     def _check_shapes(self) -> None:
         shape = self.next_state.shape
         if len(shape) != 3 or 0 in shape:

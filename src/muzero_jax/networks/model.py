@@ -26,24 +26,30 @@ class NetworkOutput(struct.PyTreeNode):
       prior_logits: `[B, A]` unnormalised log-probabilities of the prior policy.
       value_logits: `[B, bins]` logits of the value's categorical support.
       reward_logits: `[B, bins]` logits of the reward of the step that led here; all 0 at a root.
-      support_spacing: distance of the support's atoms; see `maths.value_support`.
+      support_spacing: distance of the support's atoms; see `maths.value_support`. None where the
+        "logits" are the values and rewards themselves, `[B]`.
     """
 
     embedding: Array
     prior_logits: Array
     value_logits: Array
     reward_logits: Array
-    support_spacing: float = struct.field(pytree_node=False, default=1.0)
+    support_spacing: float | None = struct.field(pytree_node=False, default=1.0)
 
     @property
     def value(self) -> Array:
         """`[B]` the value as a scalar."""
-        return support_to_scalar(self.value_logits, self.support_spacing)
+        return self._scalar(self.value_logits)
 
     @property
     def reward(self) -> Array:
         """`[B]` the reward as a scalar."""
-        return support_to_scalar(self.reward_logits, self.support_spacing)
+        return self._scalar(self.reward_logits)
+
+    def _scalar(self, logits: Array) -> Array:
+        if self.support_spacing is None:
+            return logits
+        return support_to_scalar(logits, self.support_spacing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,8 @@ class MuZeroModel:
       dynamics: `(params, embedding, action [B]) -> (embedding [B, *E], reward_logits [B, bins])`.
       project: `(params, embedding) -> projection [B, D]`, for the consistency loss; None without.
       predict_projection: `(params, projection) -> [B, D]`, the predictor of that loss.
-      support_spacing: distance of the atoms that the value and reward logits stand for.
+      support_spacing: distance of the atoms that the value and reward logits stand for; None where
+        they are numbers, `[B]`, and no logits.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -66,7 +73,7 @@ class MuZeroModel:
     dynamics: Callable[[Params, Array, Array], tuple[Array, Array]]
     project: Callable[[Params, Array], Array] | None = None
     predict_projection: Callable[[Params, Array], Array] | None = None
-    support_spacing: float = 1.0
+    support_spacing: float | None = 1.0
 
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""

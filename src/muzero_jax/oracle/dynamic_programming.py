@@ -105,13 +105,19 @@ def value_iteration(
     )
 
 
-def policy_value(mdp: TabularMDP, policy: np.ndarray, discount: float | None = None) -> np.ndarray:
+def policy_value(
+    mdp: TabularMDP,
+    policy: np.ndarray,
+    discount: float | None = None,
+    num_steps: int | None = None,
+) -> np.ndarray:
     """`[S]` exact values of a policy, by a linear solve (Sutton and Barto 2018, equation 4.4).
 
     Args:
       mdp: the process.
       policy: `[S]` actions or `[S, A]` probabilities.
       discount: of one step.
+      num_steps: counts only so many steps; all that an episode has where None.
 
     Raises:
       ValueError: `policy` has another shape.
@@ -121,6 +127,11 @@ def policy_value(mdp: TabularMDP, policy: np.ndarray, discount: float | None = N
     probs = _probabilities(mdp, policy)
     going_on = np.einsum("sa,sat->st", probs, mdp.transition)
     reward = (probs * mdp.expected_reward).sum(axis=-1)
+    if num_steps is not None:
+        value = np.zeros(mdp.num_states)
+        for _ in range(num_steps):
+            value = reward + discount * going_on @ value
+        return value
     endless = np.zeros(mdp.num_states, bool)
     if discount == 1.0:
         endless = ~_may_end(going_on)

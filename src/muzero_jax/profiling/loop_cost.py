@@ -12,7 +12,7 @@ import statistics
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.muzero import make_muzero_model
+from muzero_jax.agents.planning import make_muzero_model
 from muzero_jax.agents.targets import bootstrap_rows, make_window_spec
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec

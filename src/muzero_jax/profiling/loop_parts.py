@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.muzero import make_muzero_model
 from muzero_jax.agents.optimizer import apply_gradient
+from muzero_jax.agents.planning import make_muzero_model
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.muzero import make_planner
+from muzero_jax.agents.planning import Planner
 from muzero_jax.envs.base import EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.profiling.search_cost import Workload
@@ -30,7 +30,7 @@ class TrainedNetwork:
 
     def __init__(self, run_dir: Path):
         self._run = load_run(run_dir)
-        self._planner = make_planner(self._run.config, self._run.env.spec)
+        self._planner = Planner(self._run.config, self._run.env.spec)
         self.name = self._run.config.name
         self.num_actions = self._run.env.spec.num_actions
         self.search = self._run.config.search

@@ -158,10 +158,10 @@ def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., Ro
 
 
 def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:
-    over_tree = config.q_normalisation == "tree"
     return functools.partial(
         puct_policy,
-        rule=PuctRule(config.pb_c_init, config.pb_c_base, over_tree),
+        rule=PuctRule(config.pb_c_init, config.pb_c_base, config.q_normalisation),
+        by_qvalues=config.action_policy == "qvalues",
         dirichlet_alpha=noise.dirichlet_alpha,
         dirichlet_fraction=noise.dirichlet_fraction,
         temperature=noise.temperature,
@@ -169,11 +169,15 @@ def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., Root
 
 
 def _root_value(config: SearchConfig, output: RootPolicy, prior_value: Array) -> Array:
-    """`[B]` value of the searched roots; actions that were not tried count with the prior value."""
+    """`[B]` value of the searched roots; actions that were not tried count with the prior value.
+
+    Where Q-values are not normalised they count 0, as they do in the search.
+    """
     summary = output.tree.summary()
     if config.root_value == "mean":
         return summary.value
-    qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, prior_value[:, None])
+    untried = 0.0 if config.q_normalisation == "none" else prior_value[:, None]
+    qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, untried)
     return jnp.sum(output.action_weights * qvalues, axis=-1)
 
 

@@ -1,6 +1,7 @@
 """MuZero's PUCT rule."""
 
 import dataclasses
+from typing import Literal
 
 import jax.numpy as jnp
 import mctx
@@ -22,23 +23,26 @@ class PuctRule:
     Attributes:
       pb_c_init: c_1.
       pb_c_base: c_2.
-      over_tree: scale Q-values by the lowest and highest of the whole tree, as the paper does,
-        instead of those of the node and its children. Ties then go to the first action.
+      scaling: of the Q-values to [0, 1]; by the lowest and highest of the node and its children
+        (`node`, as mctx does), or of the whole tree (`tree`, as the paper does), or `none`. But for
+        `node`, ties go to the first action. With `none`, an untried action has the Q-value 0, and
+        the rule counts the visits of the actions only, as the paper writes it, and not the node's
+        own evaluation, as mctx does.
     """
 
     pb_c_init: float = 1.25
     pb_c_base: float = 19652.0
-    over_tree: bool = False
+    scaling: Literal["node", "tree", "none"] = "node"
 
     @property
     def needs_bounds(self) -> bool:
         """See `Rule`."""
-        return self.over_tree
+        return self.scaling == "tree"
 
     @property
     def always_decides(self) -> bool:
         """See `Rule`."""
-        return self.over_tree
+        return self.scaling != "node"
 
     def decide_unvisited(self, prior_probs: Array) -> Array:
         """See `Rule.decide_unvisited`."""
@@ -63,12 +67,16 @@ class PuctRule:
         return jnp.where(best - second > margin, action, UNDECIDED)
 
     def _policy_scores(self, prior_probs: Array, visits: Array, visit_count: Array) -> Array:
+        if self.scaling == "none":
+            visit_count = visit_count - 1
         pb_c = self.pb_c_init + jnp.log((visit_count + self.pb_c_base + 1.0) / self.pb_c_base)
         return jnp.sqrt(visit_count) * pb_c * prior_probs / (visits + 1)
 
     def _value_scores(self, node: Node) -> Array:
         visited = node.visits > 0
-        if self.over_tree:
+        if self.scaling == "none":
+            return jnp.where(visited, node.qvalues, 0.0)
+        if self.scaling == "tree":
             assert node.q_bounds is not None
             low, high = node.q_bounds[0], node.q_bounds[1]
         else:

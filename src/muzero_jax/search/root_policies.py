@@ -99,6 +99,7 @@ def puct_policy(
     dirichlet_alpha: Array | float,
     dirichlet_fraction: Array | float,
     temperature: Array | float,
+    by_qvalues: bool = False,
 ) -> RootPolicy:
     """MuZero's PUCT with Dirichlet noise at the root (appendix B); `mctx.muzero_policy`.
 
@@ -112,6 +113,8 @@ def puct_policy(
       dirichlet_alpha: concentration of the noise.
       dirichlet_fraction: its share in the prior.
       temperature: acts in proportion to `visits ** (1 / temperature)`; 0 takes the most visited.
+      by_qvalues: acts in proportion to `exp(qvalues / temperature)` instead, and that is the
+        improved policy too; an untried action has the Q-value 0.
     """
     action_key, noise_key, search_key = jax.random.split(rng_key, 3)
     probs = jax.nn.softmax(root.prior_logits)
@@ -126,10 +129,15 @@ def puct_policy(
         num_simulations=num_simulations,
         invalid_actions=invalid_actions,
     )
-    weights = tree.summary().visit_probs
-    logits = _logits(weights)
+    summary = tree.summary()
+    if by_qvalues:
+        qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, 0.0)
+        logits = jnp.where(invalid_actions, -jnp.inf, qvalues)
+    else:
+        logits = _logits(summary.visit_probs)
     tiny = jnp.finfo(logits.dtype).tiny
     logits = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(tiny, temperature)
+    weights = jax.nn.softmax(logits) if by_qvalues else summary.visit_probs
     return RootPolicy(jax.random.categorical(action_key, logits), weights, tree)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from muzero_jax.agents.base import Agent
-from muzero_jax.agents.muzero import make_muzero
+from muzero_jax.agents.factory import make_agent
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment
 from muzero_jax.envs.registry import make_environment
@@ -71,7 +71,7 @@ def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None)
       EnvironmentCreationError: there is no such environment, or it cannot be made.
     """
     env = _make_env(config)
-    agent = make_muzero(config, env.spec)
+    agent = make_agent(config, env.spec)
     if config.training.num_shards == 1:
         return Experiment(config, env, agent, make_train(env, agent, config))
     layout = make_layout(config.training.num_shards, devices or jax.devices())
@@ -83,10 +83,10 @@ def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None)
             f"{len(wanted)} devices."
         )
 
-    def make_agent(shards: Shards) -> Agent:
-        return make_muzero(config, env.spec, average=shards.average)
+    def make_sharded_agent(shards: Shards) -> Agent:
+        return make_agent(config, env.spec, average=shards.average)
 
-    train = make_parallel_train(env, make_agent, config, layout)
+    train = make_parallel_train(env, make_sharded_agent, config, layout)
     return Experiment(config, env, agent, train, layout)
 
 
@@ -99,7 +99,7 @@ def load_run(run_dir: Path) -> LoadedRun:
     """
     config = load_config(run_dir)
     env = _make_env(config)
-    agent = make_muzero(config, env.spec)
+    agent = make_agent(config, env.spec)
     key_shape = jax.eval_shape(jax.random.key, 0)
     shapes = jax.eval_shape(agent.init, key_shape, traced_settings(config))
     restored = restore_newest(run_dir / CHECKPOINTS_FOLDER, {"agent": shapes})

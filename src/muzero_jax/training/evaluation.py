@@ -7,7 +7,7 @@ plays against an opponent that plays uniformly among the legal moves; its score 
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from muzero_jax.agents.base import Agent
 from muzero_jax.config import EvaluationConfig
 from muzero_jax.envs.base import Environment, EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
+from muzero_jax.training.exact_evaluation import make_exact_evaluation
 from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
 
 
@@ -28,10 +29,17 @@ class UnfinishedEpisodeError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """Undiscounted returns and lengths of complete episodes, `[num_episodes]` each."""
+    """Undiscounted returns and lengths of complete episodes, `[num_episodes]` each.
+
+    Attributes:
+      scores: the returns.
+      lengths: in steps.
+      oracle: the comparison with the exact answers, by name; empty where there are none.
+    """
 
     scores: np.ndarray
     lengths: np.ndarray
+    oracle: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class _EvaluationState(struct.PyTreeNode):
@@ -64,6 +72,7 @@ class Evaluate:
     def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig, width: int = 1):
         self.env, self.config, self.width = env, config, width
         self.slots = _Slots(env, agent, config)
+        self.exact = make_exact_evaluation(env, agent)
         self._lock = threading.Lock()
         self._program: Callable[..., Any] | None = None
 
@@ -71,7 +80,7 @@ class Evaluate:
         """Compiles for an agent's state, or its shapes, unless that is done; from any thread."""
         with self._lock:
             if self._program is None:
-                run, key_shape = self.slots.run, jax.eval_shape(jax.random.key, 0)
+                run, key_shape = self._run, jax.eval_shape(jax.random.key, 0)
                 if self.width > 1:
                     run = jax.vmap(run, in_axes=(0, 0, None))
                     key_shape = jax.ShapeDtypeStruct((self.width,), key_shape.dtype)
@@ -115,8 +124,18 @@ class Evaluate:
             return [self._result(quota, *outputs)]
         return [self._result(quota, *rows) for rows in zip(*outputs, strict=True)]
 
+    def _run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> tuple[Array, ...]:
+        """What one agent's episodes come to, and its exact answers where there are any."""
+        exact = () if self.exact is None else self.exact.answers(agent_state)
+        return (*self.slots.run(agent_state, rng_key, quota), *exact)
+
     def _result(
-        self, quota: np.ndarray, scores: np.ndarray, lengths: np.ndarray, num_finished: np.ndarray
+        self,
+        quota: np.ndarray,
+        scores: np.ndarray,
+        lengths: np.ndarray,
+        num_finished: np.ndarray,
+        *answers: np.ndarray,
     ) -> EvaluationResult | UnfinishedEpisodeError:
         if (num_finished < quota).any():
             return UnfinishedEpisodeError(
@@ -125,7 +144,8 @@ class Evaluate:
                 "raise it, or set environment.time_limit."
             )
         chosen = np.arange(self.slots.max_quota)[None] < quota[:, None]
-        return EvaluationResult(scores[chosen], lengths[chosen])
+        oracle = {} if self.exact is None else self.exact.metrics(*answers)
+        return EvaluationResult(scores[chosen], lengths[chosen], oracle)
 
 
 class _Slots:

@@ -9,7 +9,7 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from muzero_jax.agents.muzero import make_planner
+from muzero_jax.agents.planning import Planner
 from muzero_jax.envs.render_text import render_text
 from muzero_jax.search.policies import SearchOutput
 from muzero_jax.search.render import draw_tree, prior_of
@@ -87,7 +87,7 @@ def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
     Raises:
       RunError: the episode ends before.
     """
-    search = jax.jit(make_planner(run.config, run.env.spec).search)
+    search = jax.jit(Planner(run.config, run.env.spec).plan)
     env_step = jax.jit(run.env.step)
     rng_key, reset_key = jax.random.split(jax.random.key(seed))
     env_state, timestep = jax.jit(run.env.reset)(reset_key)

@@ -88,7 +88,7 @@ class _Loop:
     ):
         self.agent, self.config, self.replay, self.shards = agent, config, replay, shards
         self.env = Vectorised(AutoReset(env), config.training.num_envs)
-        self.spec = env.spec
+        self.stores_final_observation = env.spec.can_truncate or agent.window.with_final_observation
         state = shards.eval_shape(self.init, jax.random.key(0))
         learner = _Learner(state.agent, state.replay.priorities, state.first_failure)
         _, self.learn_shapes = shards.eval_shape(
@@ -141,6 +141,8 @@ class _Loop:
 
     def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
         state, (transitions, priorities), sums = self._rollout(state)
+        if self.agent.observe is not None:
+            state = state.replace(agent=self.agent.observe(state.agent, transitions))
         state = state.replace(replay=self.replay.add(state.replay, transitions, priorities))
         # Only what learning changes goes through the conditional: under vmap it becomes a select,
         # which would copy the whole ring.
@@ -215,7 +217,7 @@ class _Loop:
             reward=reward,
             discount=outcome.discount,
             truncated=outcome.truncated,
-            final_observation=outcome.observation if self.spec.can_truncate else None,
+            final_observation=outcome.observation if self.stores_final_observation else None,
             record=act.record,
         )
         return env_state, next_timestep, (transition, act.priority, act.metrics)

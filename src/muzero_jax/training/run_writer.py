@@ -166,6 +166,8 @@ class RunWriter:
             **summarise(result),
         }
         self._tracker.write_evaluation(row)
+        if result.oracle:
+            self._tracker.write_metrics({"env_steps": self.counters.env_steps, **result.oracle})
         self.display.evaluation(row)
         return row
 

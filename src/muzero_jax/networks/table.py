@@ -1,0 +1,96 @@
+"""A table for a network: a model that is learned by counting what actions lead to.
+
+The latent state is the number of a state, and one more stands for the end of an episode: absorbing,
+worth nothing, and so the same to a search as a discount of 0.
+"""
+
+import jax.numpy as jnp
+from flax import struct
+
+from muzero_jax.config import ConfigError, TableConfig
+from muzero_jax.envs.base import EnvironmentSpec
+from muzero_jax.maths.outcomes import OutcomeTable, empty_table
+from muzero_jax.networks.model import MuZeroModel
+from muzero_jax.types import Array
+
+
+class TableParams(struct.PyTreeNode):
+    """What a table knows.
+
+    Attributes:
+      model: what actions lead to.
+      value: `[S + 1]`; that of the end is 0.
+      policy_count: `[S + 1, A]` what the prior is proportional to.
+    """
+
+    model: OutcomeTable
+    value: Array
+    policy_count: Array
+
+
+def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
+    """Builds the model.
+
+    In a stochastic environment it plans with the most frequent outcome of each pair.
+
+    Args:
+      config: of the table.
+      spec: of the environment.
+
+    Raises:
+      ConfigError: the environment's states are not numbered.
+    """
+    num_states = require_num_states(spec)
+    num_actions = spec.num_actions
+
+    def init(rng_key: Array) -> TableParams:
+        del rng_key  # Nothing is random.
+        value = jnp.full(num_states + 1, config.initial_value, jnp.float32).at[num_states].set(0.0)
+        model = empty_table(num_states, num_actions, config.num_outcomes)
+        return TableParams(model, value, jnp.ones((num_states + 1, num_actions)))
+
+    def predict(params: TableParams, state: Array) -> tuple[Array, Array]:
+        counts = params.policy_count[state]
+        return jnp.log(counts / counts.sum(axis=-1, keepdims=True)), params.value[state]
+
+    def dynamics(params: TableParams, state: Array, action: Array) -> tuple[Array, Array]:
+        model = params.model
+        row = jnp.minimum(state, num_states - 1)
+        counts = model.count[row, action]
+        likeliest = jnp.argmax(counts, axis=-1)
+        unknown_next = state if config.unknown == "self_loop" else jnp.full_like(state, num_states)
+        promised = config.optimistic_value if config.unknown == "optimistic" else 0.0
+        known = counts.max(axis=-1) > 0
+        next_state = jnp.where(known, model.next_state[row, action, likeliest], unknown_next)
+        reward = jnp.where(known, model.reward[row, action, likeliest], promised)
+        has_ended = state == num_states
+        return jnp.where(has_ended, state, next_state), jnp.where(has_ended, 0.0, reward)
+
+    return MuZeroModel(
+        init=init,
+        represent=lambda params, observation: state_number(observation),
+        predict=predict,
+        dynamics=dynamics,
+        support_spacing=None,
+    )
+
+
+def require_num_states(spec: EnvironmentSpec) -> int:
+    """The number of states of an environment that a table can be learned of.
+
+    Raises:
+      ConfigError: its states are not numbered.
+    """
+    if spec.num_states is None:
+        raise ConfigError(
+            f"{spec.name} has no numbered states, which tables need; maze, line, chain, deep_sea "
+            "and random_mdp have, and environments whose spec has num_states."
+        )
+    return spec.num_states
+
+
+def state_number(observation: Array) -> Array:
+    """`[B]` int32, the states that `[B]` numbers or `[B, S]` one-hot vectors show."""
+    if observation.ndim == 1:
+        return observation.astype(jnp.int32)
+    return jnp.argmax(observation, axis=-1).astype(jnp.int32)
