@@ -11,7 +11,7 @@ import pytest
 from flax import struct
 from tiny import scripted_agent, tiny_config
 
-import muzero_jax.agents.muzero
+import muzero_jax.agents.planning
 import muzero_jax.training.evaluation
 import muzero_jax.training.loop
 from muzero_jax.agents.muzero import make_muzero
@@ -423,7 +423,7 @@ def test_no_key_is_used_twice(prioritised, monkeypatch):
 
         return search
 
-    monkeypatch.setattr(muzero_jax.agents.muzero, "make_search", make_search)
+    monkeypatch.setattr(muzero_jax.agents.planning, "make_search", make_search)
     monkeypatch.setattr(muzero_jax.training.loop, "AutoReset", SelectReset)
     monkeypatch.setattr(muzero_jax.training.evaluation, "AutoReset", SelectReset)
     env = TimeLimit(Catch(4, 3), 3)

@@ -64,7 +64,7 @@ def test_pairs_need_only_suit_in_the_end() -> None:
         ({"seed": None}, "seed must be an integer, found None"),
         ({"target.discount": "high"}, "target.discount must be a number, found 'high'"),
         ({"replay.prioritised": 1}, "replay.prioritised must be true or false, found 1"),
-        ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, found 'cnn'"),
+        ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, table, found"),
         ({"network.hidden_sizes": 64}, "network.hidden_sizes must be a list, found 64"),
         ({"network.hidden_sizes": ["a"]}, "network.hidden_sizes must be an integer, found 'a'"),
         ({"environment": 3}, "unknown setting environment"),

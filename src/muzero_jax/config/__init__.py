@@ -7,6 +7,7 @@ from muzero_jax.config.checks import ConfigError
 from muzero_jax.config.experiment import TRACED_SETTINGS, ExperimentConfig, traced_settings
 from muzero_jax.config.sections import (
     AgentConfig,
+    AgentKind,
     EnvironmentConfig,
     EvaluationConfig,
     LoggingConfig,
@@ -23,6 +24,7 @@ from muzero_jax.config.sections import (
 __all__ = [
     "TRACED_SETTINGS",
     "AgentConfig",
+    "AgentKind",
     "ConfigError",
     "EnvironmentConfig",
     "EvaluationConfig",

@@ -131,7 +131,7 @@ class ExperimentConfig:
 
 
 TRACED_SETTINGS = (
-    "table.learning_rate",
+    "table.step_size",
     "search.gumbel_scale",
     "search.epsilon",
     "search.dirichlet_alpha",

@@ -26,11 +26,14 @@ class EnvironmentConfig:
         require_range("environment", self, 0, None, "time_limit")
 
 
+AgentKind = Literal["muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax"]
+
+
 @dataclasses.dataclass(frozen=True)
 class AgentConfig:
     """The learner."""
 
-    kind: Literal["muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax"] = "muzero"
+    kind: AgentKind = "muzero"
     """muzero searches a learned model, of networks or (network.kind table) of tables; the others
     are the classical learners of tables (Sutton and Barto 2018, chapters 6 and 8; Brafman and
     Tennenholtz 2002)."""
@@ -102,7 +105,7 @@ class TableConfig:
     """optimistic: an upper bound of the return."""
     initial_value: float = 0.0
     """Value of what was never learned: a state's, or that of a state and action."""
-    learning_rate: float = 0.1
+    step_size: float = 0.1
     """Traced: share of its distance from the target that a value moves in an update."""
     prior: Literal["uniform", "action", "search"] = "uniform"
     """muzero: prior of the search; uniform, or one for each action and as many more as the action
@@ -112,7 +115,7 @@ class TableConfig:
     backup_pairs: Literal["replayed", "observed", "uniform"] = "observed"
     """dyna_q: pairs of state and action that are backed up; those of the replayed batch, or drawn
     from those that were observed, or from all (those that never were are left as they are)."""
-    priority_threshold: float = 1e-6
+    priority_threshold: float = 1e-4
     """prioritised_sweeping: changes of a value below this are not passed on."""
     known_after: int = 1
     """rmax: visits after which a state and action count as known."""
@@ -120,7 +123,7 @@ class TableConfig:
     def __post_init__(self) -> None:
         require_choices("table", self)
         require_range("table", self, 1, None, "num_outcomes", "num_backups", "known_after")
-        require_range("table", self, 0, 1, "learning_rate")
+        require_range("table", self, 0, 1, "step_size")
         require_range("table", self, 0, None, "priority_threshold")
         for name in ("optimistic_value", "initial_value"):
             value = getattr(self, name)
@@ -251,7 +254,8 @@ class TargetConfig:
     num_unroll_steps: int = 5
     """Model unroll steps K of the loss (paper: 5)."""
     td_steps: int = 10
-    """Steps n of the value target (paper: 10; Reanalyze: 5)."""
+    """Steps n of the value target (paper: 10; Reanalyze: 5); with 0 it is the searched value of the
+    state itself, which does not depend on the action that was taken there."""
     td_lambda: float = 1.0
     """TD(lambda) mix of the 1- to n-step returns; 1 is the pure n-step return (paper)."""
     bootstrap: Literal["search", "network", "target_network"] = "target_network"
@@ -267,8 +271,12 @@ class TargetConfig:
         require_choices("target", self)
         require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
         require_range("target", self, 0, 1, "target_update_rate")
-        require_range("target", self, 0, None, "num_unroll_steps")
-        require_range("target", self, 1, None, "td_steps")
+        require_range("target", self, 0, None, "num_unroll_steps", "td_steps")
+        require(
+            self.td_steps > 0 or self.bootstrap == "search" or self.reanalyse_fraction == 1,
+            "target.td_steps 0 needs searched values: target.bootstrap search, or "
+            f"target.reanalyse_fraction 1, found {self.bootstrap} and {self.reanalyse_fraction:g}.",
+        )
 
     @property
     def window_length(self) -> int:
@@ -336,6 +344,9 @@ class TrainingConfig:
     """Environments that act in one batch."""
     rollout_length: int = 16
     """Steps of each environment between two phases of learning."""
+    cut_episodes: bool = False
+    """Truncate the episodes where a rollout ends and begin new ones, as samplers do that collect
+    trajectories anew; episode/discounted_return counts all, those cut off with what they had."""
     num_shards: int = 1
     """Parts that environments, replay and batch are divided into, each for a device where there are
     as many; gradients are averaged over them."""

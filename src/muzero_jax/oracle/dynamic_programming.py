@@ -124,9 +124,7 @@ def policy_value(
       InvalidMDPError: nothing is discounted, and rewards are paid where an episode never ends.
     """
     discount = mdp.discount if discount is None else discount
-    probs = _probabilities(mdp, policy)
-    going_on = np.einsum("sa,sat->st", probs, mdp.transition)
-    reward = (probs * mdp.expected_reward).sum(axis=-1)
+    going_on, reward = _follow(mdp, np.asarray(policy))
     if num_steps is not None:
         value = np.zeros(mdp.num_states)
         for _ in range(num_steps):
@@ -157,21 +155,31 @@ def start_return(mdp: TabularMDP, value: np.ndarray) -> float:
     return float(mdp.start @ value)
 
 
-def _probabilities(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
-    shape = (mdp.num_states, mdp.num_actions)
-    policy = np.asarray(policy)
-    if policy.shape == shape[:1]:
-        return np.eye(mdp.num_actions)[policy]
-    if policy.shape != shape:
-        raise ValueError(f"a policy must be of shape {shape[:1]} or {shape}, found {policy.shape}.")
-    return policy
+def _follow(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities `[S, S]` of going on, and mean rewards `[S]`, under a policy."""
+    num_states, num_actions = mdp.num_states, mdp.num_actions
+    if policy.shape == (num_states,):
+        chosen = np.arange(num_states), policy
+        probability, reward = mdp.probability[chosen], mdp.reward[chosen]
+        next_state, terminates = mdp.next_state[chosen], mdp.terminates[chosen]
+        going_on = np.zeros((num_states, num_states))
+        np.add.at(going_on, (chosen[0][:, None], next_state), probability * ~terminates)
+        return going_on, (probability * reward).sum(axis=-1)
+    if policy.shape != (num_states, num_actions):
+        raise ValueError(
+            f"a policy must be of shape {(num_states,)} or {(num_states, num_actions)}, found "
+            f"{policy.shape}."
+        )
+    going_on = np.einsum("sa,sat->st", policy, mdp.transition)
+    return going_on, (policy * mdp.expected_reward).sum(axis=-1)
 
 
 def _may_end(going_on: np.ndarray) -> np.ndarray:
     """`[S]` bool, whether the episode ends some time, from `[S, S]` probabilities of going on."""
+    leads = (going_on > 0.0).astype(np.float32)
     ending = going_on.sum(axis=-1) < 1.0 - 1e-9
     while True:
-        further = ending | (going_on[:, ending] > 0.0).any(axis=-1)
+        further = ending | (leads @ ending > 0.0)
         if (further == ending).all():
             return ending
         ending = further

@@ -27,6 +27,7 @@ class SeedCurves:
     Attributes:
       env_steps: `[N]` environment steps of each run at each chunk's end.
       metrics: `[num_seeds, N]` by name, those of the chunks and of the exact evaluation.
+      value: `[num_seeds, N, S]` what the agents have learned that the states are worth.
       optimal_return: exact, of the environment.
       train_seconds: of all chunks, compilation and evaluation apart.
       compile_seconds: of the programs.
@@ -35,6 +36,7 @@ class SeedCurves:
 
     env_steps: np.ndarray
     metrics: Mapping[str, np.ndarray]
+    value: np.ndarray
     optimal_return: float
     train_seconds: float
     compile_seconds: float
@@ -84,18 +86,21 @@ def learn_curves(
     state = programs.init(seeds)
     answers = jax.jit(jax.vmap(exact.answers)).lower(state.agent).compile()
     compile_seconds = time.perf_counter() - start
-    train_seconds, points = 0.0, []
+    train_seconds, points, values = 0.0, [], []
     for _ in range(config.num_chunks):
         start = time.perf_counter()
         state, metrics = programs.train_chunk(state)
         points.append(jax.device_get(metrics))
         train_seconds += time.perf_counter() - start
-        points[-1] |= _exact_metrics(exact, *jax.device_get(answers(state.agent)))
+        actions, value = jax.device_get(answers(state.agent))
+        points[-1] |= _exact_metrics(exact, actions, value)
+        values.append(value)
         if solved is not None and solved(points[-1]["oracle/greedy_return"]).all():
             break
     return SeedCurves(
         env_steps=config.env_steps_per_chunk * np.arange(1, len(points) + 1),
         metrics={name: np.stack([point[name] for point in points], axis=1) for name in points[0]},
+        value=np.stack(values, axis=1),
         optimal_return=exact.optimal_return,
         train_seconds=train_seconds,
         compile_seconds=compile_seconds,

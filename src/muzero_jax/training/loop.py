@@ -21,6 +21,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
+from muzero_jax.training.cutting import cut_at_end, discounted_returns
 from muzero_jax.training.shards import ONE_SHARD, Shards
 from muzero_jax.training.train_state import FirstFailure, TrainState
 from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
@@ -88,7 +89,8 @@ class _Loop:
     ):
         self.agent, self.config, self.replay, self.shards = agent, config, replay, shards
         self.env = Vectorised(AutoReset(env), config.training.num_envs)
-        self.stores_final_observation = env.spec.can_truncate or agent.window.with_final_observation
+        may_truncate = env.spec.can_truncate or config.training.cut_episodes
+        self.stores_final_observation = may_truncate or agent.window.with_final_observation
         state = shards.eval_shape(self.init, jax.random.key(0))
         learner = _Learner(state.agent, state.replay.priorities, state.first_failure)
         _, self.learn_shapes = shards.eval_shape(
@@ -136,11 +138,15 @@ class _Loop:
             **{f"train/{name}": count for name, count in counts.items()},
             **_mean(totals["act"], totals["act_count"]),
             **_mean(totals["episode"], totals["episode_count"]),
+            **_mean(totals["cut"], totals["cut_count"]),
             **_mean(totals["learn"], totals["learn_count"]),
         }
 
     def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
         state, (transitions, priorities), sums = self._rollout(state)
+        if self.config.training.cut_episodes:
+            state, transitions, cut_sums = self._cut(state, transitions)
+            sums |= cut_sums
         if self.agent.observe is not None:
             state = state.replace(agent=self.agent.observe(state.agent, transitions))
         state = state.replace(replay=self.replay.add(state.replay, transitions, priorities))
@@ -196,9 +202,29 @@ class _Loop:
             "act_count": jnp.asarray(length),
             "episode": {f"episode/{k}": v.sum() for k, v in finished.items()},
             "episode_count": num_finished.sum(),
+            "cut": {},
+            "cut_count": jnp.asarray(0),
         }
         state = state.replace(num_env_steps=state.num_env_steps + num_env_steps)
         return state, (transitions, priorities), sums
+
+    def _cut(
+        self, state: TrainState, transitions: Transition
+    ) -> tuple[TrainState, Transition, dict[str, Any]]:
+        """Ends all episodes with the rollout."""
+        rng_key, env_key = jax.random.split(state.rng_key)
+        env_state, timestep = self.env.reset(env_key)
+        transitions = cut_at_end(transitions)
+        discount = state.agent.hyperparameters["target.discount"]
+        total, count = discounted_returns(transitions, discount)
+        state = state.replace(
+            env_state=env_state,
+            timestep=timestep,
+            rng_key=rng_key,
+            episode_return=jnp.zeros_like(state.episode_return),
+            episode_length=jnp.zeros_like(state.episode_length),
+        )
+        return state, transitions, {"cut": {"episode/discounted_return": total}, "cut_count": count}
 
     def _env_step(
         self, agent_state: PyTree, env_state: EnvState, timestep: TimeStep, rng_key: PRNGKey

@@ -1,0 +1,89 @@
+"""What the scripts of studies share: their options, and the files they leave."""
+
+import argparse
+import csv
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.commands.benchmark import positive
+from muzero_jax.config import ConfigError
+from muzero_jax.envs.errors import EnvironmentCreationError
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFiles:
+    """Where a study leaves what it found.
+
+    Attributes:
+      name: of the study.
+      results: folder of the CSVs.
+      figures: folder of the figures.
+    """
+
+    name: str
+    results: Path
+    figures: Path
+
+    def figure(self, suffix: str = ".png") -> Path:
+        """The file of a figure."""
+        return self.figures / f"{self.name}{suffix}"
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]], suffix: str = "") -> None:
+        """Writes a CSV with the names of the first row as columns; what is infinite stays empty."""
+        path = self.results / f"{self.name}{suffix}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if value in (float("inf"), float("-inf")) else f"{value:.6g}"
+
+
+def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], seeds: int) -> None:
+    """Runs the study of a script, and exits.
+
+    Args:
+      script: its file.
+      doc: its docstring.
+      study: from the files to write and a number of seeds.
+      seeds: how many it has if nothing else is asked for.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--seeds", type=positive, default=seeds, help=f"default {seeds}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the CSVs and figures; by default experiments/results and docs/figures",
+    )
+    options = parser.parse_args()
+    here = Path(script).resolve().parent
+    files = StudyFiles(
+        Path(script).stem,
+        options.out or here / "results",
+        options.out or here.parent / "docs" / "figures",
+    )
+    if options.seeds < 2:
+        parser.error(f"--seeds must be at least 2, found {options.seeds}")
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
+
+    enable_compilation_cache()
+    start = time.perf_counter()
+    try:
+        study(files, options.seeds)
+    except (ConfigError, EnvironmentCreationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(f"{files.name}: {time.perf_counter() - start:.0f} s; files in {files.results}")
