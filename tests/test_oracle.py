@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.envs.mdp import InvalidMDPError, with_slip
+from muzero_jax.envs.mdp import InvalidMDPError
 from muzero_jax.envs.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
+from muzero_jax.envs.mdp_transforms import with_slip
 from muzero_jax.oracle.dynamic_programming import (
     action_values,
     policy_return,
@@ -89,3 +90,12 @@ def test_what_never_settles_is_refused():
 def test_a_policy_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"of shape \(5,\) or \(5, 2\), found \(4,\)"):
         policy_value(line_mdp(), np.zeros(4, int))
+
+
+def test_a_policy_cut_off_after_enough_steps_is_worth_the_same():
+    mdp = with_slip(maze_mdp(), 0.2)
+    policy = solve(mdp).optimal_actions.argmax(axis=1)
+    cut = policy_value(mdp, policy, num_steps=3_000)
+    np.testing.assert_allclose(cut, policy_value(mdp, policy), atol=1e-10)
+    east = policy_value(line_mdp(), np.zeros(5, int), num_steps=3)
+    np.testing.assert_array_equal(east, [-3.0, -3.0, 8.0, 9.0, 10.0])

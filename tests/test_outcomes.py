@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from muzero_jax.maths.outcomes import (
+    Steps,
     backup_all,
     backup_pair,
-    count_outcome,
+    count_steps,
     draw_outcome,
     empty_table,
+    follow,
     leads_to,
 )
 
@@ -18,9 +20,9 @@ from muzero_jax.maths.outcomes import (
 def counted(num_outcomes, *steps):
     """A table of two states and two actions after (state, action, reward, next state, ended)."""
     table = empty_table(2, 2, num_outcomes)
-    for state, action, reward, next_state, ended in steps:
-        table = count_outcome(table, *map(jnp.asarray, (state, action, reward, next_state, ended)))
-    return table
+    columns = [jnp.array(column) for column in zip(*steps, strict=True)]
+    state, action, reward, next_state, ended = columns
+    return count_steps(table, Steps(state, action, reward, jnp.where(ended, 2, next_state)))
 
 
 STEPS = [(0, 1, 1.0, 1, False), (0, 1, 3.0, 1, False), (0, 1, 5.0, 0, True), (1, 0, 2.0, 0, False)]
@@ -65,3 +67,12 @@ def test_outcomes_are_drawn_as_often_as_they_were_seen():
     reward, next_state = jax.vmap(draw_outcome, in_axes=(None, 0, None, None))(table, keys, 0, 1)
     assert float((next_state == 1).mean()) == pytest.approx(2 / 3, abs=0.03)
     np.testing.assert_array_equal(np.asarray(reward), np.where(next_state == 1, 2.0, 5.0))
+
+
+def test_following_steps_by_hand():
+    steps = Steps(*map(jnp.array, ([0, 1, 0], [1, 0, 1], [1.0, 4.0, 1.0], [1, 2, 1])))
+    qvalue, error = follow(jnp.zeros((3, 2)), steps, 0.5, 0.5)
+    np.testing.assert_allclose(error, [1.0, 4.0, 1.0 + 0.5 * 2.0 - 0.5])
+    np.testing.assert_allclose(qvalue, [[0, 0.5 + 0.75], [2.0, 0], [0, 0]])
+    left_out, _ = follow(jnp.zeros((3, 2)), steps, 0.5, 0.5, jnp.array([True, False, False]))
+    np.testing.assert_allclose(left_out, [[0, 0.5], [0, 0], [0, 0]])

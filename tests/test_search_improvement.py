@@ -21,7 +21,7 @@ UNIFORM = np.full((36, 4), 0.25)
 
 
 def search_of_the_truth(config):
-    """From priors `[S, A]`, values `[S]` and a key to searches of every state, with the true model."""
+    """From priors `[S, A]`, values `[S]` and a seed to a search of every state's true model."""
     table, end = table_of(MAZE), MAZE.num_states
     next_state = jnp.vstack([table.next_state[..., 0], jnp.full((1, 4), end)])
     reward = jnp.vstack([table.reward[..., 0], jnp.zeros((1, 4))])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.envs.mdp import with_slip
 from muzero_jax.envs.mdp_families import chain_mdp, deep_sea_mdp, random_mdp
+from muzero_jax.envs.mdp_transforms import with_slip
 from muzero_jax.oracle.dynamic_programming import policy_return, solve
 from muzero_jax.oracle.sweeping import (
     SweepingState,

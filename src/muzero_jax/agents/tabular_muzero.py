@@ -15,8 +15,8 @@ from muzero_jax.agents.planning import Planner, make_muzero_model
 from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.maths.outcomes import count_outcome
-from muzero_jax.networks.table import TableParams, state_number
+from muzero_jax.maths.outcomes import count_steps
+from muzero_jax.networks.table import TableParams, state_number, steps_of
 from muzero_jax.replay.buffer import Batch
 from muzero_jax.search.policies import SearchNoise
 from muzero_jax.types import Array, PRNGKey, Transition
@@ -78,31 +78,18 @@ class _TabularMuZero:
 
     def observe(self, state: TabularMuZeroState, transitions: Transition) -> TabularMuZeroState:
         """Counts what the actions of a rollout `[T, num_envs]` led to, and the actions."""
-        one_by_one = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
-        origin = state_number(one_by_one.observation)
-        next_state = state_number(one_by_one.final_observation)
-        num_actions = one_by_one.legal_action_mask.shape[-1]
+        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
+        steps = steps_of(flat, state.params.model.num_states)
+        num_actions = state.params.model.num_actions
         policy = {
-            "uniform": jnp.zeros((*origin.shape, num_actions)),
-            "action": jax.nn.one_hot(one_by_one.action, num_actions),
-            "search": one_by_one.record.action_weights,
+            "uniform": jnp.zeros((*steps.state.shape, num_actions)),
+            "action": jax.nn.one_hot(steps.action, num_actions),
+            "search": flat.record.action_weights,
         }[self.config.table.prior]
-
-        def count(params: TableParams, step: tuple[Array, ...]) -> tuple[TableParams, None]:
-            origin, action, reward, next_state, terminated, policy = step
-            model = count_outcome(params.model, origin, action, reward, next_state, terminated)
-            counts = params.policy_count.at[origin].add(policy)
-            return params.replace(model=model, policy_count=counts), None
-
-        steps = (
-            origin,
-            one_by_one.action,
-            one_by_one.reward,
-            next_state,
-            one_by_one.discount == 0.0,
-            policy,
+        params = state.params.replace(
+            model=count_steps(state.params.model, steps),
+            policy_count=state.params.policy_count.at[steps.state].add(policy),
         )
-        params, _ = jax.lax.scan(count, state.params, steps)
         return state.replace(params=params)
 
     def learn(self, state: TabularMuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:

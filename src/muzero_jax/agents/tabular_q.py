@@ -14,8 +14,15 @@ from muzero_jax.agents.base import ActOutput, Agent, Hyperparameters, LearnOutpu
 from muzero_jax.agents.exploration import sometimes_random
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec, random_legal_action
-from muzero_jax.maths.outcomes import OutcomeTable, count_outcome, draw_outcome, empty_table
-from muzero_jax.networks.table import require_num_states, state_number
+from muzero_jax.maths.outcomes import (
+    OutcomeTable,
+    Steps,
+    count_steps,
+    draw_outcome,
+    empty_table,
+    follow,
+)
+from muzero_jax.networks.table import require_num_states, state_number, steps_of
 from muzero_jax.oracle.sweeping import (
     SweepingState,
     priorities_of_all,
@@ -42,15 +49,6 @@ class TabularQState(struct.PyTreeNode):
     priority: Array | None
     hyperparameters: Hyperparameters
     num_updates: Array
-
-
-class Steps(struct.PyTreeNode):
-    """Single steps, one after the other: fields `[N]`; `next_state` is `S` where it ended."""
-
-    state: Array
-    action: Array
-    reward: Array
-    next_state: Array
 
 
 def make_tabular_q(config: ExperimentConfig, spec: EnvironmentSpec) -> Agent:
@@ -120,17 +118,10 @@ class _TabularQ:
     def observe(self, state: TabularQState, transitions: Transition) -> TabularQState:
         """Counts what the actions of a rollout `[T, num_envs]` led to."""
         flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
-        steps = self._steps(flat)
+        steps = steps_of(flat, self.num_states)
 
-        def count(state: TabularQState, step: Steps) -> tuple[TabularQState, None]:
-            has_ended = step.next_state == self.num_states
-            assert state.model is not None
-            model = count_outcome(
-                state.model, step.state, step.action, step.reward, step.next_state, has_ended
-            )
-            return state.replace(model=model), None
-
-        state, _ = jax.lax.scan(count, state, steps)
+        assert state.model is not None
+        state = state.replace(model=count_steps(state.model, steps))
         if state.priority is None or state.model is None:
             return state
         changes = priorities_of_all(state.model, state.qvalue, _discount(state))
@@ -157,7 +148,7 @@ class _TabularQ:
     ) -> tuple[TabularQState, Metrics]:
         """Experience replay (Lin 1992)."""
         del rng_key
-        return _follow(state, self._steps(_first_rows(batch.transitions)))
+        return _follow(state, steps_of(_first_rows(batch.transitions), self.num_states))
 
     def _dream(
         self, state: TabularQState, rng_key: PRNGKey, batch: Batch
@@ -175,7 +166,7 @@ class _TabularQ:
     def _pairs(self, model: OutcomeTable, rng_key: PRNGKey, batch: Batch) -> tuple[Array, Array]:
         """States and actions `[N]` to back up."""
         if self.table.backup_pairs == "replayed":
-            steps = self._steps(_first_rows(batch.transitions))
+            steps = steps_of(_first_rows(batch.transitions), self.num_states)
             return steps.state, steps.action
         uniform = self.table.backup_pairs == "uniform"
         allowed = jnp.ones_like(model.visits) if uniform else model.visits > 0
@@ -215,18 +206,6 @@ class _TabularQ:
         qvalue = sweep_to_convergence(state.model, state.qvalue, _discount(state), is_known)
         return state.replace(qvalue=qvalue), {"table/known": is_known.mean()}
 
-    def _steps(self, transitions: Transition) -> Steps:
-        """`[N]` transitions as steps between numbered states."""
-        assert transitions.final_observation is not None
-        next_state = state_number(transitions.final_observation)
-        has_ended = transitions.discount == 0.0
-        return Steps(
-            state=state_number(transitions.observation),
-            action=transitions.action,
-            reward=transitions.reward,
-            next_state=jnp.where(has_ended, self.num_states, next_state),
-        )
-
 
 def _first_rows(windows: Transition) -> Transition:
     """Windows of one transition, `[B, 1, ...]`, as transitions `[B, ...]`."""
@@ -238,18 +217,9 @@ def _first_rows(windows: Transition) -> Transition:
 def _follow(
     state: TabularQState, steps: Steps, counts: Array | None = None
 ) -> tuple[TabularQState, Metrics]:
-    """Q-learning along `[N]` steps (Watkins and Dayan 1992), of those where `counts` holds."""
-    rate, discount = state.hyperparameters["table.step_size"], _discount(state)
-    counts = jnp.ones(steps.state.shape, bool) if counts is None else counts
-
-    def move(qvalue: Array, step: tuple[Steps, Array]) -> tuple[Array, Array]:
-        made, counted = step
-        target = made.reward + discount * qvalue[made.next_state].max()
-        error = target - qvalue[made.state, made.action]
-        change = jnp.where(counted, rate * error, 0.0)
-        return qvalue.at[made.state, made.action].add(change), jnp.where(counted, error, 0.0)
-
-    qvalue, error = jax.lax.scan(move, state.qvalue, (steps, counts))
+    """Q-learning along `[N]` steps, of those where `counts` holds."""
+    rate = state.hyperparameters["table.step_size"]
+    qvalue, error = follow(state.qvalue, steps, rate, _discount(state), counts)
     return state.replace(qvalue=qvalue), {"loss/value": jnp.mean(jnp.square(error))}
 
 

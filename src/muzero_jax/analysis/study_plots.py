@@ -126,6 +126,8 @@ def _finish(axis: Any, panel: Panel) -> None:
     axis.set_title(panel.title, fontsize=10, color=INK)
     if panel.log_x:
         axis.set_xscale("log", base=2)
+        measured = sorted({float(x) for line in panel.lines for x in line.x})
+        axis.set_xticks(measured, [f"{x:g}" for x in measured])
     if panel.log_y:
         axis.set_yscale("log", base=2)
     for text, level in panel.levels:

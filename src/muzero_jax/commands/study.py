@@ -64,14 +64,14 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder of the CSVs and figures; by default experiments/results and docs/figures",
+        help="folder of the CSVs and figures; by default experiments/results and docs/images",
     )
     options = parser.parse_args()
     here = Path(script).resolve().parent
     files = StudyFiles(
         Path(script).stem,
         options.out or here / "results",
-        options.out or here.parent / "docs" / "figures",
+        options.out or here.parent / "docs" / "images",
     )
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, found {options.seeds}")

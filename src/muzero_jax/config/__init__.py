@@ -5,19 +5,21 @@ Nothing here imports JAX, so that ``muzero train --help`` stays quick.
 
 from muzero_jax.config.checks import ConfigError
 from muzero_jax.config.experiment import TRACED_SETTINGS, ExperimentConfig, traced_settings
-from muzero_jax.config.sections import (
+from muzero_jax.config.learner_sections import (
     AgentConfig,
     AgentKind,
-    EnvironmentConfig,
-    EvaluationConfig,
-    LoggingConfig,
     LossConfig,
     NetworkConfig,
     OptimizerConfig,
-    ReplayConfig,
     SearchConfig,
     TableConfig,
     TargetConfig,
+)
+from muzero_jax.config.run_sections import (
+    EnvironmentConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    ReplayConfig,
     TrainingConfig,
 )
 

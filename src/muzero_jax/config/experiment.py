@@ -3,18 +3,20 @@
 import dataclasses
 
 from muzero_jax.config.checks import require
-from muzero_jax.config.sections import (
+from muzero_jax.config.learner_sections import (
     AgentConfig,
-    EnvironmentConfig,
-    EvaluationConfig,
-    LoggingConfig,
     LossConfig,
     NetworkConfig,
     OptimizerConfig,
-    ReplayConfig,
     SearchConfig,
     TableConfig,
     TargetConfig,
+)
+from muzero_jax.config.run_sections import (
+    EnvironmentConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    ReplayConfig,
     TrainingConfig,
 )
 

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from muzero_jax.envs.base import Environment, EnvironmentSpec, make_timestep
 from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.envs.mdp import TabularMDP, with_slip
+from muzero_jax.envs.mdp import TabularMDP
 from muzero_jax.envs.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
+from muzero_jax.envs.mdp_transforms import with_slip
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.types import Array, PRNGKey, TimeStep
 

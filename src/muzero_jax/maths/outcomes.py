@@ -40,38 +40,78 @@ class OutcomeTable(struct.PyTreeNode):
         return self.count.sum(axis=-1)
 
 
+class Steps(struct.PyTreeNode):
+    """Single steps, one after the other: fields `[N]`; `next_state` is `S` where it ended."""
+
+    state: Array
+    action: Array
+    reward: Array
+    next_state: Array
+
+
 def empty_table(num_states: int, num_actions: int, num_outcomes: int) -> OutcomeTable:
     """A table of nothing, `[num_states, num_actions, num_outcomes]`."""
     shape = (num_states, num_actions, num_outcomes)
     return OutcomeTable(jnp.zeros(shape, jnp.int32), jnp.zeros(shape), jnp.zeros(shape))
 
 
-def count_outcome(
-    table: OutcomeTable,
-    state: Array,
-    action: Array,
-    reward: Array,
-    next_state: Array,
-    terminated: Array,
-) -> OutcomeTable:
-    """Adds one observed step, all arguments `[]`.
+def count_outcome(table: OutcomeTable, step: Steps) -> OutcomeTable:
+    """Adds one observed step, whose fields are `[]`.
 
     An outcome for which there is no room takes the place of the rarest: with room for one, the
     table holds what happened last.
     """
-    next_state = jnp.where(terminated, table.num_states, next_state).astype(jnp.int32)
-    place = (state, action)
+    place = (step.state, step.action)
     counts = table.count[place]
-    is_same = (table.next_state[place] == next_state) & (counts > 0)
+    is_same = (table.next_state[place] == step.next_state) & (counts > 0)
     slot = jnp.where(is_same.any(), jnp.argmax(is_same), jnp.argmin(counts))
     count = jnp.where(is_same.any(), counts[slot] + 1.0, 1.0)
     mean = table.reward[(*place, slot)]
-    mean = jnp.where(is_same.any(), mean + (reward - mean) / count, reward)
+    mean = jnp.where(is_same.any(), mean + (step.reward - mean) / count, step.reward)
     return OutcomeTable(
-        next_state=table.next_state.at[(*place, slot)].set(next_state),
+        next_state=table.next_state.at[(*place, slot)].set(step.next_state.astype(jnp.int32)),
         count=table.count.at[(*place, slot)].set(count),
         reward=table.reward.at[(*place, slot)].set(mean),
     )
+
+
+def count_steps(table: OutcomeTable, steps: Steps) -> OutcomeTable:
+    """Adds `[N]` observed steps in their order."""
+
+    def add(table: OutcomeTable, step: Steps) -> tuple[OutcomeTable, None]:
+        return count_outcome(table, step), None
+
+    return jax.lax.scan(add, table, steps)[0]
+
+
+def follow(
+    qvalue: Array,
+    steps: Steps,
+    step_size: Array | float,
+    discount: Array | float,
+    counts: Array | None = None,
+) -> tuple[Array, Array]:
+    """Q-learning along steps, one after the other (Watkins and Dayan 1992).
+
+    Args:
+      qvalue: `[S + 1, A]`.
+      steps: `[N]`.
+      step_size: share of the way to the target.
+      discount: of one step.
+      counts: `[N]` bool, the steps to follow; all where None.
+
+    Returns:
+      The new `[S + 1, A]` values, and the `[N]` distances from the targets.
+    """
+    counts = jnp.ones(steps.state.shape, bool) if counts is None else counts
+
+    def move(qvalue: Array, example: tuple[Steps, Array]) -> tuple[Array, Array]:
+        step, counted = example
+        target = step.reward + discount * qvalue[step.next_state].max()
+        error = jnp.where(counted, target - qvalue[step.state, step.action], 0.0)
+        return qvalue.at[step.state, step.action].add(step_size * error), error
+
+    return jax.lax.scan(move, qvalue, (steps, counts))
 
 
 def draw_outcome(

@@ -9,9 +9,9 @@ from flax import struct
 
 from muzero_jax.config import ConfigError, TableConfig
 from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.maths.outcomes import OutcomeTable, empty_table
+from muzero_jax.maths.outcomes import OutcomeTable, Steps, empty_table
 from muzero_jax.networks.model import MuZeroModel
-from muzero_jax.types import Array
+from muzero_jax.types import Array, Transition
 
 
 class TableParams(struct.PyTreeNode):
@@ -94,3 +94,15 @@ def state_number(observation: Array) -> Array:
     if observation.ndim == 1:
         return observation.astype(jnp.int32)
     return jnp.argmax(observation, axis=-1).astype(jnp.int32)
+
+
+def steps_of(transitions: Transition, num_states: int) -> Steps:
+    """`[N]` transitions as steps between numbered states."""
+    assert transitions.final_observation is not None
+    has_ended = transitions.discount == 0.0
+    return Steps(
+        state=state_number(transitions.observation),
+        action=transitions.action,
+        reward=transitions.reward,
+        next_state=jnp.where(has_ended, num_states, state_number(transitions.final_observation)),
+    )

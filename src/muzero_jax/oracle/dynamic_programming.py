@@ -117,19 +117,18 @@ def policy_value(
       mdp: the process.
       policy: `[S]` actions or `[S, A]` probabilities.
       discount: of one step.
-      num_steps: counts only so many steps; all that an episode has where None.
+      num_steps: counts only so many steps of a policy of actions; all that an episode has where
+        None.
 
     Raises:
       ValueError: `policy` has another shape.
       InvalidMDPError: nothing is discounted, and rewards are paid where an episode never ends.
     """
     discount = mdp.discount if discount is None else discount
-    going_on, reward = _follow(mdp, np.asarray(policy))
-    if num_steps is not None:
-        value = np.zeros(mdp.num_states)
-        for _ in range(num_steps):
-            value = reward + discount * going_on @ value
-        return value
+    policy = np.asarray(policy)
+    if num_steps is not None and policy.ndim == 1:
+        return _value_of_steps(mdp, policy, discount, num_steps)
+    going_on, reward = _follow(mdp, policy)
     endless = np.zeros(mdp.num_states, bool)
     if discount == 1.0:
         endless = ~_may_end(going_on)
@@ -172,6 +171,20 @@ def _follow(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray
         )
     going_on = np.einsum("sa,sat->st", policy, mdp.transition)
     return going_on, (policy * mdp.expected_reward).sum(axis=-1)
+
+
+def _value_of_steps(
+    mdp: TabularMDP, policy: np.ndarray, discount: float, num_steps: int
+) -> np.ndarray:
+    """`[S]` what the first `num_steps` steps of `policy [S]` are worth."""
+    chosen = np.arange(mdp.num_states), policy
+    probability, next_state = mdp.probability[chosen], mdp.next_state[chosen]
+    reward = (probability * mdp.reward[chosen]).sum(axis=-1)
+    going_on = discount * probability * ~mdp.terminates[chosen]
+    value = np.zeros(mdp.num_states)
+    for _ in range(num_steps):
+        value = reward + (going_on * value[next_state]).sum(axis=-1)
+    return value
 
 
 def _may_end(going_on: np.ndarray) -> np.ndarray:

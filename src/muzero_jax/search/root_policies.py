@@ -117,10 +117,12 @@ def puct_policy(
         improved policy too; an untried action has the Q-value 0.
     """
     action_key, noise_key, search_key = jax.random.split(rng_key, 3)
-    probs = jax.nn.softmax(root.prior_logits)
-    alpha = jnp.full(probs.shape[-1], dirichlet_alpha)
-    noise = jax.random.dirichlet(noise_key, alpha, shape=probs.shape[:1])
-    noisy = (1 - dirichlet_fraction) * probs + dirichlet_fraction * noise
+    probs = noisy = jax.nn.softmax(root.prior_logits)
+    # A plain 0 is that of an evaluation; drawing for nothing would cost a second of compiling.
+    if not (isinstance(dirichlet_fraction, float) and dirichlet_fraction == 0.0):
+        alpha = jnp.full(probs.shape[-1], dirichlet_alpha)
+        noise = jax.random.dirichlet(noise_key, alpha, shape=probs.shape[:1])
+        noisy = (1 - dirichlet_fraction) * probs + dirichlet_fraction * noise
     tree = search(
         rng_key=search_key,
         root=root.replace(prior_logits=_masked(_logits(noisy), invalid_actions)),

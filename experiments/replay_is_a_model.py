@@ -1,0 +1,103 @@
+"""Replay against a model of the same data, both tables: a negative control.
+
+5,000 steps of a random walk are given. Q-learning replays them; a model learned from them is asked
+for the same pairs, or for others. A table generalises nothing, so that any difference is that of
+the sampling (hypothesis H1-a, docs/tabular.md).
+
+    python experiments/replay_is_a_model.py [--seeds 30] [--out DIR]
+"""
+
+import functools
+
+import numpy as np
+
+from muzero_jax.presets import tabular
+
+CONFIG = tabular("replay_is_a_model", "maze", "dyna_q")
+
+TASKS = ("maze", "deep_sea:size=8:discount=0.99", "chain:length=8")
+NUM_STEPS = 5_000
+# What is backed up: stored steps, the model's answers for the same pairs, and other choices.
+ARMS = {
+    "replay of stored steps": "stored_steps",
+    "model, the same pairs": "stored_pairs",
+    "model, each known pair alike": "uniform",
+    "model, prioritised": "prioritised",
+}
+
+
+def walks(env, num_seeds):
+    """The steps `[num_seeds, NUM_STEPS]` of random walks."""
+    import jax
+
+    from muzero_jax.oracle.random_walk import random_steps
+
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+    return jax.jit(jax.vmap(functools.partial(random_steps, env, num_steps=NUM_STEPS)))(keys)
+
+
+def study(files, num_seeds):
+    """Counts updates until the greedy policy is optimal; writes a row for each walk and arm."""
+    from muzero_jax.envs.registry import make_environment
+    from muzero_jax.envs.tabular import underlying_tabular
+
+    rows, counts = [], {}
+    for task in TASKS:
+        env = underlying_tabular(make_environment(task))
+        steps = walks(env, num_seeds)
+        for arm, numbers in updates(env.mdp, steps).items():
+            counts[task, arm] = numbers
+            print(f"{task}, {arm}: median {np.median(numbers):,.0f} updates", flush=True)
+            rows += [
+                {"task": task, "arm": arm, "seed": seed, "updates": float(number)}
+                for seed, number in enumerate(numbers)
+            ]
+    files.write_rows(rows)
+    draw(files, counts)
+
+
+def updates(mdp, steps):
+    """Updates `[num_seeds]` of every arm, from the same walks."""
+    import jax
+
+    from muzero_jax.maths.outcomes import count_steps, empty_table
+    from muzero_jax.oracle.backup_orders import count_backups
+    from muzero_jax.oracle.dynamic_programming import policy_return, solve
+
+    best = solve(mdp).optimal_return
+    empty = empty_table(mdp.num_states, mdp.num_actions, mdp.num_outcomes)
+    tables = jax.vmap(count_steps, in_axes=(None, 0))(empty, steps)
+
+    def is_good(qvalues):
+        policies = qvalues.argmax(axis=-1)
+        return np.array([policy_return(mdp, p) >= 0.99 * best for p in policies])
+
+    given = {"is_good": is_good, "steps": steps, "most": 200_000}
+    return {arm: count_backups(tables, mdp.discount, order, **given) for arm, order in ARMS.items()}
+
+
+def draw(files, counts):
+    """Medians with quartiles, a panel for each task."""
+    from muzero_jax.analysis.study_plots import Panel, draw_panels, median_line
+
+    panels = [
+        Panel(
+            task.partition(":")[0],
+            "arm",
+            "updates until optimal",
+            [
+                median_line(arm, np.array([place]), counts[task, arm][:, None])
+                for place, arm in enumerate(ARMS)
+            ],
+            log_y=True,
+            markers=True,
+        )
+        for task in TASKS
+    ]
+    draw_panels(panels, files.figure())
+
+
+if __name__ == "__main__":
+    from muzero_jax.commands.study import run_study
+
+    run_study(__file__, __doc__, study, seeds=30)

@@ -1,0 +1,164 @@
+"""Environment steps a second of tabular MuZero on the maze: compiled and vmapped, and plain Python.
+
+    python scripts/benchmark_tabular.py [--simulations 50] [--seeds 200] [--repeats 3] [--json]
+
+Both act by a PUCT search over a learned table and learn values, counts and outcomes from batches of
+100 steps, with the settings of experiments/maze_simulations.py. They take turns in one process.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import random
+import statistics
+import time
+
+import jax
+
+from muzero_jax.commands.benchmark import positive
+from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.envs.gridworld import maze_mdp
+from muzero_jax.training.build import build
+from muzero_jax.training.programs import Programs
+
+
+class PlainLearner:
+    """The same learner with lists and dictionaries, one step after the other."""
+
+    def __init__(self, num_simulations: int, td_steps: int, seed: int):
+        mdp = maze_mdp()
+        self.next_state = mdp.next_state[..., 0].tolist()
+        self.reward = mdp.reward[..., 0].tolist()
+        self.terminates = mdp.terminates[..., 0].tolist()
+        self.starts = [s for s, p in enumerate(mdp.start) if p > 0]
+        self.discount, self.num_simulations, self.td_steps = 0.99, num_simulations, td_steps
+        self.random = random.Random(seed)
+        self.known: dict[tuple[int, int], tuple[int, float, bool]] = {}
+        self.value = [0.0] * mdp.num_states
+        self.counts = [[1.0] * 4 for _ in range(mdp.num_states)]
+
+    def learn_batch(self, num_steps: int, temperature: float) -> None:
+        """Acts for `num_steps` steps, and learns from them."""
+        episode: list[tuple[int, int, float, bool, float]] = []
+        state = self.random.choice(self.starts)
+        for number in range(num_steps):
+            action, value = self.act(state, temperature)
+            reward, ends = self.reward[state][action], self.terminates[state][action]
+            episode.append((state, action, reward, ends, value))
+            state = self.next_state[state][action]
+            if ends or len(episode) == 50 or number == num_steps - 1:
+                self.learn_episode(episode, state)
+                episode, state = [], self.random.choice(self.starts)
+
+    def learn_episode(self, episode: list[tuple[int, int, float, bool, float]], last: int) -> None:
+        """Outcomes, counts, and n-step returns."""
+        length, values = len(episode), [step[4] for step in episode] + [self.value[last]]
+        following = [step[0] for step in episode[1:]] + [last]
+        for start, (state, action, reward, ends, _) in enumerate(episode):
+            stop = min(start + self.td_steps, length)
+            total = 0.0 if episode[stop - 1][3] else values[stop]
+            for step in reversed(episode[start:stop]):
+                total = step[2] + self.discount * total
+            self.value[state] += 0.1 * (total - self.value[state])
+            self.known[state, action] = (following[start], reward, ends)
+            self.counts[state][action] += 1.0
+
+    def act(self, state: int, temperature: float) -> tuple[int, float]:
+        """An action by its Q-value, and the value of the policy, after a search."""
+        root = self.node(state, False)
+        for _ in range(self.num_simulations):
+            self.simulate(root)
+        best = max(root["q"])
+        weights = [math.exp((q - best) / temperature) for q in root["q"]]
+        value = sum(w * q for w, q in zip(weights, root["q"], strict=True)) / sum(weights)
+        return self.random.choices(range(4), weights)[0], value
+
+    def node(self, state: int, ended: bool) -> dict:
+        """A new node, with the prior of its state."""
+        counts = self.counts[state]
+        total = sum(counts)
+        return {
+            "state": state,
+            "ended": ended,
+            "p": [c / total for c in counts],
+            "n": [0] * 4,
+            "q": [0.0] * 4,
+            "r": [0.0] * 4,
+            "child": [None] * 4,
+        }
+
+    def simulate(self, node: dict) -> float:
+        """One simulation below a node; returns what it found."""
+        if node["ended"]:
+            return 0.0
+        total = sum(node["n"])
+        scale = math.sqrt(total) * (1.25 + math.log((total + 20_001) / 20_000))
+        best, action = -math.inf, 0
+        for a in range(4):
+            score = node["q"][a] + scale * node["p"][a] / (1 + node["n"][a])
+            if score > best:
+                best, action = score, a
+        if node["child"][action] is None:
+            state = node["state"]
+            following, reward, ended = self.known.get((state, action), (state, 0.0, True))
+            node["r"][action], node["child"][action] = reward, self.node(following, ended)
+            found = reward + (0.0 if ended else self.discount * self.value[following])
+        else:
+            found = node["r"][action] + self.discount * self.simulate(node["child"][action])
+        visits = node["n"][action]
+        node["q"][action] = (visits * node["q"][action] + found) / (visits + 1)
+        node["n"][action] = visits + 1
+        return found
+
+
+def config_of(num_simulations: int) -> ExperimentConfig:
+    """The experiment's settings with one temperature, low enough to find the goal."""
+    config = load_experiment("maze_simulations")
+    search = dataclasses.replace(
+        config.search, num_simulations=num_simulations, temperature=0.01, final_temperature=0.01
+    )
+    return dataclasses.replace(config, search=search)
+
+
+def main() -> None:
+    """Measures both in turns, and prints their speeds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--simulations", type=positive, default=50)
+    parser.add_argument("--seeds", type=positive, default=200, help="vmapped runs")
+    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    config = config_of(options.simulations)
+    programs = Programs(build(config), options.seeds)
+    programs.compile()
+    runs = [dataclasses.replace(config, seed=seed) for seed in range(options.seeds)]
+    state = programs.train_chunk(programs.init(runs))[0]
+    plain = PlainLearner(options.simulations, config.target.td_steps, seed=0)
+    compiled_speeds, plain_speeds = [], []
+    for _ in range(options.repeats):
+        start = time.perf_counter()
+        state = jax.block_until_ready(programs.train_chunk(state)[0])
+        seconds = time.perf_counter() - start
+        compiled_speeds.append(config.env_steps_per_chunk * options.seeds / seconds)
+        start = time.perf_counter()
+        plain.learn_batch(1_000, temperature=0.01)
+        plain_speeds.append(1_000 / (time.perf_counter() - start))
+    results = {
+        "simulations": options.simulations,
+        "seeds": options.seeds,
+        "compiled_env_steps_per_second": statistics.median(compiled_speeds),
+        "plain_env_steps_per_second": statistics.median(plain_speeds),
+        "ratio": statistics.median(compiled_speeds) / statistics.median(plain_speeds),
+    }
+    if options.json:
+        print(json.dumps(results))
+    else:
+        print("\n".join(f"{name:32} {value:,.1f}" for name, value in results.items()))
+
+
+if __name__ == "__main__":
+    main()

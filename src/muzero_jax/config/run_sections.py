@@ -1,0 +1,124 @@
+"""The sections of the settings that describe a run: its task, its data, and its loop.
+
+See `learner_sections` for what "paper" and "traced" mean.
+"""
+
+import dataclasses
+import math
+
+from muzero_jax.config.checks import require, require_range
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    """The task."""
+
+    name: str = "catch"
+    """Registry name (see `muzero list`), or module:factory of your own environment."""
+    time_limit: int = 0
+    """Steps after which an episode is truncated; 0 keeps the environment's own limit."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.name), "environment.name must not be empty.")
+        require_range("environment", self, 0, None, "time_limit")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+    """The on-device ring of transitions."""
+
+    capacity: int = 50_000
+    """Transitions kept, over all environments (paper: 125k games of 200 steps)."""
+    min_size: int = 2_000
+    """Transitions held before learning starts."""
+    batch_size: int = 128
+    """Windows a batch (paper: 1024 Atari, 2048 boards)."""
+    ratio: float = 4.0
+    """Replay ratio: windows learned from for each environment step (paper, Reanalyze: 2)."""
+    prioritised: bool = False
+    """Sample windows by the root value's distance from its target (before a window is first learned
+    from: from the search value) instead of uniformly."""
+    priority_exponent: float = 1.0
+    """Traced: exponent alpha of the priorities (paper: 1)."""
+    importance_exponent: float = 1.0
+    """Traced: exponent beta of the importance weights (paper: 1)."""
+
+    def __post_init__(self) -> None:
+        require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
+        require_range("replay", self, 0, None, "priority_exponent")
+        require_range("replay", self, 0, 1, "importance_exponent")
+        require(
+            0 < self.ratio < math.inf,
+            f"replay.ratio must be above 0 and finite, found {self.ratio!r}.",
+        )
+        require(
+            self.min_size <= self.capacity,
+            f"replay.min_size ({self.min_size}) must not exceed replay.capacity ({self.capacity}).",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The actor-learner loop."""
+
+    num_env_steps: int = 100_000
+    """Environment steps of the whole run, over all environments; rounded up to whole chunks."""
+    num_envs: int = 16
+    """Environments that act in one batch."""
+    rollout_length: int = 16
+    """Steps of each environment between two phases of learning."""
+    cut_episodes: bool = False
+    """Truncate the episodes where a rollout ends and begin new ones, as samplers do that collect
+    trajectories anew; episode/discounted_return counts all, those cut off with what they had."""
+    num_shards: int = 1
+    """Parts that environments, replay and batch are divided into, each for a device where there are
+    as many; gradients are averaged over them."""
+    iterations_per_chunk: int = 8
+    """Iterations [rollout, learn] in one compiled call; between calls the host logs and saves."""
+
+    def __post_init__(self) -> None:
+        names = ("num_env_steps", "num_envs", "rollout_length", "iterations_per_chunk")
+        require_range("training", self, 1, None, *names, "num_shards")
+        require(
+            self.num_envs % self.num_shards == 0,
+            f"training.num_envs ({self.num_envs}) cannot be divided among training.num_shards "
+            f"({self.num_shards}).",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Greedy evaluation over complete episodes: no root noise, no temperature."""
+
+    interval: int = 10_000
+    """Environment steps between evaluations during training; 0 evaluates only at the end."""
+    num_episodes: int = 32
+    """Complete episodes an evaluation during training."""
+    final_num_episodes: int = 100
+    """Complete episodes of the last evaluation."""
+    num_envs: int = 32
+    """Episodes that run at a time."""
+    max_episode_steps: int = 10_000
+    """Steps after which an episode that will not end is given up, with an error."""
+
+    def __post_init__(self) -> None:
+        require_range("evaluation", self, 0, None, "interval")
+        names = ("num_episodes", "final_num_episodes", "num_envs", "max_episode_steps")
+        require_range("evaluation", self, 1, None, *names)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingConfig:
+    """What a run leaves behind."""
+
+    checkpoint_interval: int = 20_000
+    """Environment steps between checkpoints; one is always written at the end and on a signal."""
+    checkpoints_kept: int = 2
+    """Newest checkpoints kept."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.jsonl (needs the extra `tensorboard`)."""
+    wandb: bool = False
+    """Send the metrics to Weights & Biases as well (needs the extra `wandb`)."""
+
+    def __post_init__(self) -> None:
+        require_range("logging", self, 1, None, "checkpoint_interval", "checkpoints_kept")

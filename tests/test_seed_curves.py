@@ -1,0 +1,38 @@
+"""Curves in memory: their shape, their early end, and several settings at a time."""
+
+import numpy as np
+import pytest
+
+from muzero_jax.config import ConfigError
+from muzero_jax.presets import tabular
+from muzero_jax.settings import apply_settings
+from muzero_jax.sweeps.seed_curves import learn_curves, learn_curves_of
+
+
+def config(**changes):
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return apply_settings(tabular("test", "line", "rmax"), {"training.num_env_steps": 200} | named)
+
+
+def test_a_point_for_every_chunk_and_what_was_learned_at_the_end():
+    curves = learn_curves(config(target__discount=1.0, table__optimistic_value=10.0), num_seeds=3)
+    np.testing.assert_array_equal(curves.env_steps, [50, 100, 150, 200])
+    assert curves.greedy_return.shape == (3, 4) and curves.value.shape == (3, 4, 5)
+    np.testing.assert_array_equal(curves.greedy_return[:, -1], curves.optimal_return)
+    np.testing.assert_allclose(curves.value[:, -1], [[6.0, 7.0, 8.0, 9.0, 10.0]] * 3)
+    np.testing.assert_array_equal(curves.steps_to(1.0), [50, 50, 50])
+    assert np.isinf(curves.steps_to(1.1)).all()
+
+
+def test_it_ends_when_all_seeds_are_done(capsys):
+    configs = {"short": config(table__optimistic_value=10.0), "none": config()}
+    found = learn_curves_of(configs, 2, solved=lambda greedy_return: greedy_return > -1e9)
+    assert [len(curves.env_steps) for curves in found.values()] == [1, 1]
+    assert "short: 2 seeds of 50 steps" in capsys.readouterr().out
+
+
+def test_only_where_answers_are_exact():
+    with pytest.raises(ConfigError, match="catch is not tabular"):
+        learn_curves(
+            apply_settings(config(), {"environment.name": "catch", "agent.kind": "muzero"}), 2
+        )
