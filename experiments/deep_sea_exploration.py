@@ -15,15 +15,16 @@ CONFIG = apply_settings(
     tabular("deep_sea_exploration", "deep_sea:size=10"), {"search.num_simulations": 2}
 )
 
-SMALL, LARGE = (4, 5, 6, 7, 8), (4, 6, 8, 10, 12, 15, 20, 30)
+SMALL, LARGE = (2, 3, 4, 6), (4, 6, 8, 10, 12, 15, 20, 30)
 NOISE = {"search.gumbel_scale": 1.0, "search.epsilon": 0.1, "table.initial_value": 0.0}
 # Learner, settings, sizes and the most episodes of each arm.
 ARMS = {
     "optimistic MuZero": ("muzero", {}, LARGE, 400),
     "R-max": ("rmax", {}, LARGE, 400),
-    "self-loop MuZero": ("muzero", NOISE | {"table.unknown": "self_loop"}, SMALL, 2_000),
-    "pessimistic MuZero": ("muzero", NOISE | {"table.unknown": "pessimistic"}, SMALL, 2_000),
-    "Q-learning, epsilon 0.1": ("q_learning", {"search.epsilon": 0.1}, SMALL, 2_000),
+    "self-loop MuZero": ("muzero", NOISE | {"table.unknown": "self_loop"}, SMALL, 500),
+    "pessimistic MuZero": ("muzero", NOISE | {"table.unknown": "pessimistic"}, SMALL, 500),
+    "Q-learning, epsilon 0.1": ("q_learning", {"search.epsilon": 0.1}, SMALL, 500),
+    "Q-learning, random actions": ("q_learning", {"search.epsilon": 1.0}, (2, 4, 6, 8, 10), 3_000),
 }
 
 
@@ -66,17 +67,14 @@ def study(files, num_seeds):
 
 def exponent(name, sizes, episodes):
     """The slope of log2 of the median episodes against the size, where the median is known."""
-    medians = np.array([median(episodes[name, size]) for size in sizes])
+    from muzero_jax.analysis.statistics import order_quantile
+
+    medians = np.array([order_quantile(episodes[name, size], 0.5) for size in sizes])
     known = np.isfinite(medians)
     slope = np.nan
     if known.sum() >= 2:
         slope = np.polyfit(np.array(sizes)[known], np.log2(medians[known]), 1)[0]
     return {"arm": name, "sizes": int(known.sum()), "log2_episodes_per_row": float(slope)}
-
-
-def median(numbers):
-    """The middle one, which may be infinite."""
-    return np.quantile(numbers, 0.5, method="inverted_cdf")
 
 
 def draw(files, episodes):

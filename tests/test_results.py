@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from muzero_jax.analysis.results import (
-    BEGIN_MARKER,
-    END_MARKER,
     make_table,
     replace_table,
     summarise,
@@ -24,6 +22,7 @@ from muzero_jax.analysis.score_files import (
     write_scores,
 )
 
+BEGIN_MARKER, END_MARKER = "<!-- results:begin -->", "<!-- results:end -->"
 _ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -14,8 +14,6 @@ from muzero_jax.analysis.score_files import (
 )
 from muzero_jax.analysis.statistics import Interval, stratified_bootstrap
 
-BEGIN_MARKER, END_MARKER = "<!-- results:begin -->", "<!-- results:end -->"
-
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -76,20 +74,19 @@ def make_table(results_dir: Path) -> str:
     return "\n".join([header, rule, *lines, "", _explain(summaries)])
 
 
-def replace_table(readme: str, table: str) -> str:
-    """Puts the table between the markers of the README's text.
+def replace_table(page: str, table: str, name: str = "results") -> str:
+    """Puts the table between the markers of that name in the text of a page.
 
     Raises:
       ResultsError: the markers are missing, doubled or in the wrong order.
     """
-    parts = readme.split(BEGIN_MARKER)
-    rest = parts[-1].split(END_MARKER)
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    parts = page.split(begin)
+    rest = parts[-1].split(end)
     if len(parts) != 2 or len(rest) != 2:
-        raise ResultsError(
-            f"The README needs {BEGIN_MARKER} and, after it, {END_MARKER}, once each."
-        )
+        raise ResultsError(f"The page needs {begin} and, after it, {end}, once each.")
     body = f"\n{table}\n" if table else "\n"
-    return f"{parts[0]}{BEGIN_MARKER}{body}{END_MARKER}{rest[1]}"
+    return f"{parts[0]}{begin}{body}{end}{rest[1]}"
 
 
 def _require_repetitions(experiment: str, rows: Sequence[SeedResult]) -> None:

@@ -5,6 +5,7 @@ Statistical Precipice" (arXiv 2108.13264). All of them take one set of scores: n
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -43,6 +44,25 @@ def interquartile_mean(scores: ArrayLike) -> np.ndarray:
     num_scores = ordered.shape[-1]
     num_cut = num_scores // 4
     return ordered[..., num_cut : num_scores - num_cut].mean(axis=-1)
+
+
+def order_quantile(scores: ArrayLike, share: float) -> np.ndarray:
+    """The smallest score that at least this share of the scores does not exceed.
+
+    Unlike an interpolated quantile it is one of the scores, and so may be of those that are
+    infinite, such as the time to something that never came.
+
+    Args:
+      scores: `[N, ...]`, over the first axis.
+      share: in (0, 1].
+
+    Returns:
+      `[...]`.
+    """
+    ordered = np.sort(np.asarray(scores, np.float64), axis=0)
+    if not ordered.shape[0]:
+        raise ValueError("an estimate needs at least one score, found none.")
+    return ordered[max(math.ceil(share * ordered.shape[0]), 1) - 1]
 
 
 def stratified_bootstrap(

@@ -9,6 +9,7 @@ import numpy as np
 
 from muzero_jax.analysis.extras import import_extra
 from muzero_jax.analysis.plots import COLOURS, INK, MUTED, style_axis
+from muzero_jax.analysis.statistics import order_quantile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Panel:
 
 def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
     """The median over seeds of `[num_seeds, N]`, with the quartiles as its band."""
-    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75], axis=0, method="inverted_cdf")
+    low, middle, high = (order_quantile(samples, share) for share in (0.25, 0.5, 0.75))
     return Line(label, x, middle, low, high)
 
 

@@ -70,10 +70,11 @@ def text_map(drawn: ValueMap, width: int = 6) -> str:
       width: of a value.
     """
     rows, columns = drawn.shape
-    room = width + max(int(drawn.actions.sum(axis=-1).max(initial=1)), 1)
+    signs = _signs(drawn)
+    room = width + max(map(len, signs))
     empty = " " * room
     texts = dict.fromkeys(np.ndindex(rows, columns), empty)
-    for cell, value, sign in zip(drawn.cells, drawn.value, _signs(drawn), strict=True):
+    for cell, value, sign in zip(drawn.cells, drawn.value, signs, strict=True):
         texts[cell] = f"{value:{width}.3f}{sign}".ljust(room)
     lines = [_wall_line(drawn, -1, room)]
     for row in range(rows):

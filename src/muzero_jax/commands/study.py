@@ -3,6 +3,7 @@
 import argparse
 import csv
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ class StudyFiles:
         return self.figures / f"{self.name}{suffix}"
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]], suffix: str = "") -> None:
-        """Writes a CSV with the names of the first row as columns; what is infinite stays empty."""
+        """Writes a CSV, columns as in the first row; what is not finite stays empty."""
         path = self.results / f"{self.name}{suffix}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -45,7 +46,7 @@ class StudyFiles:
 def _cell(value: Any) -> Any:
     if not isinstance(value, float):
         return value
-    return "" if value in (float("inf"), float("-inf")) else f"{value:.6g}"
+    return f"{value:.6g}" if math.isfinite(value) else ""
 
 
 def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], seeds: int) -> None:

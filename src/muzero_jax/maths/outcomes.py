@@ -152,7 +152,9 @@ def _expected(
 ) -> Array:
     counts = table.count[place]
     targets = table.reward[place] + discount * value[table.next_state[place]]
-    return (counts * targets).sum(axis=-1) / jnp.maximum(counts.sum(axis=-1), 1e-9)
+    # Of a single outcome the frequency is exactly 1, and its target is not rounded.
+    frequency = counts / jnp.maximum(counts.sum(axis=-1, keepdims=True), 1e-9)
+    return (frequency * targets).sum(axis=-1)
 
 
 def leads_to(table: OutcomeTable, state: Array) -> Array:

@@ -78,8 +78,9 @@ def go_on(
             sweeping = sweeping.replace(qvalue=qvalue)
         else:
             place = _next_pair(table, steps, order, draw_key, state.num_backups)
-            target = backup_pair(table, sweeping.qvalue, discount, *place)
-            sweeping = sweeping.replace(qvalue=sweeping.qvalue.at[place].set(target))
+            change = backup_pair(table, sweeping.qvalue, discount, *place) - sweeping.qvalue[place]
+            # Added, not set, as replay does it: the two must agree to the last bit.
+            sweeping = sweeping.replace(qvalue=sweeping.qvalue.at[place].add(change))
         return PlanState(sweeping, rng_key, state.num_backups + 1)
 
     return jax.lax.fori_loop(0, num_backups, backup, state)
