@@ -5,8 +5,6 @@ The same search, learner and budget: only `table.unknown` differs (docs/tabular.
     python experiments/maze_unknown.py [--seeds 30] [--out DIR]
 """
 
-import numpy as np
-
 from muzero_jax.presets import tabular
 from muzero_jax.settings import apply_settings
 
@@ -56,7 +54,7 @@ def study(files, num_seeds):
             "steps_to_99_percent": float(found.steps_to(0.99)[seed]),
             "final_greedy_return": float(found.greedy_return[seed, -1]),
             "final_value_rmse": float(found.metrics["oracle/value_rmse"][seed, -1]),
-            "known_pairs": float(known_pairs(found)[seed, -1]),
+            "known_pairs": float(known_pairs(found)[seed, -1]) if counts_pairs(found) else "-",
         }
         for name, found in curves.items()
         for seed in range(num_seeds)
@@ -65,10 +63,14 @@ def study(files, num_seeds):
     draw(files, curves)
 
 
+def counts_pairs(found):
+    """Whether the learner counts which pairs it tried; Q-learning does not."""
+    return "table/known_pairs" in found.metrics
+
+
 def known_pairs(found):
-    """`[num_seeds, N]` share of the pairs that were tried; Q-learning does not count them."""
-    unknown = np.full(found.greedy_return.shape, np.nan)
-    return found.metrics.get("table/known_pairs", unknown)
+    """`[num_seeds, N]` share of the pairs that were tried."""
+    return found.metrics["table/known_pairs"]
 
 
 def draw(files, curves):
@@ -77,7 +79,11 @@ def draw(files, curves):
 
     shown = {n.removesuffix(", 4 simulations"): c for n, c in curves.items() if "16" not in n}
     returns = [median_line(name, c.env_steps, c.greedy_return) for name, c in shown.items()]
-    tried = [median_line(name, c.env_steps, known_pairs(c)) for name, c in shown.items()]
+    tried = [
+        median_line(name, c.env_steps, known_pairs(c))
+        for name, c in shown.items()
+        if counts_pairs(c)
+    ]
     x_label = "environment steps"
     optimum = ("optimal", 0.9373)
     panels = [

@@ -77,24 +77,21 @@ def updates(mdp, steps):
 
 
 def draw(files, counts):
-    """Medians with quartiles, a panel for each task."""
+    """Medians with quartiles, side by side for each task."""
     from muzero_jax.analysis.study_plots import Panel, draw_panels, median_line
 
-    panels = [
-        Panel(
-            task.partition(":")[0],
-            "arm",
-            "updates until optimal",
-            [
-                median_line(arm, np.array([place]), counts[task, arm][:, None])
-                for place, arm in enumerate(ARMS)
-            ],
-            log_y=True,
-            markers=True,
+    places = np.arange(len(TASKS))
+    lines = [
+        median_line(
+            arm,
+            places + 0.12 * (number - 1.5),
+            np.stack([counts[task, arm] for task in TASKS], axis=1),
         )
-        for task in TASKS
+        for number, arm in enumerate(ARMS)
     ]
-    draw_panels(panels, files.figure())
+    names = [task.partition(":")[0] for task in TASKS]
+    title = "updates until the greedy policy is optimal"
+    draw_panels([Panel(title, "", "updates", lines, log_y=True, ticks=names)], files.figure())
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """Environment steps a second of tabular MuZero on the maze: compiled and vmapped, and plain Python.
 
-    python scripts/benchmark_tabular.py [--simulations 50] [--seeds 200] [--repeats 3] [--json]
+    python scripts/benchmark_tabular.py [--simulations 50] [--seeds 100] [--json]
 
 Both act by a PUCT search over a learned table and learn values, counts and outcomes from batches of
-100 steps, with the settings of experiments/maze_simulations.py. They take turns in one process.
+100 steps, with the settings of experiments/maze_simulations.py, through its whole schedule: early
+trees are shallow and quick, late ones deep. They take turns in one process.
 """
 
 import argparse
 import dataclasses
 import json
 import math
+import os
 import random
-import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
@@ -20,8 +22,10 @@ from muzero_jax.commands.benchmark import positive
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.gridworld import maze_mdp
+from muzero_jax.settings import apply_settings
 from muzero_jax.training.build import build
 from muzero_jax.training.programs import Programs
+from muzero_jax.training.train_state import TrainState
 
 
 class PlainLearner:
@@ -113,47 +117,72 @@ class PlainLearner:
         return found
 
 
-def config_of(num_simulations: int) -> ExperimentConfig:
-    """The experiment's settings with one temperature, low enough to find the goal."""
-    config = load_experiment("maze_simulations")
-    search = dataclasses.replace(
-        config.search, num_simulations=num_simulations, temperature=0.01, final_temperature=0.01
-    )
-    return dataclasses.replace(config, search=search)
+def temperature_at(config: ExperimentConfig, env_steps: int) -> float:
+    """Of the softmax over Q-values, at a time of the run."""
+    search, progress = config.search, env_steps / config.total_env_steps
+    return search.temperature * (search.final_temperature / search.temperature) ** progress
+
+
+class CompiledRuns:
+    """Vmapped runs, divided among as many threads as there are cores."""
+
+    def __init__(self, config: ExperimentConfig, num_seeds: int):
+        num_threads = os.cpu_count() or 1
+        self.width = -(-num_seeds // num_threads)
+        self.num_seeds = self.width * num_threads
+        self.programs = Programs(build(config), self.width)
+        self.programs.compile()
+        self.pool = ThreadPoolExecutor(num_threads)
+        seeds = [dataclasses.replace(config, seed=seed) for seed in range(self.num_seeds)]
+        self.states = [
+            self.programs.init(seeds[first : first + self.width])
+            for first in range(0, self.num_seeds, self.width)
+        ]
+
+    def train_chunk(self) -> None:
+        """A chunk of all runs."""
+        self.states = list(self.pool.map(self._train, self.states))
+
+    def _train(self, state: TrainState) -> TrainState:
+        return jax.block_until_ready(self.programs.train_chunk(state)[0])
 
 
 def main() -> None:
-    """Measures both in turns, and prints their speeds."""
+    """Trains both through the whole schedule, a chunk each in turns, and prints their speeds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--simulations", type=positive, default=50)
-    parser.add_argument("--seeds", type=positive, default=200, help="vmapped runs")
-    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--seeds", type=positive, default=100, help="vmapped runs, at least")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    config = config_of(options.simulations)
-    programs = Programs(build(config), options.seeds)
-    programs.compile()
-    runs = [dataclasses.replace(config, seed=seed) for seed in range(options.seeds)]
-    state = programs.train_chunk(programs.init(runs))[0]
+    config = apply_settings(
+        load_experiment("maze_simulations"), {"search.num_simulations": options.simulations}
+    )
+    compiled = CompiledRuns(config, options.seeds)
     plain = PlainLearner(options.simulations, config.target.td_steps, seed=0)
-    compiled_speeds, plain_speeds = [], []
-    for _ in range(options.repeats):
+    seconds = {"compiled": 0.0, "plain": 0.0}
+    for chunk in range(config.num_chunks):
         start = time.perf_counter()
-        state = jax.block_until_ready(programs.train_chunk(state)[0])
-        seconds = time.perf_counter() - start
-        compiled_speeds.append(config.env_steps_per_chunk * options.seeds / seconds)
-        start = time.perf_counter()
-        plain.learn_batch(1_000, temperature=0.01)
-        plain_speeds.append(1_000 / (time.perf_counter() - start))
+        compiled.train_chunk()
+        middle = time.perf_counter()
+        for batch in range(config.training.iterations_per_chunk):
+            env_steps = chunk * config.env_steps_per_chunk + batch * 100
+            plain.learn_batch(100, temperature_at(config, env_steps))
+        seconds["compiled"] += middle - start
+        seconds["plain"] += time.perf_counter() - middle
     results = {
         "simulations": options.simulations,
-        "seeds": options.seeds,
-        "compiled_env_steps_per_second": statistics.median(compiled_speeds),
-        "plain_env_steps_per_second": statistics.median(plain_speeds),
-        "ratio": statistics.median(compiled_speeds) / statistics.median(plain_speeds),
+        "seeds": compiled.num_seeds,
+        "env_steps_of_a_run": config.total_env_steps,
+        "compiled_env_steps_per_second": config.total_env_steps
+        * compiled.num_seeds
+        / seconds["compiled"],
+        "plain_env_steps_per_second": config.total_env_steps / seconds["plain"],
     }
+    results["ratio"] = (
+        results["compiled_env_steps_per_second"] / results["plain_env_steps_per_second"]
+    )
     if options.json:
         print(json.dumps(results))
     else:

@@ -44,6 +44,7 @@ class Panel:
       log_x: whether the axis is logarithmic, to base 2.
       log_y: likewise.
       markers: whether points are marked, where between them nothing was measured.
+      ticks: names of the places 0, 1, ... where x is no number; points are then not joined.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     markers: bool = False
+    ticks: Sequence[str] = ()
 
 
 def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
@@ -79,7 +81,7 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
       MissingExtraError: matplotlib is not installed.
     """
     figure_module = import_extra("matplotlib.figure", purpose="Plots", package="matplotlib")
-    size = (1.2 + 4.6 * len(panels), 4.6)
+    size = (1.8 + 4.6 * len(panels), 5.0)
     figure = figure_module.Figure(figsize=size, layout="constrained", facecolor="white")
     labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
     colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
@@ -88,13 +90,14 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for line in panel.lines:
             style = {"color": colours[line.label], "linestyle": styles[line.label]}
-            handles.setdefault(line.label, _draw_line(axis, line, style, panel.markers))
+            draw = _draw_points if panel.ticks else _draw_line
+            handles.setdefault(line.label, draw(axis, line, style, panel.markers))
         _finish(axis, panel)
     figure.legend(
         handles=list(handles.values()),
         labels=list(handles),
         loc="outside lower center",
-        ncols=min(len(handles), 5),
+        ncols=min(len(handles), 2 * len(panels)),
         frameon=False,
         fontsize=9,
     )
@@ -121,8 +124,24 @@ def _draw_line(axis: Any, line: Line, style: dict[str, str], markers: bool) -> A
     return drawn
 
 
+def _draw_points(axis: Any, line: Line, style: dict[str, str], markers: bool) -> Any:
+    """Points with bars from the lower to the upper edge."""
+    del markers
+    bars = None
+    if line.low is not None and line.high is not None:
+        bars = np.stack([line.y - line.low, line.high - line.y])
+    drawn = axis.errorbar(
+        line.x, line.y, bars, fmt="o", capsize=3, markersize=6, color=style["color"]
+    )
+    return drawn
+
+
 def _finish(axis: Any, panel: Panel) -> None:
-    style_axis(axis, panel.x_label, engineering=not panel.log_x and not panel.markers)
+    by_number = not (panel.log_x or panel.markers or panel.ticks)
+    style_axis(axis, panel.x_label, engineering=by_number)
+    if panel.ticks:
+        axis.set_xticks(range(len(panel.ticks)), panel.ticks)
+        axis.set_xlim(-0.5, len(panel.ticks) - 0.5)
     axis.set_ylabel(panel.y_label, color=INK)
     axis.set_title(panel.title, fontsize=10, color=INK)
     if panel.log_x:

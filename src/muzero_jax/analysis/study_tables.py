@@ -90,8 +90,11 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _summary(cells: Sequence[str], table: StudyTable) -> str:
-    """One cell of the table, from those of the CSV; an empty one was more than was tried."""
-    if not cells:
+    """One cell of the table, from those of the CSV.
+
+    There an empty one is a time that was longer than the study, and a dash what nobody counted.
+    """
+    if set(cells) <= {"-"}:
         return "-"
     numbers = np.array([float(cell) if cell else math.inf for cell in cells])
     if table.statistic == "mean" and np.isfinite(numbers).all():
