@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from muzero_jax.agents.factory import make_agent
-from muzero_jax.agents.planning import SearchRecord, make_muzero_model
+from muzero_jax.agents.planning import Planner, SearchRecord, make_muzero_model
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.tabular import underlying_tabular
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.oracle.dynamic_programming import solve
 from muzero_jax.presets import tabular
+from muzero_jax.profiling.loop_cost import measure_loop
+from muzero_jax.profiling.loop_parts import measure_loop_parts
 from muzero_jax.settings import apply_settings
 from muzero_jax.sweeps.seed_curves import learn_curves
 from muzero_jax.training.build import build
@@ -200,3 +202,12 @@ def test_exact_metrics_of_the_optimum_and_of_its_opposite():
     worst = exact.metrics(solution.qvalues.argmin(axis=1), solution.value + 0.5)
     assert worst["oracle/greedy_return"] <= 0.0
     assert worst["oracle/value_rmse"] == pytest.approx(0.5)
+
+
+def test_only_muzero_is_searched_and_only_networks_are_taken_apart():
+    config = table_config("rmax")
+    with pytest.raises(ConfigError, match="only agents of kind muzero search, not rmax"):
+        Planner(config, make_environment("maze").spec)
+    for measure in (measure_loop, measure_loop_parts):
+        with pytest.raises(ConfigError, match="test learns tables"):
+            measure(table_config())

@@ -12,7 +12,7 @@ from flax import struct
 
 from muzero_jax.agents.base import ActOutput, Hyperparameters
 from muzero_jax.agents.exploration import sometimes_random
-from muzero_jax.config import ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
@@ -83,11 +83,16 @@ class Planner:
       config: the settings.
       spec: of the environment.
       model: what is searched; the one that `config` describes where None.
+
+    Raises (when constructed):
+      ConfigError: the learner does not search, or its model does not suit the observations.
     """
 
     def __init__(
         self, config: ExperimentConfig, spec: EnvironmentSpec, model: MuZeroModel | None = None
     ):
+        if config.agent.kind != "muzero":
+            raise ConfigError(f"only agents of kind muzero search, not {config.agent.kind}.")
         self.model = model or make_muzero_model(config, spec)
         self.sign = -1.0 if spec.num_players == 2 else 1.0
         self._num_updates = config.num_updates

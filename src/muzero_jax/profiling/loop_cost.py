@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from muzero_jax.agents.planning import make_muzero_model
 from muzero_jax.agents.targets import bootstrap_rows, make_window_spec
-from muzero_jax.config import ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel, NetworkOutput
 from muzero_jax.profiling.timing import timed_call, timed_compile
@@ -56,7 +56,11 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
       config: the experiment.
       num_repeats: timed chunks, each followed by the bare network work so that a drifting machine
         does not favour either.
+
+    Raises:
+      ConfigError: the experiment has no networks, or a setting does not suit the environment.
     """
+    require_networks(config)
     experiment = build(config)
     train, spec = experiment.train, experiment.env.spec
     state = jax.jit(train.init)(jax.random.key(config.seed))
@@ -98,6 +102,18 @@ def _reanalysed_states(config: ExperimentConfig, can_truncate: bool) -> int:
     windows = math.ceil(config.target.reanalyse_fraction * config.replay.batch_size)
     window = make_window_spec(config.target, all_unrolled=config.loss.consistency_weight > 0)
     return windows * (len(window.observation_offsets) + can_truncate)
+
+
+def require_networks(config: ExperimentConfig) -> None:
+    """Refuses learners of tables, whose time is not that of networks.
+
+    Raises:
+      ConfigError: the experiment learns tables.
+    """
+    if config.learns_tables:
+        raise ConfigError(
+            f"{config.name} learns tables; only the time of a loop with networks is taken apart."
+        )
 
 
 class NetworkWork:

@@ -18,7 +18,7 @@ from muzero_jax.agents.planning import make_muzero_model
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
-from muzero_jax.profiling.loop_cost import NetworkWork
+from muzero_jax.profiling.loop_cost import NetworkWork, require_networks
 from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile, timed_in_turns
 from muzero_jax.training.build import Experiment, build
 from muzero_jax.training.loop import make_loop_replay
@@ -94,6 +94,7 @@ def measure_loop_parts(config: ExperimentConfig, num_repeats: int = 5) -> LoopPa
       config: the experiment.
       num_repeats: timed runs of each program.
     """
+    require_networks(config)
     experiment = build(config)
     state = jax.jit(experiment.train.init)(jax.random.key(config.seed))
     chunk, _ = timed_compile(experiment.train.train_chunk, state)
