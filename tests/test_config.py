@@ -22,7 +22,8 @@ from muzero_jax.config import (
     SearchConfig,
     TargetConfig,
     TrainingConfig,
-    sections,
+    learner_sections,
+    run_sections,
     traced_settings,
 )
 
@@ -134,10 +135,16 @@ def test_traced_settings_are_numbers_of_the_config_and_all_exist():
     assert all(type(value) is float for value in settings.values())
 
 
+def section_classes() -> list[ast.stmt]:
+    """The bodies of the files that define the sections."""
+    modules = (learner_sections, run_sections)
+    return [node for module in modules for node in ast.parse(inspect.getsource(module)).body]
+
+
 def test_traced_settings_and_their_documentation_agree():
     """A setting whose line says "traced" is in the list, and the other way round."""
     documented = set()
-    for node in ast.parse(inspect.getsource(sections)).body:
+    for node in section_classes():
         body = node.body if isinstance(node, ast.ClassDef) else []
         for field, line in itertools.pairwise(body):
             is_line = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
@@ -148,7 +155,7 @@ def test_traced_settings_and_their_documentation_agree():
 
 
 def test_every_setting_has_a_line_of_meaning():
-    for node in ast.parse(inspect.getsource(sections)).body:
+    for node in section_classes():
         if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
             pairs = zip(node.body, [*node.body[1:], None], strict=True)
             for field, line in pairs:
