@@ -17,7 +17,8 @@ from muzero_jax.presets import tabular
 SIMULATIONS, STEPS = (50, 20, 10, 5), (2, 4, 8, 16)
 
 # Acts by the Q-values of a PUCT search that takes the unknown for an end, ever more greedily, and
-# learns once from each batch of 100 steps, whose last episode is cut.
+# makes one update after each batch of 100 steps, whose last episode is cut: model and counts from
+# all of them, values from 100 windows drawn with replacement.
 CONFIG = dataclasses.replace(
     tabular("maze_simulations", "maze"),
     table=TableConfig(unknown="pessimistic", prior="action", step_size=0.1),

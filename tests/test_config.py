@@ -57,6 +57,7 @@ from muzero_jax.config import (
         (TargetConfig, "discount", math.nan, "target.discount"),
         (TargetConfig, "td_steps", -1, "target.td_steps must be at least 0"),
         (TargetConfig, "td_steps", 0, "target.td_steps 0 needs searched values"),
+        (SearchConfig, "action_policy", "qvalues", "needs search.q_normalisation none"),
         (TargetConfig, "bootstrap", "target", "target.bootstrap must be one of"),
         (TargetConfig, "reanalyse_fraction", -0.1, "target.reanalyse_fraction"),
         (LossConfig, "value_weight", -1.0, "loss.value_weight"),

@@ -99,3 +99,8 @@ def test_a_policy_cut_off_after_enough_steps_is_worth_the_same():
     np.testing.assert_allclose(cut, policy_value(mdp, policy), atol=1e-10)
     east = policy_value(line_mdp(), np.zeros(5, int), num_steps=3)
     np.testing.assert_array_equal(east, [-3.0, -3.0, 8.0, 9.0, 10.0])
+
+
+def test_a_discount_close_to_one_takes_no_million_sweeps():
+    mdp = dataclasses.replace(chain_mdp(3, distraction=1.0), discount=0.99999)
+    assert solve(mdp).value[0] == pytest.approx(1.0 / 1e-5, rel=1e-6)

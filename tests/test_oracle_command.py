@@ -30,6 +30,12 @@ def test_another_discount_and_a_figure(tmp_path, capsys):
     assert figure.stat().st_size > 1_000
 
 
+def test_numbers_in_a_name_may_have_an_exponent(capsys):
+    assert main(["oracle", "maze:slip=1e-3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0.9365 < found["optimal_return"] < 0.9373
+
+
 def test_large_processes_are_listed(capsys):
     assert main(["oracle", "random_mdp:fan_in=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -46,6 +52,9 @@ def test_large_processes_are_listed(capsys):
         (["chain:distraction=1:discount=1"], "grows without end"),
         (["random_mdp", "--figure", "x.png"], "does not lie on a grid"),
         (["maez"], "did you mean maze"),
+        (["maze:slip=a"], "cannot be made with these options"),
+        (["maze:time_limit=-5"], "at least 1 step, got -5"),
+        (["random_mdp:seed=-1"], "cannot be made with these options"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, told, capsys):

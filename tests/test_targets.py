@@ -257,11 +257,14 @@ def test_targets_with_n_past_the_episode_equal_monte_carlo():
     np.testing.assert_allclose(targets.value[0], returns, rtol=1e-6)
 
 
+@pytest.mark.parametrize("td_lambda", [1.0, 0.5])
 @pytest.mark.parametrize("bootstrap", ["search", "network"])
-def test_with_no_steps_the_target_is_the_searched_value_of_the_state(bootstrap):
+def test_with_no_steps_the_target_is_the_searched_value_of_the_state(bootstrap, td_lambda):
     """Neither rewards nor what the action led to play a part, but for the end of the episode."""
     fraction = 0.0 if bootstrap == "search" else 1.0
-    settings = config(td_steps=0, bootstrap=bootstrap, reanalyse_fraction=fraction)
+    settings = config(
+        td_steps=0, bootstrap=bootstrap, reanalyse_fraction=fraction, td_lambda=td_lambda
+    )
     discount = [[1.0, 0.0, 1.0]]
     batch, targets = targets_of(settings, search_fn=searched, discount=discount)
     stored = np.asarray(batch.transitions.record.search_value)[0]

@@ -127,7 +127,7 @@ def bootstrap_rows(config: TargetConfig) -> range:
 
     With `td_lambda` 1 only those that end a sum of `td_steps` rewards.
     """
-    first = config.td_steps if config.td_lambda == 1.0 else 1
+    first = config.td_steps if config.td_lambda == 1.0 else min(1, config.td_steps)
     return range(first, config.num_unroll_steps + config.td_steps + 1)
 
 
@@ -172,7 +172,7 @@ def _reanalyse(
     roots = observation.reshape((-1, *observation.shape[2:]))
     root_legal = legal.reshape((-1, legal.shape[-1]))
     num_roots = roots.shape[0]
-    if transitions.final_observation is not None:
+    if transitions.final_observation is not None and config.td_steps > 0:
         # Which actions are legal after a time limit was not stored; only the value is used.
         every = jnp.ones((share, legal.shape[-1]), bool)
         roots = jnp.concatenate([roots, transitions.final_observation[:share]])

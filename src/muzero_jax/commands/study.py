@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from muzero_jax.analysis.extras import MissingExtraError, import_extra
 from muzero_jax.commands.benchmark import positive
 from muzero_jax.config import ConfigError
 from muzero_jax.envs.errors import EnvironmentCreationError
@@ -81,8 +82,12 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
     enable_compilation_cache()
     start = time.perf_counter()
     try:
+        # What would stop the study at its end stops it at its beginning.
+        import_extra("matplotlib.figure", purpose="Studies", package="matplotlib")
+        for folder in (files.results, files.figures):
+            folder.mkdir(parents=True, exist_ok=True)
         study(files, options.seeds)
-    except (ConfigError, EnvironmentCreationError) as error:
+    except (ConfigError, EnvironmentCreationError, MissingExtraError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

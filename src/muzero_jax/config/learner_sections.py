@@ -103,7 +103,8 @@ class TableConfig:
     priority_threshold: float = 1e-4
     """prioritised_sweeping: changes of a value below this are not passed on."""
     known_after: int = 1
-    """rmax: visits after which a state and action count as known."""
+    """rmax: visits after which a state and action count as known; with more than one,
+    table.num_outcomes must hold all outcomes, since one that is replaced is no longer counted."""
 
     def __post_init__(self) -> None:
         require_choices("table", self)
@@ -184,6 +185,11 @@ class SearchConfig:
             self.q_normalisation == "node" or (self.policy, self.engine) == ("muzero", "linear"),
             f"search.q_normalisation {self.q_normalisation} needs search.policy muzero and "
             f"search.engine linear, found {self.policy} and {self.engine}.",
+        )
+        require(
+            self.action_policy == "visits" or self.q_normalisation == "none",
+            "search.action_policy qvalues needs search.q_normalisation none, in which an untried "
+            f"action counts 0, found {self.q_normalisation}.",
         )
         require(
             self.temperature_decay == "linear" or min(self.temperature, self.final_temperature) > 0,

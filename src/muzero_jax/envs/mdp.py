@@ -43,7 +43,8 @@ class TabularMDP:
 
     Attributes:
       name: for messages.
-      next_state: `[S, A, K]` int, where an outcome leads; of no account where it terminates.
+      next_state: `[S, A, K]` int, where an outcome leads; one of the states even where it
+        terminates or has no probability, although nothing follows there.
       probability: `[S, A, K]` of the outcomes; sums to 1 over `K`.
       reward: `[S, A, K]`.
       terminates: `[S, A, K]` bool, the episode ends with this outcome.
@@ -163,7 +164,7 @@ class TabularMDP:
     def _check_numbers(self) -> None:
         outside = (self.next_state < 0) | (self.next_state >= self.num_states)
         for wrong, told in (
-            (outside & (self.probability > 0), "leads outside of the states"),
+            (outside, "leads outside of the states"),
             (~np.isfinite(self.reward), "has a reward that is not finite"),
         ):
             if wrong.any():

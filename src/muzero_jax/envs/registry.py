@@ -1,5 +1,6 @@
 """From a name to an environment, without importing a suite that the name does not need."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -9,8 +10,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from muzero_jax.envs import probes
 from muzero_jax.envs.base import Environment, EnvironmentSpec
@@ -84,11 +83,20 @@ def make_environment(name: str, **options: Any) -> Environment:
 
 
 def _split_options(name: str) -> tuple[str, dict[str, Any]]:
-    """`NAME:OPTION=VALUE:...` to the name and its options, whose values are read as YAML."""
+    """`NAME:OPTION=VALUE:...` to name and options; values are numbers, true, false or text."""
     parts = name.split(":")
     pairs = [part.partition("=") for part in parts if "=" in part]
-    options = {option: yaml.safe_load(value) for option, _, value in pairs}
+    options = {option: _read_value(value) for option, _, value in pairs}
     return ":".join(part for part in parts if "=" not in part), options
+
+
+def _read_value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for read in (int, float):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return text
 
 
 def list_environments() -> dict[str, list[str]]:

@@ -117,8 +117,16 @@ def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[.
         time_limit: int = default_limit,
         **options: Any,
     ) -> Environment:
-        env = TabularEnvironment(with_slip(make_mdp(**options), slip), observation)
-        return TimeLimit(env, time_limit) if time_limit else env
+        try:
+            env = TabularEnvironment(with_slip(make_mdp(**options), slip), observation)
+            return TimeLimit(env, time_limit) if time_limit else env
+        except EnvironmentCreationError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            # An option of another type, wherever it first does not work.
+            raise EnvironmentCreationError(
+                f"a tabular environment cannot be made with these options: {error}."
+            ) from error
 
     shared = inspect.signature(make)
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(make_mdp).parameters.values()]

@@ -78,9 +78,13 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
 def require_num_states(spec: EnvironmentSpec) -> int:
     """The number of states of an environment that a table can be learned of.
 
+    All actions are taken to be legal everywhere, which a description does not tell.
+
     Raises:
-      ConfigError: its states are not numbered.
+      ConfigError: its states are not numbered, or two players alternate.
     """
+    if spec.num_players != 1:
+        raise ConfigError(f"tables are learned for one player, but {spec.name} has two.")
     if spec.num_states is None:
         raise ConfigError(
             f"{spec.name} has no numbered states, which tables need; maze, line, chain, deep_sea "

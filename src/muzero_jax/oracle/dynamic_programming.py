@@ -10,7 +10,7 @@ import numpy as np
 
 from muzero_jax.envs.mdp import InvalidMDPError, TabularMDP
 
-_MAX_SWEEPS = 1_000_000
+_MAX_SWEEPS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,25 +84,42 @@ def value_iteration(
     Args:
       mdp: the process.
       discount: of one step.
-      tolerance: ends when no value changes by more in a sweep.
+      tolerance: ends when no value changes by more of the greatest in a sweep.
 
     Raises:
       InvalidMDPError: the values do not settle.
     """
+    discount = mdp.discount if discount is None else discount
     value = np.zeros(mdp.num_states)
     bound = mdp.num_states * np.abs(mdp.reward).max(initial=0.0) + 1.0
     for _ in range(_MAX_SWEEPS):
         new = action_values(mdp, value, discount).max(axis=-1)
         change = np.abs(new - value).max()
         value = new
-        if change <= tolerance:
+        if change <= tolerance * max(1.0, float(np.abs(value).max())):
             return value
-        if (discount or mdp.discount) == 1.0 and np.abs(value).max() > 1e3 * bound:
+        if discount == 1.0 and np.abs(value).max() > 1e3 * bound:
             break
+    if discount < 1.0:
+        return _improved(mdp, value, discount)
     raise InvalidMDPError(
         f"{mdp.name}: the value of state {np.abs(value).argmax()} grows without end, because "
         "nothing is discounted and episodes need not end."
     )
+
+
+def _improved(mdp: TabularMDP, value: np.ndarray, discount: float) -> np.ndarray:
+    """Policy iteration, where sweeps would take too long (Sutton and Barto 2018, section 4.3)."""
+    policy = action_values(mdp, value, discount).argmax(axis=-1)
+    while True:
+        value = policy_value(mdp, policy, discount)
+        qvalues = action_values(mdp, value, discount)
+        chosen = qvalues[np.arange(mdp.num_states), policy]
+        # Only what is better by more than rounding replaces a choice, so that this ends.
+        better = qvalues.max(axis=-1) > chosen + 1e-9 * max(1.0, float(np.abs(value).max()))
+        if not better.any():
+            return value
+        policy = np.where(better, qvalues.argmax(axis=-1), policy)
 
 
 def policy_value(

@@ -76,7 +76,7 @@ class ExactEvaluation:
 
     def _policy_value(self, policy: np.ndarray) -> np.ndarray:
         """Remembers the last policies: late in a run most evaluations find one that was there."""
-        key = policy.astype(np.int8).tobytes()
+        key = policy.tobytes()
         if key not in self._known:
             if len(self._known) >= 1_000:
                 self._known.clear()
