@@ -3,9 +3,10 @@
     python scripts/benchmark_tabular.py [--simulations 50] [--seeds 100] [--json]
 
 Both act by a PUCT search over a learned table and learn values, counts and outcomes from batches of
-100 steps (the compiled one draws its 100 value targets with replacement and changes its model after
-the batch, the plain one takes each once and changes it after each episode), with the settings of experiments/maze_simulations.py, through its whole schedule: early
-trees are shallow and quick, late ones deep. They take turns in one process.
+100 steps, with the settings of experiments/maze_simulations.py, through its whole schedule: early
+trees are shallow and quick, late ones deep. The compiled one draws its 100 value targets with
+replacement and changes its model after the batch; the plain one takes each target once, and changes
+its model after each episode. They take turns in one process.
 """
 
 import argparse
