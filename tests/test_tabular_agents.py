@@ -66,6 +66,7 @@ def test_dyna_on_other_pairs_is_not():
     assert (replay.agent.qvalue != dyna.agent.qvalue).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_learned_of_a_stochastic_chain_is_close_to_the_truth(kind):
     """Of two outcomes each; where the model is searched as if it had one, only the policy is."""
@@ -90,6 +91,7 @@ def test_what_was_learned_of_a_stochastic_chain_is_close_to_the_truth(kind):
     assert metrics["oracle/value_rmse"] < (0.25 if kind == "muzero" else 0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "most"), [("muzero", 700), ("rmax", 300)])
 def test_the_maze_is_solved_in_few_steps(kind, most):
     config = table_config(kind, training__num_env_steps=1_000)
