@@ -15,7 +15,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.replay.buffer import Batch
-from muzero_jax.search.policies import RootFnOutput, SearchNoise
+from muzero_jax.search.policies import RootFnOutput
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 
@@ -69,7 +69,7 @@ class _MuZero:
         config: ExperimentConfig,
         spec: EnvironmentSpec,
         model: MuZeroModel,
-        average: Callable[[PyTree], PyTree] = lambda tree: tree,
+        average: Callable[[PyTree], PyTree],
     ):
         self.config, self.model, self.average = config, model, average
         self.planner = Planner(config, spec, model)
@@ -147,9 +147,6 @@ class _MuZero:
         self, state: MuZeroState, rng_key: PRNGKey, observation: Array, legal_action_mask: Array
     ) -> tuple[Array, Array]:
         """Policies and values of noise-free searches with the bootstrap's parameters."""
-        root = self._bootstrap_root(state, observation)
         params = self._bootstrap_params(state)
-        output = self.planner.search(
-            state, params, rng_key, root, legal_action_mask, SearchNoise.none()
-        )
+        output = self.planner.plan_with(state, params, rng_key, observation, legal_action_mask)
         return output.action_weights, output.search_value

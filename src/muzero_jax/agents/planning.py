@@ -108,14 +108,21 @@ class Planner:
 
     def plan(self, state: PlanningState, rng_key: PRNGKey, timestep: TimeStep) -> SearchOutput:
         """The search of `timestep` (`[B, ...]`) as the agent acts without exploring."""
-        return self.search(
-            state,
-            state.params,
-            rng_key,
-            self.root(state.params, timestep.observation),
-            timestep.legal_action_mask,
-            SearchNoise.none(),
+        return self.plan_with(
+            state, state.params, rng_key, timestep.observation, timestep.legal_action_mask
         )
+
+    def plan_with(
+        self,
+        state: PlanningState,
+        params: Params,
+        rng_key: PRNGKey,
+        observation: Array,
+        legal_action_mask: Array,
+    ) -> SearchOutput:
+        """The search of `[B, ...]` observations without noise, with given parameters."""
+        root, noise = self.root(params, observation), SearchNoise.none()
+        return self.search(state, params, rng_key, root, legal_action_mask, noise)
 
     def act(
         self, state: PlanningState, rng_key: PRNGKey, timestep: TimeStep, explore: bool

@@ -16,9 +16,8 @@ from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.maths.outcomes import count_steps
-from muzero_jax.networks.table import TableParams, state_number, steps_of
+from muzero_jax.networks.table import TableParams, in_sequence, state_number, steps_of
 from muzero_jax.replay.buffer import Batch
-from muzero_jax.search.policies import SearchNoise
 from muzero_jax.types import Array, PRNGKey, Transition
 
 
@@ -78,7 +77,7 @@ class _TabularMuZero:
 
     def observe(self, state: TabularMuZeroState, transitions: Transition) -> TabularMuZeroState:
         """Counts what the actions of a rollout `[T, num_envs]` led to, and the actions."""
-        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
+        flat = in_sequence(transitions)
         steps = steps_of(flat, state.params.model.num_states)
         num_actions = state.params.model.num_actions
         policy = {
@@ -94,10 +93,7 @@ class _TabularMuZero:
 
     def learn(self, state: TabularMuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
         def fresh_search(observation: Array, legal: Array) -> tuple[Array, Array]:
-            root = self.planner.root(state.params, observation)
-            output = self.planner.search(
-                state, state.params, rng_key, root, legal, SearchNoise.none()
-            )
+            output = self.planner.plan_with(state, state.params, rng_key, observation, legal)
             return output.action_weights, output.search_value
 
         targets = make_targets(

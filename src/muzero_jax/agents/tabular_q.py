@@ -17,15 +17,15 @@ from muzero_jax.envs.base import EnvironmentSpec, random_legal_action
 from muzero_jax.maths.outcomes import (
     OutcomeTable,
     Steps,
+    backup_pair,
     count_steps,
     draw_outcome,
     empty_table,
     follow,
 )
-from muzero_jax.networks.table import require_num_states, state_number, steps_of
+from muzero_jax.networks.table import in_sequence, require_num_states, state_number, steps_of
 from muzero_jax.oracle.sweeping import (
     SweepingState,
-    priorities_of_all,
     sweep_most_urgent,
     sweep_to_convergence,
 )
@@ -117,17 +117,18 @@ class _TabularQ:
 
     def observe(self, state: TabularQState, transitions: Transition) -> TabularQState:
         """Counts what the actions of a rollout `[T, num_envs]` led to."""
-        flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
-        steps = steps_of(flat, self.num_states)
+        steps = steps_of(in_sequence(transitions), self.num_states)
 
         assert state.model is not None
         state = state.replace(model=count_steps(state.model, steps))
         if state.priority is None or state.model is None:
             return state
-        changes = priorities_of_all(state.model, state.qvalue, _discount(state))
-        places = (steps.state, steps.action)
-        urgent = jnp.where(changes > self.table.priority_threshold, changes, 0.0)
-        return state.replace(priority=state.priority.at[places].set(urgent[places]))
+        place = (steps.state, steps.action)
+        backup = jax.vmap(backup_pair, in_axes=(None, None, None, 0, 0))
+        change = backup(state.model, state.qvalue, _discount(state), *place) - state.qvalue[place]
+        urgency = jnp.abs(change)
+        urgent = jnp.where(urgency > self.table.priority_threshold, urgency, 0.0)
+        return state.replace(priority=state.priority.at[place].set(urgent))
 
     def learn(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
         update: Callable[..., tuple[TabularQState, Metrics]] = {

@@ -49,8 +49,25 @@ def plot_runs(run_dirs: Sequence[Path], out: Path) -> None:
             f"{looked_in}."
         )
     figure = _make_figure(groups)
+    save_png(figure, out)
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty white figure of so many inches, which lays its panels out by itself.
+
+    Neither pyplot nor any other global state of matplotlib is touched.
+
+    Raises:
+      MissingExtraError: matplotlib is not installed.
+    """
+    figure_module = import_extra("matplotlib.figure", purpose="Plots", package="matplotlib")
+    return figure_module.Figure(figsize=size, layout="constrained", facecolor="white")
+
+
+def save_png(figure: Any, out: Path, dpi: int = 150) -> None:
+    """Writes a figure to a PNG; its folder is made."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format="png", dpi=150)
+    figure.savefig(out, format="png", dpi=dpi)
 
 
 def _has_curve(run: RunRecord) -> bool:
@@ -58,13 +75,10 @@ def _has_curve(run: RunRecord) -> bool:
 
 
 def _make_figure(groups: Sequence[RunGroup]) -> Any:
-    """Lays out the panels; neither pyplot nor any other global state of matplotlib is touched."""
-    figure_module = import_extra("matplotlib.figure", purpose="Plots", package="matplotlib")
+    """Lays out the panels."""
     single = groups[0].runs[0] if len(groups) == 1 and len(groups[0].runs) == 1 else None
     losses = _loss_names(single) if single else []
-    figure = figure_module.Figure(
-        figsize=(11, 4.8 + 2.1 * bool(losses)), layout="constrained", facecolor="white"
-    )
+    figure = new_figure((11, 4.8 + 2.1 * bool(losses)))
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     _add_title(figure, groups)
     parts = figure.subfigures(2, 1, height_ratios=[2.1, 1]) if losses else [figure]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from muzero_jax.analysis.extras import import_extra
-from muzero_jax.analysis.plots import COLOURS, INK, MUTED, style_axis
+from muzero_jax.analysis.plots import COLOURS, INK, MUTED, new_figure, save_png, style_axis
 from muzero_jax.analysis.statistics import order_quantile
 
 
@@ -80,9 +79,7 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
-    figure_module = import_extra("matplotlib.figure", purpose="Plots", package="matplotlib")
-    size = (1.8 + 4.6 * len(panels), 5.0)
-    figure = figure_module.Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = new_figure((1.8 + 4.6 * len(panels), 5.0))
     labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
     colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
     styles = {label: "-" if i < len(COLOURS) else "--" for i, label in enumerate(labels)}
@@ -90,8 +87,12 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for line in panel.lines:
             style = {"color": colours[line.label], "linestyle": styles[line.label]}
-            draw = _draw_points if panel.ticks else _draw_line
-            handles.setdefault(line.label, draw(axis, line, style, panel.markers))
+            drawn = (
+                _draw_points(axis, line, style["color"])
+                if panel.ticks
+                else _draw_line(axis, line, style, panel.markers)
+            )
+            handles.setdefault(line.label, drawn)
         _finish(axis, panel)
     figure.legend(
         handles=list(handles.values()),
@@ -101,8 +102,7 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
         frameon=False,
         fontsize=9,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format="png", dpi=130)
+    save_png(figure, out, dpi=130)
 
 
 def _draw_line(axis: Any, line: Line, style: dict[str, str], markers: bool) -> Any:
@@ -124,16 +124,12 @@ def _draw_line(axis: Any, line: Line, style: dict[str, str], markers: bool) -> A
     return drawn
 
 
-def _draw_points(axis: Any, line: Line, style: dict[str, str], markers: bool) -> Any:
+def _draw_points(axis: Any, line: Line, colour: str) -> Any:
     """Points with bars from the lower to the upper edge."""
-    del markers
     bars = None
     if line.low is not None and line.high is not None:
         bars = np.stack([line.y - line.low, line.high - line.y])
-    drawn = axis.errorbar(
-        line.x, line.y, bars, fmt="o", capsize=3, markersize=6, color=style["color"]
-    )
-    return drawn
+    return axis.errorbar(line.x, line.y, bars, fmt="o", capsize=3, markersize=6, color=colour)
 
 
 def _finish(axis: Any, panel: Panel) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class StudyTable:
 
     Attributes:
       study: name of the CSV, without its ending.
-      by: columns whose combinations are the rows of the table; with `across`, all others are.
+      by: columns of the CSV whose combinations are the rows of the table.
       values: columns to summarise, with their headings.
       across: a column whose values become columns of the table; none where empty.
       statistic: `median`, with quartiles, or `mean`, with the standard deviation over seeds.
@@ -27,7 +28,7 @@ class StudyTable:
     by: tuple[str, ...]
     values: tuple[tuple[str, str], ...]
     across: str = ""
-    statistic: str = "median"
+    statistic: Literal["median", "mean"] = "median"
 
 
 STUDY_TABLES = (

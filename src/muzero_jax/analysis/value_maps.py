@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from muzero_jax.analysis.extras import import_extra
-from muzero_jax.analysis.plots import INK
+from muzero_jax.analysis.plots import INK, new_figure, save_png
 
 Cell = tuple[int, int]
 
@@ -49,8 +49,7 @@ def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
       MissingExtraError: matplotlib is not installed.
     """
     figure = _make_figure(maps, _limits(maps))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format="png", dpi=150)
+    save_png(figure, out)
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:
@@ -118,11 +117,10 @@ def _limits(maps: Sequence[ValueMap]) -> tuple[float, float]:
 
 
 def _make_figure(maps: Sequence[ValueMap], limits: tuple[float, float]) -> Any:
-    figure_module = import_extra("matplotlib.figure", purpose="Plots", package="matplotlib")
     rows, columns = maps[0].shape
     scale = min(0.75, 9.0 / max(rows, columns))
     size = (len(maps) * max(columns * scale, 2.0) + 1.2, max(rows * scale, 1.0) + 0.6)
-    figure = figure_module.Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = new_figure(size)
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     for axis, drawn in zip(axes, maps, strict=True):
         image = _draw_map(axis, drawn, limits, scale)

@@ -4,6 +4,7 @@ The latent state is the number of a state, and one more stands for the end of an
 worth nothing, and so the same to a search as a discount of 0.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -98,6 +99,12 @@ def state_number(observation: Array) -> Array:
     if observation.ndim == 1:
         return observation.astype(jnp.int32)
     return jnp.argmax(observation, axis=-1).astype(jnp.int32)
+
+
+def in_sequence(transitions: Transition) -> Transition:
+    """A rollout `[T, num_envs]` as `[T * num_envs]` transitions, one after the other."""
+    flat: Transition = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
+    return flat
 
 
 def steps_of(transitions: Transition, num_states: int) -> Steps:

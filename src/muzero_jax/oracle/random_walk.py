@@ -1,5 +1,7 @@
 """Data without a learner: the steps of a random walk."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +19,7 @@ def random_steps(env: TabularEnvironment, rng_key: PRNGKey, *, num_steps: int) -
       rng_key: consumed.
       num_steps: of the walk.
     """
-    walked = AutoReset(env)
+    walked = AutoReset(dataclasses.replace(env, observation="index"))
     rng_key, reset_key = jax.random.split(rng_key)
     begin, _ = walked.reset(reset_key)
 
@@ -27,10 +29,8 @@ def random_steps(env: TabularEnvironment, rng_key: PRNGKey, *, num_steps: int) -
         action = jax.random.randint(action_key, (), 0, env.spec.num_actions)
         state, _ = walked.step(env_key, state, action)
         outcome = state.outcome
-        # The number of the state, however the environment shows it.
-        seen = outcome.observation
-        arrived = seen if seen.ndim == 0 else jnp.argmax(seen)
-        following = jnp.where(outcome.discount == 0.0, env.mdp.num_states, arrived)
+        has_ended = outcome.discount == 0.0
+        following = jnp.where(has_ended, env.mdp.num_states, outcome.observation)
         return state, Steps(origin, action, outcome.reward[0], following)
 
     return jax.lax.scan(step, begin, jax.random.split(rng_key, num_steps))[1]

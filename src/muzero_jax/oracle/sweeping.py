@@ -78,7 +78,7 @@ def sweep_most_urgent(
     table: OutcomeTable,
     state: SweepingState,
     discount: Array | float,
-    learning_rate: Array | float = 1.0,
+    step_size: Array | float = 1.0,
     threshold: float = 0.0,
 ) -> SweepingState:
     """Backs up the pair of highest priority, and passes the change on to what leads there.
@@ -89,7 +89,7 @@ def sweep_most_urgent(
       table: the model.
       state: nothing happens to it where no pair waits.
       discount: of one step.
-      learning_rate: share of the way to the backed-up value.
+      step_size: share of the way to the backed-up value.
       threshold: changes up to this do not make a pair wait.
     """
     place = jnp.unravel_index(jnp.argmax(state.priority), state.priority.shape)
@@ -97,7 +97,7 @@ def sweep_most_urgent(
     old = state.qvalue[place]
     target = backup_pair(table, state.qvalue, discount, *place)
     qvalue = state.qvalue.at[place].set(
-        jnp.where(is_waiting, old + learning_rate * (target - old), old)
+        jnp.where(is_waiting, old + step_size * (target - old), old)
     )
     priority = state.priority.at[place].set(0.0)
     changes = priorities_of_all(table, qvalue, discount)

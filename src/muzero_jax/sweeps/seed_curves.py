@@ -15,7 +15,7 @@ import numpy as np
 
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.training.build import build
-from muzero_jax.training.exact_evaluation import ExactEvaluation, make_exact_evaluation
+from muzero_jax.training.exact_evaluation import ExactEvaluation
 from muzero_jax.training.programs import Programs
 from muzero_jax.types import PyTree
 
@@ -75,12 +75,11 @@ def learn_curves(
       ConfigError: the environment is not tabular, or a setting does not suit it.
       EnvironmentCreationError: there is no such environment.
     """
-    experiment = build(config)
-    exact = make_exact_evaluation(experiment.env, experiment.agent)
+    start = time.perf_counter()
+    programs = Programs(build(config), num_seeds)
+    exact = programs.evaluate.exact
     if exact is None:
         raise ConfigError(f"{config.environment.name} is not tabular, so nothing is exact there.")
-    start = time.perf_counter()
-    programs = Programs(experiment, num_seeds)
     programs.compile()
     seeds = [dataclasses.replace(config, seed=config.seed + number) for number in range(num_seeds)]
     state = programs.init(seeds)

@@ -134,13 +134,11 @@ class _Loop:
         # Learning is the same in all shards; acting is not.
         totals = self.shards.total(totals) | learn_totals
         counts = {"num_updates": totals["learn_count"], "episodes": totals["episode_count"]}
-        return state, {
-            **{f"train/{name}": count for name, count in counts.items()},
-            **_mean(totals["act"], totals["act_count"]),
-            **_mean(totals["episode"], totals["episode_count"]),
-            **_mean(totals["cut"], totals["cut_count"]),
-            **_mean(totals["learn"], totals["learn_count"]),
-        }
+        metrics = {f"train/{name}": count for name, count in counts.items()}
+        for group in ("act", "episode", "cut", "learn"):
+            if group in totals:  # Not every run cuts its episodes.
+                metrics |= _mean(totals[group], totals[f"{group}_count"])
+        return state, metrics
 
     def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
         state, (transitions, priorities), sums = self._rollout(state)
@@ -202,8 +200,6 @@ class _Loop:
             "act_count": jnp.asarray(length),
             "episode": {f"episode/{k}": v.sum() for k, v in finished.items()},
             "episode_count": num_finished.sum(),
-            "cut": {},
-            "cut_count": jnp.asarray(0),
         }
         state = state.replace(num_env_steps=state.num_env_steps + num_env_steps)
         return state, (transitions, priorities), sums
