@@ -88,7 +88,7 @@ def test_scan_over_searches_is_one_after_another():
 
 
 SPREAD = """
-import jax, numpy as np, test_engine_transforms as t
+import jax, numpy as np, test_engine_transforms as t, test_row_model as r
 devices = np.asarray(jax.devices())
 assert len(devices) == 2
 root = t.NETWORK.root(t.WEIGHTS, jax.random.key(3), 6)
@@ -113,6 +113,13 @@ for rule in (None, t.PuctRule(), t.PuctRule(scaling="tree")):
 odd = jax.tree.map(lambda x: x[:5], root)
 tree = jax.jit(lambda r: t.tree_of(root=jax.tree.map(lambda x: x[:5], r)))(spread)
 t.assert_same_trees(tree, jax.jit(lambda root: t.tree_of(root=root))(odd))
+
+# Members of a vmap, each with the tables of a model that is asked inside of the kernel.
+tables = jax.tree.map(lambda *x: jax.numpy.stack(x), *map(r.random_tables, range(4)))
+run = jax.jit(jax.vmap(lambda t: r.tree_of(t, r.RULES[2])))
+tree = run(jax.device_put(tables, jax.sharding.NamedSharding(mesh, spec)))
+assert tree.node_values.sharding.spec == spec
+r.assert_equal_trees(tree, run(tables))
 """
 
 

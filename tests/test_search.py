@@ -11,12 +11,12 @@ import reference
 
 from muzero_jax.config import SearchConfig
 from muzero_jax.envs.tic_tac_toe import TicTacToe, TicTacToeState
+from muzero_jax.search.depth import depths_by_doubling, depths_in_order
 from muzero_jax.search.policies import (
     RecurrentFnOutput,
     RootFnOutput,
     SearchNoise,
     SearchOutput,
-    _tree_depth,
     make_search,
 )
 
@@ -188,14 +188,15 @@ def test_search_settings_reach_mctx():
     assert (few.action_weights.max(-1) > many.action_weights.max(-1)).all()
 
 
-def test_tree_depth_by_hand():
+@pytest.mark.parametrize("depths_of", [depths_in_order, depths_by_doubling])
+def test_depths_by_hand(depths_of):
     chain = [-1, 0, 1, 2, 3, 4, 5]
     star = [-1, 0, 0, 0, 0, 0, 0]
-    mixed = [-1, 0, 1, 0, 2, 4, 0]  # depths 1 2 1 3 4 1
+    mixed = [-1, 0, 1, 0, 2, 4, 0]
     part = [-1, 0, 1, -1, -1, -1, -1]  # four simulations that added no node
-    mean, deepest = jax.jit(_tree_depth)(jnp.array([chain, star, mixed, part]))
-    np.testing.assert_allclose(mean, [3.5, 1.0, 2.0, 1.5])
-    np.testing.assert_array_equal(deepest, [6, 1, 4, 2])
+    depths = jax.jit(depths_of)(jnp.array([chain, star, mixed, part]))
+    np.testing.assert_array_equal(depths[:2], [[0, 1, 2, 3, 4, 5, 6], [0, 1, 1, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(depths[2:], [[0, 1, 2, 1, 3, 4, 1], [0, 1, 2, 0, 0, 0, 0]])
 
 
 def positions(num_free: int) -> list[tuple[frozenset, frozenset]]:

@@ -32,7 +32,7 @@ SAME_STREAM = {
     "replay__batch_size": 10,
     "replay__ratio": 10.0,
     "table__step_size": 0.3,
-    "training__iterations_per_chunk": 300,
+    "training__iterations_per_chunk": 1000,
 }
 
 
@@ -174,6 +174,8 @@ def test_what_planning_takes_the_unknown_for(unknown, reward, next_state):
     np.testing.assert_array_equal(output.embedding, [next_state, 36])
     np.testing.assert_array_equal(output.reward, [reward, 0.0])
     assert output.value[1] == 0.0, "the end is worth nothing"
+    prepared = model.recurrent_inference(model.prepare(params), states, jnp.array([2, 2]))
+    chex.assert_trees_all_equal(prepared, output)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.envs.base import random_legal_action
+from muzero_jax.maths.skipping import skip_unless
 from muzero_jax.types import Array, PRNGKey
 
 
@@ -18,6 +19,15 @@ def sometimes_random(
       legal_action_mask: `[B, A]` bool.
       epsilon: `[]` in [0, 1].
     """
+    changed: Array = skip_unless(
+        epsilon > 0, _sometimes_random, action, rng_key, action, legal_action_mask, epsilon
+    )
+    return changed
+
+
+def _sometimes_random(
+    rng_key: PRNGKey, action: Array, legal_action_mask: Array, epsilon: Array
+) -> Array:
     choice_key, random_key = jax.random.split(rng_key)
     random_action = random_legal_action(random_key, legal_action_mask).astype(action.dtype)
     is_random = jax.random.uniform(choice_key, action.shape) < epsilon

@@ -160,6 +160,7 @@ class Planner:
     ) -> SearchOutput:
         """A search of given roots with given parameters; only the settings are those of `state`."""
         recurrent_fn = self.recurrent_fn(state)
+        params = self.model.prepare(params)
         return self._search(params, rng_key, root, recurrent_fn, legal_action_mask, noise)
 
     def recurrent_fn(self, state: PlanningState) -> RecurrentFn:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from muzero_jax.envs.base import Environment, EnvironmentSpec, make_timestep
 from muzero_jax.envs.errors import EnvironmentCreationError
@@ -67,14 +68,15 @@ class TabularEnvironment:
 
     def reset(self, rng_key: PRNGKey) -> tuple[Array, TimeStep]:
         """Draws the first state. The `rng_key` is consumed."""
-        state = _draw(rng_key, jnp.asarray(self.mdp.start, jnp.float32)).astype(jnp.int32)
+        state = _draw(rng_key, _cumulative(self.mdp.start))
         return state, self._timestep(state)
 
     def step(self, rng_key: PRNGKey, state: Array, action: Array) -> tuple[Array, TimeStep]:
         """Draws an outcome of `action` (`[]` int32). The `rng_key` is consumed."""
         mdp = self.mdp
-        chances = jnp.asarray(mdp.probability, jnp.float32)[state, action]
-        outcome = _draw(rng_key, chances) if mdp.num_outcomes > 1 else jnp.int32(0)
+        outcome = jnp.int32(0)
+        if mdp.num_outcomes > 1:
+            outcome = _draw(rng_key, _cumulative(mdp.probability)[state, action])
 
         def drawn(table: Any) -> Array:
             return jnp.asarray(table)[state, action, outcome]
@@ -94,9 +96,19 @@ class TabularEnvironment:
         )
 
 
-def _draw(rng_key: PRNGKey, probability: Array) -> Array:
-    """`[]` int32, drawn from `[N]`; an outcome without probability is never drawn."""
-    return jax.random.categorical(rng_key, jnp.log(probability)).astype(jnp.int32)
+def _cumulative(probability: np.ndarray) -> Array:
+    """`[..., N]` of each outcome and those before it, to exactly 1."""
+    total = np.cumsum(probability, axis=-1)
+    return jnp.asarray(total / total[..., -1:], jnp.float32)
+
+
+def _draw(rng_key: PRNGKey, cumulative: Array) -> Array:
+    """`[]` int32, drawn from `[N]`; an outcome without probability is never drawn.
+
+    By a single random number. One for each outcome, as a categorical distribution is mostly drawn,
+    cost a tenth of the time of a run on the maze.
+    """
+    return jnp.sum(cumulative <= jax.random.uniform(rng_key), dtype=jnp.int32)
 
 
 def underlying_tabular(env: Environment) -> TabularEnvironment | None:

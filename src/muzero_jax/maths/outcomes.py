@@ -114,6 +114,21 @@ def follow(
     return jax.lax.scan(move, qvalue, (steps, counts))
 
 
+def likeliest_outcome(table: OutcomeTable) -> tuple[Array, Array, Array]:
+    """The most frequent outcome of every pair, `[S, A]` each.
+
+    Returns:
+      The next state and the reward, meaningless where nothing was observed, and whether it was.
+    """
+    num_outcomes = table.count.shape[-1]
+    is_likeliest = jax.nn.one_hot(jnp.argmax(table.count, axis=-1), num_outcomes, dtype=bool)
+
+    def pick(x: Array) -> Array:
+        return jnp.where(is_likeliest, x, 0).sum(axis=-1, dtype=x.dtype)
+
+    return pick(table.next_state), pick(table.reward), table.count.max(axis=-1) > 0
+
+
 def draw_outcome(
     table: OutcomeTable, rng_key: Array, state: Array, action: Array
 ) -> tuple[Array, Array]:

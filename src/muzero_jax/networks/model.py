@@ -65,6 +65,8 @@ class MuZeroModel:
       predict_projection: `(params, projection) -> [B, D]`, the predictor of that loss.
       support_spacing: distance of the atoms that the value and reward logits stand for; None where
         they are numbers, `[B]`, and no logits.
+      prepare: `params -> params` from which the functions answer the same, only faster; a search
+        of many steps does this first. The identity where there is nothing to prepare.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -74,6 +76,7 @@ class MuZeroModel:
     project: Callable[[Params, Array], Array] | None = None
     predict_projection: Callable[[Params, Array], Array] | None = None
     support_spacing: float | None = 1.0
+    prepare: Callable[[Params], Params] = lambda params: params
 
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""

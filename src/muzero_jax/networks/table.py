@@ -10,7 +10,7 @@ from flax import struct
 
 from muzero_jax.config import ConfigError, TableConfig
 from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.maths.outcomes import OutcomeTable, Steps, empty_table
+from muzero_jax.maths.outcomes import OutcomeTable, Steps, empty_table, likeliest_outcome
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.types import Array, Transition
 
@@ -27,6 +27,22 @@ class TableParams(struct.PyTreeNode):
     model: OutcomeTable
     value: Array
     policy_count: Array
+
+
+class SearchTable(struct.PyTreeNode):
+    """The answers to all that a search can ask, so that each of its steps only looks them up.
+
+    Attributes:
+      next_state: `[S + 1, A]` int32.
+      reward: `[S + 1, A]`.
+      prior_logits: `[S + 1, A]`.
+      value: `[S + 1]`.
+    """
+
+    next_state: Array
+    reward: Array
+    prior_logits: Array
+    value: Array
 
 
 def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
@@ -50,22 +66,32 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
         model = empty_table(num_states, num_actions, config.num_outcomes)
         return TableParams(model, value, jnp.ones((num_states + 1, num_actions)))
 
-    def predict(params: TableParams, state: Array) -> tuple[Array, Array]:
-        counts = params.policy_count[state]
-        return jnp.log(counts / counts.sum(axis=-1, keepdims=True)), params.value[state]
-
-    def dynamics(params: TableParams, state: Array, action: Array) -> tuple[Array, Array]:
-        model = params.model
-        row = jnp.minimum(state, num_states - 1)
-        counts = model.count[row, action]
-        likeliest = jnp.argmax(counts, axis=-1)
-        unknown_next = state if config.unknown == "self_loop" else jnp.full_like(state, num_states)
+    def tabulate(params: TableParams) -> SearchTable:
+        model, policy = params.model, params.policy_count
+        next_state, reward, is_known = likeliest_outcome(model)
+        state = jnp.arange(num_states)[:, None]
+        unknown_next = state if config.unknown == "self_loop" else num_states
         promised = config.optimistic_value if config.unknown == "optimistic" else 0.0
-        known = counts.max(axis=-1) > 0
-        next_state = jnp.where(known, model.next_state[row, action, likeliest], unknown_next)
-        reward = jnp.where(known, model.reward[row, action, likeliest], promised)
-        has_ended = state == num_states
-        return jnp.where(has_ended, state, next_state), jnp.where(has_ended, 0.0, reward)
+        end = jnp.full((1, num_actions), num_states)
+        return SearchTable(
+            next_state=jnp.concatenate([jnp.where(is_known, next_state, unknown_next), end]),
+            reward=jnp.concatenate([jnp.where(is_known, reward, promised), jnp.zeros(end.shape)]),
+            prior_logits=jnp.log(policy / policy.sum(axis=-1, keepdims=True)),
+            value=params.value,
+        )
+
+    def tabulated(params: TableParams | SearchTable) -> SearchTable:
+        return params if isinstance(params, SearchTable) else tabulate(params)
+
+    def predict(params: TableParams | SearchTable, state: Array) -> tuple[Array, Array]:
+        table = tabulated(params)
+        return _look_up(table.prior_logits, state), _look_up(table.value, state)
+
+    def dynamics(
+        params: TableParams | SearchTable, state: Array, action: Array
+    ) -> tuple[Array, Array]:
+        table = tabulated(params)
+        return _look_up(table.next_state, state, action), _look_up(table.reward, state, action)
 
     return MuZeroModel(
         init=init,
@@ -73,7 +99,12 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
         predict=predict,
         dynamics=dynamics,
         support_spacing=None,
+        prepare=tabulate,
     )
+
+
+def _look_up(table: Array, *index: Array) -> Array:
+    return table.at[index].get(mode="promise_in_bounds")
 
 
 def require_num_states(spec: EnvironmentSpec) -> int:

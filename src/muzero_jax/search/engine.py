@@ -4,7 +4,8 @@ A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/
 arrays and says what was measured. In short: the trees are kept as rows, one a node (nodes.py); a
 simulation is the network and one kernel (one_kernel.py) that, root by root, adds the new node,
 backs its value up, lets each node on the path choose again (rules.py), and follows the choices down
-to the next leaf (walk.py).
+to the next leaf (walk.py). Where the model is small enough, it is part of the kernel, and all
+simulations of a root are done before the next root's (row_model.py).
 """
 
 import dataclasses
@@ -12,7 +13,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import mctx
@@ -24,12 +24,12 @@ from muzero_jax.search.nodes import (
     Roots,
     as_rows,
     first_nodes,
-    fixed_rows,
     take_each,
     to_tree,
     with_room,
 )
 from muzero_jax.search.one_kernel import for_each_row
+from muzero_jax.search.row_model import as_row_model, grow_trees
 from muzero_jax.search.rules import as_rule
 from muzero_jax.search.walk import Walk
 from muzero_jax.search.walk_state import Context, Leaf
@@ -87,9 +87,16 @@ def search(
     )
     model = functools.partial(recurrent_fn, params)
     roots = Roots(invalid_actions, extra_data)
-    simulations = _Simulations(walk, model, roots, batch_size, leaves_are_new=max_depth is None)
-    state = loop_fn(0, num_simulations, simulations.simulate, simulations.first(rng_key, root))
-    return to_tree(root, state.nodes, state.embeddings, roots)
+    row_model = None
+    if walk.needs_only_nodes and loop_fn is jax.lax.fori_loop:
+        row_model = as_row_model(model, rng_key, root.embedding)
+    if row_model is not None:
+        nodes, embeddings = grow_trees(walk, row_model, root, roots)
+    else:
+        simulations = _Simulations(walk, model, roots, batch_size, leaves_are_new=max_depth is None)
+        state = loop_fn(0, num_simulations, simulations.simulate, simulations.first(rng_key, root))
+        nodes, embeddings = state.nodes, state.embeddings
+    return to_tree(root, nodes, embeddings, roots)
 
 
 class _State(struct.PyTreeNode):
@@ -134,7 +141,7 @@ class _Simulations:
         rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
         embedding = jax.tree.map(lambda x: take_each(x, state.leaf.parent), state.embeddings)
         step, embedding = self.model(expand_key, state.leaf.action, embedding)
-        new = _new_node(self.walk, step, state.leaf, simulation + 1)
+        new = self.walk.new_node(step, state.leaf, simulation + 1)
         embeddings = self._store(state.embeddings, embedding, new, simulation + 1)
         # The context of the last simulation finds a leaf that nobody expands.
         inputs = new, self._context(rng_key, embeddings)
@@ -161,17 +168,3 @@ class _Simulations:
         rows, stored = jax.tree.map(as_rows, embeddings), (new.links[:, 0], embedding)
         rows = for_each_row(self.walk.store_embedding, rows, stored, self.batch_size)
         return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
-
-
-def _new_node(walk: Walk, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Array) -> NewNode:
-    chex.assert_equal_shape([step.reward, step.discount, step.value, leaf.action])
-    chex.assert_shape(step.prior_logits, (*leaf.action.shape, walk.num_actions))
-    fixed = fixed_rows(step.prior_logits, step.value)
-    probs = fixed[:, walk.num_actions : -1]
-    number = jnp.where(leaf.child < 0, number, leaf.child)
-    choice = jax.vmap(walk.interior_rule.decide_unvisited)(probs)
-    edge = jnp.stack([step.reward, step.discount], axis=-1)
-    return NewNode(
-        links=jnp.stack([number, leaf.parent, leaf.action, choice], axis=-1),
-        numbers=jnp.concatenate([fixed, edge], axis=-1),
-    )

@@ -126,6 +126,9 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
 
     fixed, values = per_node(nodes.fixed), per_node(nodes.value)
     children = per_action(nodes.children)
+    # Most callers look at the roots only; XLA leaves out a part that nobody looks at.
+    root_children = take_each_or(values, children[:, :1], 0)
+    other_children = take_each_or(values, children[:, 1:], 0)
     return mctx.Tree(
         node_visits=per_node(nodes.links[:, VISITS]),
         raw_values=fixed[..., -1].astype(root.value.dtype),
@@ -134,7 +137,7 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
         action_from_parent=per_node(nodes.links[:, ACTION]),
         children_index=children,
         children_prior_logits=fixed[..., :num_actions].astype(root.prior_logits.dtype),
-        children_values=take_each_or(values, children, 0),
+        children_values=jnp.concatenate([root_children, other_children], axis=1),
         children_visits=per_node(nodes.visits),
         children_rewards=per_action(nodes.edges[:, 0]),
         children_discounts=per_action(nodes.edges[:, 1]),

@@ -11,8 +11,8 @@ between whole states at every step. Rows are independent, so that members of a `
 rows instead.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from muzero_jax.search.spread_rows import spread_rows
 from muzero_jax.types import Array, PyTree
 
 Step = Callable[[Array, PyTree, PyTree], PyTree]
+SharingStep = Callable[[Array, PyTree, PyTree, PyTree], PyTree]
 
 # Primitives for which the single kernel has no code.
 _UNSUPPORTED = ("scatter", "dot_general", "conv_general", "sort", "custom_call", "callback", "fft")
@@ -43,67 +44,117 @@ def for_each_row(step: Step, state: PyTree, inputs: PyTree, num_rows: int) -> Py
     Returns:
       The state after the last row.
     """
-    traced = jax.make_jaxpr(step)(jnp.int32(0), state, inputs)
+
+    def alone(row: Array, state: PyTree, inputs: PyTree, shared: None) -> PyTree:
+        del shared
+        return step(row, state, inputs)
+
+    return for_each_row_sharing(alone, state, inputs, None, num_rows)
+
+
+def for_each_row_sharing(
+    step: SharingStep, state: PyTree, inputs: PyTree, shared: PyTree, num_rows: int
+) -> PyTree:
+    """`state = step(row, state, inputs, shared)` for each row in turn.
+
+    Args:
+      step: as in `for_each_row`, whose other arguments and result these are too.
+      state: see there.
+      inputs: see there.
+      shared: arrays that all rows read whole; under `vmap`, those of the row's member.
+      num_rows: see there.
+    """
+    traced = jax.make_jaxpr(step)(jnp.int32(0), state, inputs, shared)
     if any(isinstance(const, jax.core.Tracer) for const in traced.consts):
-        return jax.lax.fori_loop(0, num_rows, lambda row, s: step(row, s, inputs), state)
-    loop = functools.partial(_run, step, _has_kernel(traced.jaxpr))
-    run = jax.custom_batching.custom_vmap(
-        lambda state, inputs: spread_rows(loop, state, inputs, num_rows)
-    )
-    run.def_vmap(functools.partial(_members_become_rows, step, num_rows))
-    return run(state, inputs)
+        return jax.lax.fori_loop(0, num_rows, lambda row, s: step(row, s, inputs, shared), state)
+    loop = _Loop(step, num_rows, as_one_kernel=has_kernel(traced.jaxpr))
+    owner = jnp.zeros(num_rows, jnp.int32) if jax.tree.leaves(shared) else None
+    return loop.run(state, (inputs, owner), jax.tree.map(lambda x: x[None], shared))
 
 
-def _run(step: Step, as_one_kernel: bool, state: PyTree, inputs: PyTree, num_rows: int) -> PyTree:
-    def loop(state: PyTree, inputs: PyTree, limit: Array) -> tuple[PyTree, PyTree]:
-        state = jax.lax.fori_loop(0, limit, lambda row, s: step(row, s, inputs), state)
-        return state, inputs
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The loop over the rows of one member of a `vmap`, or of several, one after another.
 
-    # XLA aborts on a single kernel that has a parameter and does not use it. So inputs are returned
-    # too, and the compiler may not know how many rows there are: of a loop that surely runs, it
-    # drops the first value of what the loop overwrites.
-    args = jax.lax.optimization_barrier((state, inputs, jnp.int32(num_rows)))
-    output = jax.jit(loop)(*args)
-    if not as_one_kernel:
-        return output[0]
-    # Tagging one of its results tags the call.
-    leaves, structure = jax.tree.flatten(output)
-    leaves[0] = set_xla_metadata(leaves[0], xla_cpu_small_call="true", inlineable="false")
-    return jax.tree.unflatten(structure, leaves)[0]
+    Among the inputs are the `owner` of each row, the number of its member along the leading axis of
+    `shared`; None where nothing is shared.
+    """
+
+    step: SharingStep
+    num_rows: int
+    as_one_kernel: bool
+
+    def run(self, state: PyTree, inputs: PyTree, shared: PyTree) -> PyTree:
+        """The state after the last row."""
+        run = jax.custom_batching.custom_vmap(
+            lambda *args: spread_rows(self._run_here, self.num_rows, *args)
+        )
+        run.def_vmap(self._members_become_rows)
+        return run(state, inputs, shared)
+
+    def _run_here(self, num_rows: int, state: PyTree, inputs: PyTree, shared: PyTree) -> PyTree:
+        """The same on one device, which has so many of the rows."""
+
+        def step(row: Array, state: PyTree, inputs: PyTree, shared: PyTree) -> PyTree:
+            inputs, owner = inputs
+            if owner is not None:
+                member = take_row(owner, row)
+                shared = jax.tree.map(lambda x: take_row(x, member), shared)
+            return self.step(row, state, inputs, shared)
+
+        def loop(state: PyTree, inputs: PyTree, shared: PyTree, limit: Array) -> PyTree:
+            state = jax.lax.fori_loop(0, limit, lambda row, s: step(row, s, inputs, shared), state)
+            return state, inputs, shared
+
+        # XLA aborts on a single kernel that has a parameter and does not use it. So inputs are
+        # returned too, and the compiler may not know how many rows there are: of a loop that
+        # surely runs, it drops the first value of what the loop overwrites.
+        args = jax.lax.optimization_barrier((state, inputs, shared, jnp.int32(num_rows)))
+        output = jax.jit(loop)(*args)
+        if not self.as_one_kernel:
+            return output[0]
+        # Tagging one of its results tags the call.
+        leaves, structure = jax.tree.flatten(output)
+        leaves[0] = set_xla_metadata(leaves[0], xla_cpu_small_call="true", inlineable="false")
+        return jax.tree.unflatten(structure, leaves)[0]
+
+    def _members_become_rows(
+        self, num_members: int, is_batched: Sequence[PyTree], *args: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The rule of `vmap`: members' rows one after another, by the same loop."""
+
+        def flat(x: Array, batched: bool) -> Array:
+            x = x if batched else jnp.broadcast_to(x, (num_members, *x.shape))
+            return x.reshape((-1, *x.shape[2:]))
+
+        state, (inputs, owner) = (
+            jax.tree.map(flat, tree, batched)
+            for tree, batched in zip(args[:2], is_batched[:2], strict=True)
+        )
+        shared, is_own = args[2], is_batched[2]
+        if any(jax.tree.leaves(is_own)):
+            shared = jax.tree.map(flat, shared, is_own)
+            num_shared = len(jax.tree.leaves(shared)[0]) // num_members
+            owner += jnp.repeat(jnp.arange(num_members) * num_shared, self.num_rows)
+        loop = dataclasses.replace(self, num_rows=num_members * self.num_rows)
+        output = loop.run(state, (inputs, owner), shared)
+        output = jax.tree.map(lambda x: x.reshape((num_members, -1, *x.shape[1:])), output)
+        return output, jax.tree.map(lambda _: True, output)
 
 
-def _members_become_rows(
-    step: Step,
-    num_rows: int,
-    num_members: int,
-    is_batched: Sequence[PyTree],
-    state: PyTree,
-    inputs: PyTree,
-) -> tuple[PyTree, PyTree]:
-    """The rule of `vmap`: members' rows one after another, by the same loop."""
-
-    def flat(x: Array, batched: bool) -> Array:
-        x = x if batched else jnp.broadcast_to(x, (num_members, *x.shape))
-        return x.reshape((-1, *x.shape[2:]))
-
-    flat_state, flat_inputs = (
-        jax.tree.map(flat, tree, batched)
-        for tree, batched in zip((state, inputs), is_batched, strict=True)
-    )
-    output = for_each_row(step, flat_state, flat_inputs, num_members * num_rows)
-    output = jax.tree.map(lambda x: x.reshape((num_members, -1, *x.shape[1:])), output)
-    return output, jax.tree.map(lambda _: True, output)
+def has_kernel(jaxpr: Any) -> bool:
+    """Whether all primitives can be part of one kernel."""
+    names = {equation.primitive.name for equation in equations(jaxpr)}
+    return not any(part in name for part in _UNSUPPORTED for name in names)
 
 
-def _has_kernel(jaxpr: Any) -> bool:
-    """Whether all primitives, those of inner functions included, can be part of one kernel."""
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of `jaxpr`, those of inner functions included."""
     for equation in jaxpr.eqns:
-        if any(name in equation.primitive.name for name in _UNSUPPORTED):
-            return False
-        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
-        if not all(_has_kernel(getattr(p, "jaxpr", p)) for p in inner if _is_jaxpr(p)):
-            return False
-    return True
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from equations(getattr(inner, "jaxpr", inner))
 
 
 def _is_jaxpr(x: Any) -> bool:

@@ -17,10 +17,16 @@ from mctx import RecurrentFnOutput, RootFnOutput
 
 from muzero_jax.config import SearchConfig
 from muzero_jax.search import engine
+from muzero_jax.search.depth import depths_by_doubling, depths_in_order
 from muzero_jax.search.gumbel_rules import CompletedQValues
-from muzero_jax.search.nodes import take_each_or
 from muzero_jax.search.puct_rule import PuctRule
-from muzero_jax.search.root_policies import RootPolicy, SearchTree, gumbel_policy, puct_policy
+from muzero_jax.search.root_policies import (
+    RootPolicy,
+    SearchTree,
+    gumbel_policy,
+    puct_policy,
+    summarise_roots,
+)
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 __all__ = [
@@ -105,7 +111,7 @@ class Search(Protocol):
 
 def make_search(config: SearchConfig) -> Search:
     """The search that `config` describes."""
-    search_tree = _engine(config.engine)
+    search_tree, depths_of = _engine(config.engine)
     policy = _gumbel_policy if config.policy == "gumbel" else _puct_policy
 
     def search(
@@ -128,23 +134,27 @@ def make_search(config: SearchConfig) -> Search:
         output = run(
             grow, rng_key, root, ~legal_action_mask, num_simulations=config.num_simulations
         )
-        depth_mean, depth_max = _tree_depth(output.tree.parents)
+        depths = depths_of(output.tree.parents)
+        num_nodes = jnp.maximum((output.tree.parents >= 0).sum(axis=1), 1)
         return SearchOutput(
             action=output.action,
             action_weights=output.action_weights,
             search_value=_root_value(config, output, root.value),
-            depth_mean=depth_mean,
-            depth_max=depth_max,
+            depth_mean=depths.sum(axis=1) / num_nodes,
+            depth_max=depths.max(axis=1),
             tree=output.tree,
         )
 
     return search
 
 
-def _engine(name: str) -> SearchTree:
+def _engine(name: str) -> tuple[SearchTree, Callable[[Array], Array]]:
+    """The search, and how the depths of its nodes are found on the devices it suits."""
     if name == "auto":
         name = "linear" if jax.default_backend() == "cpu" else "mctx"
-    return engine.search if name == "linear" else mctx.search
+    if name == "linear":
+        return engine.search, depths_in_order
+    return mctx.search, depths_by_doubling
 
 
 def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:
@@ -158,9 +168,16 @@ def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., Ro
 
 
 def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:
+    # A simulation visits a node once at most, and the root was visited before the first.
+    rule = PuctRule(
+        config.pb_c_init,
+        config.pb_c_base,
+        config.q_normalisation,
+        max_visits=config.num_simulations + 1,
+    )
     return functools.partial(
         puct_policy,
-        rule=PuctRule(config.pb_c_init, config.pb_c_base, config.q_normalisation),
+        rule=rule,
         by_qvalues=config.action_policy == "qvalues",
         dirichlet_alpha=noise.dirichlet_alpha,
         dirichlet_fraction=noise.dirichlet_fraction,
@@ -173,23 +190,9 @@ def _root_value(config: SearchConfig, output: RootPolicy, prior_value: Array) ->
 
     Where Q-values are not normalised they count 0, as they do in the search.
     """
-    summary = output.tree.summary()
+    summary = summarise_roots(output.tree)
     if config.root_value == "mean":
         return summary.value
     untried = 0.0 if config.q_normalisation == "none" else prior_value[:, None]
-    qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, untried)
+    qvalues = jnp.where(summary.visits > 0, summary.qvalues, untried)
     return jnp.sum(output.action_weights * qvalues, axis=-1)
-
-
-def _tree_depth(parents: Array) -> tuple[Array, Array]:
-    """Mean and greatest depth `[B]` of the nodes below the roots, from parent indices `[B, N + 1]`.
-
-    Doubles the pointers: after k rounds a node knows its ancestor 2^k edges up, and how many of
-    those edges exist, so that a chain of N nodes needs log2(N) rounds.
-    """
-    ancestor, depth = parents, (parents >= 0).astype(jnp.int32)
-    for _ in range((parents.shape[1] - 1).bit_length()):
-        at_ancestor = functools.partial(take_each_or, nodes=ancestor)
-        depth, ancestor = depth + at_ancestor(depth, default=0), at_ancestor(ancestor, default=-1)
-    num_nodes = jnp.maximum((parents >= 0).sum(axis=1), 1)
-    return depth.sum(axis=1) / num_nodes, depth.max(axis=1)

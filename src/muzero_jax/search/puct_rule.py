@@ -1,11 +1,13 @@
 """MuZero's PUCT rule."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import mctx
+import numpy as np
 
+from muzero_jax.search.one_kernel import take_row
 from muzero_jax.search.rules import UNDECIDED, Node, best_action, highest, lowest
 from muzero_jax.types import Array, PRNGKey
 
@@ -28,11 +30,14 @@ class PuctRule:
         `node`, ties go to the first action. With `none`, an untried action has the Q-value 0, and
         the rule counts the visits of the actions only, as the paper writes it, and not the node's
         own evaluation, as mctx does.
+      max_visits: the most visits that a node may have. Where it is known, what the prior is
+        multiplied by is looked up in a table: its root and logarithm cost a fifth of a search.
     """
 
     pb_c_init: float = 1.25
     pb_c_base: float = 19652.0
     scaling: Literal["node", "tree", "none"] = "node"
+    max_visits: int | None = None
 
     @property
     def needs_bounds(self) -> bool:
@@ -46,6 +51,8 @@ class PuctRule:
 
     def decide_unvisited(self, prior_probs: Array) -> Array:
         """See `Rule.decide_unvisited`."""
+        if self.scaling == "none":
+            return jnp.int32(0)  # Without visits all scores are 0.
         return self._clearly_best(self._policy_scores(prior_probs, jnp.int32(0), jnp.int32(1)))
 
     def decide(self, node: Node) -> Array:
@@ -69,8 +76,17 @@ class PuctRule:
     def _policy_scores(self, prior_probs: Array, visits: Array, visit_count: Array) -> Array:
         if self.scaling == "none":
             visit_count = visit_count - 1
-        pb_c = self.pb_c_init + jnp.log((visit_count + self.pb_c_base + 1.0) / self.pb_c_base)
-        return jnp.sqrt(visit_count) * pb_c * prior_probs / (visits + 1)
+        if self.max_visits is None:
+            weight = self._prior_weight(visit_count, jnp)
+        else:
+            table = self._prior_weight(np.arange(self.max_visits + 1), np)
+            weight = take_row(jnp.asarray(table, jnp.float32), visit_count)
+        return weight * prior_probs / (visits + 1)
+
+    def _prior_weight(self, visit_count: Any, xp: Any) -> Any:
+        """Before it is divided by an action's visits; `xp` is `jnp` or `np`."""
+        pb_c = self.pb_c_init + xp.log((visit_count + self.pb_c_base + 1.0) / self.pb_c_base)
+        return xp.sqrt(visit_count) * pb_c
 
     def _value_scores(self, node: Node) -> Array:
         visited = node.visits > 0

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from muzero_jax.maths.skipping import skip_unless
 from muzero_jax.search.gumbel_rules import (
     CompletedQValues,
     ImprovedPolicyRule,
@@ -116,12 +117,17 @@ def puct_policy(
       by_qvalues: acts in proportion to `exp(qvalues / temperature)` instead, and that is the
         improved policy too; an untried action has the Q-value 0.
     """
+
+    def draw_noise(rng_key: PRNGKey, alpha: Array) -> Array:
+        return jax.random.dirichlet(rng_key, jnp.full(probs.shape[-1], alpha), probs.shape[:1])
+
     action_key, noise_key, search_key = jax.random.split(rng_key, 3)
     probs = noisy = jax.nn.softmax(root.prior_logits)
     # A plain 0 is that of an evaluation; drawing for nothing would cost a second of compiling.
     if not (isinstance(dirichlet_fraction, float) and dirichlet_fraction == 0.0):
-        alpha = jnp.full(probs.shape[-1], dirichlet_alpha)
-        noise = jax.random.dirichlet(noise_key, alpha, shape=probs.shape[:1])
+        noise = skip_unless(
+            dirichlet_fraction > 0, draw_noise, jnp.zeros(probs.shape), noise_key, dirichlet_alpha
+        )
         noisy = (1 - dirichlet_fraction) * probs + dirichlet_fraction * noise
     tree = search(
         rng_key=search_key,
@@ -131,16 +137,47 @@ def puct_policy(
         num_simulations=num_simulations,
         invalid_actions=invalid_actions,
     )
-    summary = tree.summary()
+    summary = summarise_roots(tree)
+    visit_probs = summary.visits / jnp.maximum(summary.visits.sum(axis=-1, keepdims=True), 1)
     if by_qvalues:
-        qvalues = jnp.where(summary.visit_counts > 0, summary.qvalues, 0.0)
+        qvalues = jnp.where(summary.visits > 0, summary.qvalues, 0.0)
         logits = jnp.where(invalid_actions, -jnp.inf, qvalues)
     else:
-        logits = _logits(summary.visit_probs)
+        logits = _logits(visit_probs)
     tiny = jnp.finfo(logits.dtype).tiny
     logits = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(tiny, temperature)
-    weights = jax.nn.softmax(logits) if by_qvalues else summary.visit_probs
+    weights = jax.nn.softmax(logits) if by_qvalues else visit_probs
     return RootPolicy(jax.random.categorical(action_key, logits), weights, tree)
+
+
+class RootSummary(NamedTuple):
+    """What a search found at its roots, of `mctx.Tree.summary` the part that is used.
+
+    mctx computes the Q-values of all nodes on the way.
+
+    Attributes:
+      visits: `[B, A]` int32, of the actions.
+      qvalues: `[B, A]` reward and discounted value; meaningless where an action was not tried.
+      value: `[B]`.
+    """
+
+    visits: Array
+    qvalues: Array
+    value: Array
+
+
+def summarise_roots(tree: mctx.Tree) -> RootSummary:
+    """The summary of a batch of trees."""
+
+    def at_root(x: Array) -> Array:
+        return x[:, tree.ROOT_INDEX]
+
+    discounted = at_root(tree.children_discounts) * at_root(tree.children_values)
+    return RootSummary(
+        visits=at_root(tree.children_visits),
+        qvalues=at_root(tree.children_rewards) + discounted,
+        value=at_root(tree.node_values),
+    )
 
 
 def _masked(logits: Array, invalid_actions: Array) -> Array:

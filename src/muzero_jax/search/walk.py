@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import mctx
 
-from muzero_jax.search.nodes import ACTION, CHOICE, PARENT, VISITS, NewNode, Nodes
+from muzero_jax.search.nodes import ACTION, CHOICE, PARENT, VISITS, NewNode, Nodes, fixed_rows
 from muzero_jax.search.one_kernel import put_part, put_row, take_row
 from muzero_jax.search.rules import UNDECIDED, Node, OpaqueRule, Rule
 from muzero_jax.search.walk_state import Context, Leaf, Visit, Way
@@ -43,6 +44,25 @@ class Walk:
         """Whether a rule may look at them."""
         return any(isinstance(r, OpaqueRule) for r in (self.root_rule, self.interior_rule))
 
+    @property
+    def needs_only_nodes(self) -> bool:
+        """Whether the rules decide without a key and without an embedding."""
+        return not (self.needs_keys or self.shows_embeddings)
+
+    def new_node(self, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Array) -> NewNode:
+        """The nodes of `[B]` leaves; they get the `number` where they lead to no node yet."""
+        chex.assert_equal_shape([step.reward, step.discount, step.value, leaf.action])
+        chex.assert_shape(step.prior_logits, (*leaf.action.shape, self.num_actions))
+        fixed = fixed_rows(step.prior_logits, step.value)
+        probs = fixed[:, self.num_actions : -1]
+        number = jnp.where(leaf.child < 0, number, leaf.child)
+        choice = jax.vmap(self.interior_rule.decide_unvisited)(probs)
+        edge = jnp.stack([step.reward, step.discount], axis=-1)
+        return NewNode(
+            links=jnp.stack([number, leaf.parent, leaf.action, choice], axis=-1),
+            numbers=jnp.concatenate([fixed, edge], axis=-1),
+        )
+
     def store_embedding(self, row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
         """Stores the embedding of the new node of a row."""
         number, embedding = inputs
@@ -52,14 +72,26 @@ class Walk:
     def find_first_leaf(self, row: Array, leaf: Leaf, inputs: PyTree) -> Leaf:
         """Finds the leaf of a row's first simulation."""
         nodes, context = inputs
-        root = self._visit(row, nodes, row * self.num_nodes)
-        return self._select(row, nodes, leaf, context, root)
+        return Leaf(put_row(leaf.links, row, self.first_links(row, nodes, context)))
 
     def backup_and_select(self, row: Array, state: PyTree, inputs: PyTree) -> PyTree:
         """Adds the new node of a row, backs its value up, and finds the row's next leaf."""
         (nodes, leaf), (new, context) = state, inputs
+        new = jax.tree.map(lambda x: take_row(x, row), new)
+        nodes, links = self.next_links(row, nodes, new, context)
+        return nodes, Leaf(put_row(leaf.links, row, links))
+
+    def first_links(self, row: Array, nodes: Nodes, context: Context) -> Array:
+        """`[3]` as in `Leaf`, of a row's first simulation."""
+        root = self._visit(row, nodes, row * self.num_nodes)
+        return self._select(row, nodes, context, root)
+
+    def next_links(
+        self, row: Array, nodes: Nodes, new: NewNode, context: Context
+    ) -> tuple[Nodes, Array]:
+        """Adds a row's new node, whose fields have no `B`; and `[3]` of the simulation after it."""
         nodes, root = self._backup(row, nodes, new)
-        return nodes, self._select(row, nodes, leaf, context, root)
+        return nodes, self._select(row, nodes, context, root)
 
     def _visit(self, row: Array, nodes: Nodes, index: Array) -> Visit:
         return Visit(
@@ -88,7 +120,7 @@ class Walk:
 
     def _backup(self, row: Array, nodes: Nodes, new: NewNode) -> tuple[Nodes, Visit]:
         first = row * self.num_nodes
-        links, numbers = take_row(new.links, row), take_row(new.numbers, row)
+        links, numbers = new.links, new.numbers
         index, origin = first + links[0], links[1:3]
         fixed, edge = numbers[:-2], numbers[-2:]
         value = fixed[-1].astype(nodes.value.dtype)
@@ -166,14 +198,7 @@ class Walk:
             q_bounds=visit.q_bounds,
         )
 
-    def _select(
-        self,
-        row: Array,
-        nodes: Nodes,
-        leaf: Leaf,
-        context: Context,
-        root: Visit,
-    ) -> Leaf:
+    def _select(self, row: Array, nodes: Nodes, context: Context, root: Visit) -> Array:
         """Follows the rules from the root to an action that leads to no node yet."""
         first = row * self.num_nodes
         facts = jax.tree.map(lambda x: take_row(x, row), context.roots)
@@ -194,8 +219,7 @@ class Walk:
             lambda way: self._descend(row, nodes, context, way),
             way,
         )
-        links = jnp.stack([way.index - first, way.action, way.child])
-        return Leaf(put_row(leaf.links, row, links))
+        return jnp.stack([way.index - first, way.action, way.child])
 
     def _descend(self, row: Array, nodes: Nodes, context: Context, way: Way) -> Way:
         """From an action to the child it leads to, and to the action chosen there."""
