@@ -1,6 +1,6 @@
 """Environment steps a second of tabular MuZero on the maze: compiled and vmapped, and plain Python.
 
-    python scripts/benchmark_tabular.py [--simulations 50] [--seeds 100] [--json]
+    python scripts/benchmark_tabular.py [--simulations 50] [--seeds 200] [--json]
 
 Both act by a PUCT search over a learned table and learn values, counts and outcomes from batches of
 100 steps, with the settings of experiments/maze_simulations.py, through its whole schedule: early
@@ -155,7 +155,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--simulations", type=positive, default=50)
-    parser.add_argument("--seeds", type=positive, default=100, help="vmapped runs, at least")
+    parser.add_argument("--seeds", type=positive, default=200, help="vmapped runs, at least")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     config = apply_settings(

@@ -34,7 +34,7 @@ def ours(policy, search_tree, weights, key, root, invalid, network, num_simulati
         run = gumbel_policy
     else:
         options = {
-            "rule": PuctRule(),
+            "rule": PuctRule(max_visits=num_simulations + 1),
             "dirichlet_alpha": 0.3,
             "dirichlet_fraction": 0.25,
             "temperature": 1.0,

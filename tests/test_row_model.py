@@ -9,7 +9,7 @@ import pytest
 from muzero_jax.search import engine
 from muzero_jax.search.gumbel_rules import CompletedQValues, ImprovedPolicyRule
 from muzero_jax.search.puct_rule import PuctRule
-from muzero_jax.search.row_model import as_row_model
+from muzero_jax.search.row_model import NodeModel
 
 RULES = [
     ImprovedPolicyRule(CompletedQValues()),
@@ -42,12 +42,17 @@ def look_up(tables, rng_key, action, embedding):
     return output, {"state": state, "age": embedding["age"] + 1.0}
 
 
+LOOK_UP = NodeModel(look_up)
+
+
 def outside(lower, upper, body, state):
     """A loop that the engine does not know, so that it asks the model outside of the kernel."""
     return jax.lax.fori_loop(lower, upper, body, state)
 
 
-def tree_of(tables, rule, search=engine.search, batch_size=4, **options):
+def tree_of(
+    tables, rule, search=engine.search, batch_size=4, num_simulations=20, model=LOOK_UP, **options
+):
     state = jnp.arange(batch_size, dtype=jnp.int32) % tables["value"].shape[0]
     root = mctx.RootFnOutput(
         prior_logits=tables["prior_logits"][state],
@@ -58,10 +63,10 @@ def tree_of(tables, rule, search=engine.search, batch_size=4, **options):
         tables,
         jax.random.key(0),
         root=root,
-        recurrent_fn=look_up,
+        recurrent_fn=model,
         root_action_selection_fn=rule,
         interior_action_selection_fn=rule,
-        num_simulations=20,
+        num_simulations=num_simulations,
         **options,
     )
 
@@ -116,34 +121,27 @@ def test_members_of_a_vmap_have_their_own_tables():
     assert_equal_trees(jax.tree.map(lambda x: x[1, ::-1], many), alone)
 
 
-def row_model(model, embedding_size=2):
-    return as_row_model(model, jax.random.key(0), jnp.zeros((4, embedding_size)))
+def test_a_model_that_knows_its_row_is_asked_about_all_roots():
+    """It closes over what belongs to a root, as a bandit may, and is no `NodeModel`."""
+    rewards = jnp.eye(3)[::-1]
+
+    def bandit(tables, rng_key, action, embedding):
+        reward = rewards[jnp.arange(action.shape[0]), action]
+        output = mctx.RecurrentFnOutput(
+            reward=reward,
+            discount=jnp.zeros(action.shape),
+            prior_logits=jnp.zeros((*action.shape, 3)),
+            value=jnp.zeros(action.shape),
+        )
+        return output, embedding
+
+    tree = jax.jit(lambda t: tree_of(t, RULES[1], batch_size=3, model=bandit))(random_tables(0))
+    np.testing.assert_array_equal(tree.children_rewards[:, 0], rewards)
 
 
-def test_which_models_fit_into_a_kernel():
-    """None that draws random numbers, multiplies matrices, computes vectors, or reads much."""
-
-    table = jnp.ones(20_000)
-
-    def answers(number, embedding):
-        return {"reward": number}, embedding
-
-    def simple(rng_key, action, embedding):
-        return answers(embedding.sum(axis=-1) * action, embedding)
-
-    def random(rng_key, action, embedding):
-        return answers(jax.random.normal(rng_key, action.shape), embedding)
-
-    def matrix(rng_key, action, embedding):
-        return answers((embedding @ jnp.eye(2)).sum(axis=-1), embedding)
-
-    def large(rng_key, action, embedding):
-        return answers(table[action], embedding)
-
-    assert row_model(simple) is not None
-    assert row_model(simple, embedding_size=200) is not None, "it only sums what is there"
-    vectors = row_model(lambda k, a, e: simple(k, a, jnp.tanh(e)), embedding_size=200)
-    assert vectors is row_model(random) is row_model(matrix) is row_model(large) is None
+def test_no_simulations_leave_the_roots():
+    tree = jax.jit(lambda t: tree_of(t, RULES[1], num_simulations=0))(random_tables(0))
+    assert tree.node_visits.shape == (4, 1) and (tree.node_visits == 1).all()
 
 
 @pytest.mark.parametrize("scaling", ["none", "tree"])

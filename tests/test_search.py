@@ -199,6 +199,25 @@ def test_depths_by_hand(depths_of):
     np.testing.assert_array_equal(depths[2:], [[0, 1, 2, 1, 3, 4, 1], [0, 1, 2, 0, 0, 0, 0]])
 
 
+def test_mean_depth_is_that_of_the_nodes_that_exist():
+    """Under a depth limit of 1 three actions make three nodes, however many simulations."""
+    for engine in ("linear", "mctx"):
+        output = run_ladder("muzero", num_simulations=12, max_depth=1, engine=engine)
+        np.testing.assert_array_equal(output.depth_mean, 1.0)
+        np.testing.assert_array_equal(output.depth_max, 1)
+
+
+def test_members_of_a_vmap_with_and_without_noise_are_as_alone():
+    def weights(fraction):
+        noise = SearchNoise(0.0, 0.3, fraction, 1.0)
+        return run_ladder("muzero", noise=noise).action_weights
+
+    fractions = jnp.array([0.0, 0.9])
+    together = jax.jit(jax.vmap(weights))(fractions)
+    np.testing.assert_array_equal(together, jnp.stack([weights(f) for f in fractions]))
+    assert (together[0] != together[1]).any()
+
+
 def positions(num_free: int) -> list[tuple[frozenset, frozenset]]:
     """All positions without a line of `num_free` empty cells, as (mover's stones, the other's)."""
     num_own, found = (9 - num_free) // 2, []

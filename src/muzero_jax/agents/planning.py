@@ -25,6 +25,7 @@ from muzero_jax.search.policies import (
     SearchOutput,
     make_search,
 )
+from muzero_jax.search.row_model import NodeModel
 from muzero_jax.types import Array, Params, PRNGKey, TimeStep
 
 
@@ -180,7 +181,7 @@ class Planner:
             )
             return step, output.embedding
 
-        return recurrent_fn
+        return NodeModel(recurrent_fn) if self.model.is_asked_node_by_node else recurrent_fn
 
     def _noise(self, state: PlanningState) -> SearchNoise:
         """The search's exploration; the temperature falls over the run's updates."""

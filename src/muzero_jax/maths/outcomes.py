@@ -115,7 +115,7 @@ def follow(
 
 
 def likeliest_outcome(table: OutcomeTable) -> tuple[Array, Array, Array]:
-    """The most frequent outcome of every pair, `[S, A]` each.
+    """The most frequent outcome of every pair, `[S, A]` each, or `[...]` of `[..., K]` rows of it.
 
     Returns:
       The next state and the reward, meaningless where nothing was observed, and whether it was.

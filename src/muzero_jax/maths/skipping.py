@@ -19,8 +19,8 @@ def skip_unless(
 
     Args:
       is_wanted: `[]` bool.
-      work: closes over nothing that is traced.
-      instead: a tree like what `work` returns.
+      work: closes over nothing that is traced, and does not communicate between devices.
+      instead: a tree of the shapes and types that `work` returns.
       args: of `work`.
     """
     run = jax.custom_batching.custom_vmap(

@@ -67,6 +67,8 @@ class MuZeroModel:
         they are numbers, `[B]`, and no logits.
       prepare: `params -> params` from which the functions answer the same, only faster; a search
         of many steps does this first. The identity where there is nothing to prepare.
+      is_asked_node_by_node: whether a search does best to ask about one node at a time, since
+        `predict` and `dynamics` compute with a few single numbers.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -77,6 +79,7 @@ class MuZeroModel:
     predict_projection: Callable[[Params, Array], Array] | None = None
     support_spacing: float | None = 1.0
     prepare: Callable[[Params], Params] = lambda params: params
+    is_asked_node_by_node: bool = False
 
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""

@@ -14,6 +14,10 @@ from muzero_jax.maths.outcomes import OutcomeTable, Steps, empty_table, likelies
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.types import Array, Transition
 
+# Pairs of states and actions for which all answers of a table are worked out before a search, and
+# copied by its kernel for each root. Of many more, a search asks but few.
+_MOST_PREPARED = 4096
+
 
 class TableParams(struct.PyTreeNode):
     """What a table knows.
@@ -66,32 +70,44 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
         model = empty_table(num_states, num_actions, config.num_outcomes)
         return TableParams(model, value, jnp.ones((num_states + 1, num_actions)))
 
-    def tabulate(params: TableParams) -> SearchTable:
-        model, policy = params.model, params.policy_count
-        next_state, reward, is_known = likeliest_outcome(model)
-        state = jnp.arange(num_states)[:, None]
+    is_small = (num_states + 1) * num_actions <= _MOST_PREPARED
+
+    def outcome(rows: OutcomeTable, state: Array) -> tuple[Array, Array]:
+        """What is planned with, `[...]` each, of `[..., K]` outcomes of actions in `[...]`."""
+        next_state, reward, is_known = likeliest_outcome(rows)
         unknown_next = state if config.unknown == "self_loop" else num_states
         promised = config.optimistic_value if config.unknown == "optimistic" else 0.0
+        next_state = jnp.where(is_known, next_state, unknown_next)
+        return next_state, jnp.where(is_known, reward, promised)
+
+    def tabulate(params: TableParams) -> SearchTable:
+        next_state, reward = outcome(params.model, jnp.arange(num_states)[:, None])
         end = jnp.full((1, num_actions), num_states)
         return SearchTable(
-            next_state=jnp.concatenate([jnp.where(is_known, next_state, unknown_next), end]),
-            reward=jnp.concatenate([jnp.where(is_known, reward, promised), jnp.zeros(end.shape)]),
-            prior_logits=jnp.log(policy / policy.sum(axis=-1, keepdims=True)),
+            next_state=jnp.concatenate([next_state, end]),
+            reward=jnp.concatenate([reward, jnp.zeros(end.shape)]),
+            prior_logits=_log_frequency(params.policy_count),
             value=params.value,
         )
 
-    def tabulated(params: TableParams | SearchTable) -> SearchTable:
-        return params if isinstance(params, SearchTable) else tabulate(params)
+    def prepare(params: TableParams | SearchTable) -> TableParams | SearchTable:
+        return tabulate(params) if is_small and isinstance(params, TableParams) else params
 
     def predict(params: TableParams | SearchTable, state: Array) -> tuple[Array, Array]:
-        table = tabulated(params)
-        return _look_up(table.prior_logits, state), _look_up(table.value, state)
+        if isinstance(params, SearchTable):
+            return _look_up(params.prior_logits, state), _look_up(params.value, state)
+        return _log_frequency(params.policy_count[state]), params.value[state]
 
     def dynamics(
         params: TableParams | SearchTable, state: Array, action: Array
     ) -> tuple[Array, Array]:
-        table = tabulated(params)
-        return _look_up(table.next_state, state, action), _look_up(table.reward, state, action)
+        if isinstance(params, SearchTable):
+            next_state, reward = params.next_state, params.reward
+            return _look_up(next_state, state, action), _look_up(reward, state, action)
+        row = jnp.minimum(state, num_states - 1)
+        next_state, reward = outcome(jax.tree.map(lambda x: x[row, action], params.model), state)
+        has_ended = state == num_states
+        return jnp.where(has_ended, state, next_state), jnp.where(has_ended, 0.0, reward)
 
     return MuZeroModel(
         init=init,
@@ -99,8 +115,13 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
         predict=predict,
         dynamics=dynamics,
         support_spacing=None,
-        prepare=tabulate,
+        prepare=prepare,
+        is_asked_node_by_node=is_small,
     )
+
+
+def _log_frequency(counts: Array) -> Array:
+    return jnp.log(counts / counts.sum(axis=-1, keepdims=True))
 
 
 def _look_up(table: Array, *index: Array) -> Array:

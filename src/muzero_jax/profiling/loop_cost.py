@@ -165,7 +165,6 @@ class NetworkWork:
         return acted.sum()
 
     def _search(self, params: Params, rng_key: PRNGKey, size: int) -> Array:
-        params = self.model.prepare(params)
         root = self.model.initial_inference(params, self._observe(rng_key, size))
 
         def simulate(output: NetworkOutput, _: None) -> tuple[NetworkOutput, None]:

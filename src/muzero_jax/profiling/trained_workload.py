@@ -40,7 +40,7 @@ class TrainedNetwork:
         timestep = jax.jit(self._play, static_argnums=1)(jax.random.key(seed), batch_size)
         state = self._run.agent_state
         return Workload(
-            params=state.params,
+            params=self._planner.model.prepare(state.params),
             root=jax.jit(self._planner.root)(state.params, timestep.observation),
             recurrent_fn=self._planner.recurrent_fn(state),
             legal_action_mask=timestep.legal_action_mask,

@@ -4,7 +4,7 @@ A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/
 arrays and says what was measured. In short: the trees are kept as rows, one a node (nodes.py); a
 simulation is the network and one kernel (one_kernel.py) that, root by root, adds the new node,
 backs its value up, lets each node on the path choose again (rules.py), and follows the choices down
-to the next leaf (walk.py). Where the model is small enough, it is part of the kernel, and all
+to the next leaf (walk.py). A model that answers for single nodes is part of the kernel; then all
 simulations of a root are done before the next root's (row_model.py).
 """
 
@@ -29,7 +29,7 @@ from muzero_jax.search.nodes import (
     with_room,
 )
 from muzero_jax.search.one_kernel import for_each_row
-from muzero_jax.search.row_model import as_row_model, grow_trees
+from muzero_jax.search.row_model import NodeModel, bind_parameters, grow_trees
 from muzero_jax.search.rules import as_rule
 from muzero_jax.search.walk import Walk
 from muzero_jax.search.walk_state import Context, Leaf
@@ -63,7 +63,8 @@ def search(
       params: handed to `recurrent_fn`.
       rng_key: consumed.
       root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
-      recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput, embedding)`.
+      recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput, embedding)`;
+        a `NodeModel` is asked inside of the kernel where the rules need no chance.
       root_action_selection_fn: `(rng_key, tree, node_index)` to an action, for one root.
       interior_action_selection_fn: `(rng_key, tree, node_index, depth)` to an action, below it.
       num_simulations: N.
@@ -85,14 +86,13 @@ def search(
         num_actions=num_actions,
         max_depth=num_simulations if max_depth is None else max_depth,
     )
-    model = functools.partial(recurrent_fn, params)
     roots = Roots(invalid_actions, extra_data)
-    row_model = None
-    if walk.needs_only_nodes and loop_fn is jax.lax.fori_loop:
-        row_model = as_row_model(model, rng_key, root.embedding)
-    if row_model is not None:
+    is_plain = walk.needs_only_nodes and loop_fn is jax.lax.fori_loop and num_simulations > 0
+    if is_plain and isinstance(recurrent_fn, NodeModel):
+        row_model = bind_parameters(recurrent_fn, params, rng_key, root.embedding)
         nodes, embeddings = grow_trees(walk, row_model, root, roots)
     else:
+        model = functools.partial(recurrent_fn, params)
         simulations = _Simulations(walk, model, roots, batch_size, leaves_are_new=max_depth is None)
         state = loop_fn(0, num_simulations, simulations.simulate, simulations.first(rng_key, root))
         nodes, embeddings = state.nodes, state.embeddings

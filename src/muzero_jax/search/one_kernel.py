@@ -12,7 +12,7 @@ rows instead.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -67,7 +67,7 @@ def for_each_row_sharing(
     traced = jax.make_jaxpr(step)(jnp.int32(0), state, inputs, shared)
     if any(isinstance(const, jax.core.Tracer) for const in traced.consts):
         return jax.lax.fori_loop(0, num_rows, lambda row, s: step(row, s, inputs, shared), state)
-    loop = _Loop(step, num_rows, as_one_kernel=has_kernel(traced.jaxpr))
+    loop = _Loop(step, num_rows, as_one_kernel=_has_kernel(traced.jaxpr))
     owner = jnp.zeros(num_rows, jnp.int32) if jax.tree.leaves(shared) else None
     return loop.run(state, (inputs, owner), jax.tree.map(lambda x: x[None], shared))
 
@@ -142,19 +142,15 @@ class _Loop:
         return output, jax.tree.map(lambda _: True, output)
 
 
-def has_kernel(jaxpr: Any) -> bool:
-    """Whether all primitives can be part of one kernel."""
-    names = {equation.primitive.name for equation in equations(jaxpr)}
-    return not any(part in name for part in _UNSUPPORTED for name in names)
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of `jaxpr`, those of inner functions included."""
+def _has_kernel(jaxpr: Any) -> bool:
+    """Whether all primitives, those of inner functions included, can be part of one kernel."""
     for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from equations(getattr(inner, "jaxpr", inner))
+        if any(name in equation.primitive.name for name in _UNSUPPORTED):
+            return False
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        if not all(_has_kernel(getattr(p, "jaxpr", p)) for p in inner if _is_jaxpr(p)):
+            return False
+    return True
 
 
 def _is_jaxpr(x: Any) -> bool:

@@ -31,7 +31,7 @@ class PuctRule:
         the rule counts the visits of the actions only, as the paper writes it, and not the node's
         own evaluation, as mctx does.
       max_visits: the most visits that a node may have. Where it is known, what the prior is
-        multiplied by is looked up in a table: its root and logarithm cost a fifth of a search.
+        multiplied by is looked up in a table, for its root and logarithm are slow.
     """
 
     pb_c_init: float = 1.25
@@ -80,7 +80,7 @@ class PuctRule:
             weight = self._prior_weight(visit_count, jnp)
         else:
             table = self._prior_weight(np.arange(self.max_visits + 1), np)
-            weight = take_row(jnp.asarray(table, jnp.float32), visit_count)
+            weight = take_row(jnp.asarray(table), visit_count)
         return weight * prior_probs / (visits + 1)
 
     def _prior_weight(self, visit_count: Any, xp: Any) -> Any:

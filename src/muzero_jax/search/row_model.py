@@ -4,6 +4,7 @@ A model of a few operations on a few numbers, as a table is, costs less than sta
 that would ask it about all roots at once. Here it is asked about one node at a time.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,64 +13,67 @@ import jax.numpy as jnp
 import mctx
 
 from muzero_jax.search.nodes import Nodes, Roots, as_rows, first_nodes, with_room
-from muzero_jax.search.one_kernel import (
-    equations,
-    for_each_row_sharing,
-    has_kernel,
-    put_row,
-    take_row,
-)
+from muzero_jax.search.one_kernel import for_each_row_sharing, put_row, take_row
 from muzero_jax.search.walk import Walk
 from muzero_jax.search.walk_state import Context, Leaf
-from muzero_jax.types import Array, PRNGKey, PyTree
+from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
-# Of a single node: a kernel of one node after the other computes with single numbers.
-_MOST_NUMBERS = 64
-# Of the constants, which the kernel copies for each root.
-_MOST_BYTES = 1 << 16
+
+@dataclasses.dataclass(frozen=True)
+class NodeModel:
+    """A `recurrent_fn` that the engine may ask about one node at a time, inside its kernel.
+
+    Attributes:
+      function: what it says of a node depends on the node and the parameters alone, not on the key,
+        the row of the batch or the size of the batch.
+    """
+
+    function: Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
+
+    def __call__(
+        self, params: Params, rng_key: PRNGKey, action: Array, embedding: PyTree
+    ) -> tuple[mctx.RecurrentFnOutput, PyTree]:
+        """The same of a batch, as mctx calls it."""
+        return self.function(params, rng_key, action, embedding)
 
 
 class RowModel(NamedTuple):
-    """A model of a single node.
+    """A model with its parameters, of a single node.
 
     Attributes:
       ask: from `constants`, an action `[1]` and an embedding `[1, ...]` to what the model says.
-      constants: arrays that it reads.
+      constants: arrays that it reads; the kernel copies them for each root.
     """
 
     ask: Callable[[Sequence[Array], Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
     constants: Sequence[Array]
 
 
-def as_row_model(
-    model: Callable[[PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]],
-    rng_key: PRNGKey,
-    embedding: PyTree,
-) -> RowModel | None:
-    """The `model` as a part of a kernel.
-
-    None where a kernel cannot hold it, where it draws random numbers, and where it is better asked
-    about many nodes at once: it computes vectors, or reads much.
+def bind_parameters(
+    model: NodeModel, params: Params, rng_key: PRNGKey, embedding: PyTree
+) -> RowModel:
+    """The model of `params`, taken apart into a function and the arrays that it closes over.
 
     Args:
-      model: `(rng_key, action [B], embedding)` to `(RecurrentFnOutput, embedding)`.
+      model: see there.
+      params: of the model.
       rng_key: not consumed.
-      embedding: `[B, ...]`.
+      embedding: `[B, ...]` of any nodes, of which only shapes and types are read.
     """
+
+    def ask_about(action: Array, embedding: PyTree) -> tuple[mctx.RecurrentFnOutput, PyTree]:
+        return model(params, rng_key, action, embedding)
+
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), embedding)
     action = jax.ShapeDtypeStruct((1,), jnp.int32)
-    traced, shape = jax.make_jaxpr(model, return_shape=True)(rng_key, action, one)
-    jaxpr, constants = traced.jaxpr, traced.consts
-    is_small = _largest_result(jaxpr) <= _MOST_NUMBERS and _bytes(constants) <= _MOST_BYTES
-    if not is_small or not has_kernel(jaxpr) or _is_used(jaxpr.invars[0], jaxpr):
-        return None
+    traced, shape = jax.make_jaxpr(ask_about, return_shape=True)(action, one)
 
     def ask(constants: Sequence[Array], action: Array, embedding: PyTree) -> Any:
-        inputs = (None, action, *jax.tree.leaves(embedding))
-        outputs = jax.core.eval_jaxpr(jaxpr, constants, *inputs)
+        inputs = action, *jax.tree.leaves(embedding)
+        outputs = jax.core.eval_jaxpr(traced.jaxpr, constants, *inputs)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
-    return RowModel(ask, constants)
+    return RowModel(ask, traced.consts)
 
 
 def grow_trees(
@@ -116,15 +120,3 @@ def grow_trees(
     state = nodes, jax.tree.map(as_rows, embeddings)
     nodes, rows = for_each_row_sharing(grow, state, roots, model.constants, batch_size)
     return nodes, jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
-
-
-def _is_used(variable: Any, jaxpr: Any) -> bool:
-    return any(variable is v for equation in jaxpr.eqns for v in equation.invars)
-
-
-def _largest_result(jaxpr: Any) -> int:
-    return max((v.aval.size for e in equations(jaxpr) for v in e.outvars), default=0)
-
-
-def _bytes(arrays: Sequence[Array]) -> int:
-    return sum(x.nbytes for x in arrays)
