@@ -11,7 +11,7 @@ from tiny import make_batch, scripted_agent, tiny_config
 from muzero_jax.config import EnvironmentConfig
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.replay.buffer import WindowSpec
-from muzero_jax.training.cutting import cut_at_end, discounted_returns
+from muzero_jax.training.cutting import cut_at_end, mean_discounted_return
 from muzero_jax.training.loop import make_train
 
 
@@ -30,9 +30,8 @@ def test_returns_of_all_episodes_by_hand():
         discount=[[1.0, 0.0, 1.0, 1.0], [1.0] * 4],
         truncated=[[False] * 4, [False, False, True, False]],
     )
-    total, count = discounted_returns(cut_at_end(transitions), 0.5)
-    assert count == 4
-    assert total == pytest.approx((1 + 1) + (4 + 4) + (1 + 0.5 + 0.25) + 1)
+    mean = mean_discounted_return(cut_at_end(transitions), 0.5)
+    assert mean == pytest.approx(((1 + 1) + (4 + 4) + (1 + 0.5 + 0.25) + 1) / 4)
 
 
 def test_only_what_goes_on_is_cut():

@@ -69,7 +69,8 @@ class TrainingConfig:
     """Steps of each environment between two phases of learning."""
     cut_episodes: bool = False
     """Truncate the episodes where a rollout ends and begin new ones, as samplers do that collect
-    trajectories anew; episode/discounted_return counts all, those cut off with what they had."""
+    trajectories anew; episode/discounted_return is the mean of each rollout's episodes,
+    those cut off with what they had, and then of the rollouts."""
     num_shards: int = 1
     """Parts that environments, replay and batch are divided into, each for a device where there are
     as many; gradients are averaged over them."""

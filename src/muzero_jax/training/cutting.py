@@ -12,8 +12,8 @@ def cut_at_end(transitions: Transition) -> Transition:
     return transitions.replace(truncated=transitions.truncated.at[-1].set(cut))
 
 
-def discounted_returns(transitions: Transition, discount: Array | float) -> tuple[Array, Array]:
-    """The sum of the discounted returns of all episodes of a rollout, and their number.
+def mean_discounted_return(transitions: Transition, discount: Array | float) -> Array:
+    """`[]` the mean of the discounted returns of all episodes of a rollout.
 
     Those that were cut off or reached a time limit count with what they had: a lower bound, which
     for rewards at the end is 0.
@@ -32,4 +32,4 @@ def discounted_returns(transitions: Transition, discount: Array | float) -> tupl
     start = jnp.zeros(last.shape[1])
     _, returns = jax.lax.scan(backward, start, (transitions.reward, last), reverse=True)
     begins = jnp.concatenate([jnp.ones_like(last[:1]), last[:-1]])
-    return jnp.where(begins, returns, 0.0).sum(), begins.sum()
+    return jnp.where(begins, returns, 0.0).sum() / begins.sum()

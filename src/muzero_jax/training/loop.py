@@ -21,7 +21,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
-from muzero_jax.training.cutting import cut_at_end, discounted_returns
+from muzero_jax.training.cutting import cut_at_end, mean_discounted_return
 from muzero_jax.training.shards import ONE_SHARD, Shards
 from muzero_jax.training.train_state import FirstFailure, TrainState
 from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
@@ -212,7 +212,9 @@ class _Loop:
         env_state, timestep = self.env.reset(env_key)
         transitions = cut_at_end(transitions)
         discount = state.agent.hyperparameters["target.discount"]
-        total, count = discounted_returns(transitions, discount)
+        # Of each rollout, as those samplers log it: pooled over rollouts, the good ones, whose
+        # episodes are short and many, would count for more.
+        mean = mean_discounted_return(transitions, discount)
         state = state.replace(
             env_state=env_state,
             timestep=timestep,
@@ -220,7 +222,14 @@ class _Loop:
             episode_return=jnp.zeros_like(state.episode_return),
             episode_length=jnp.zeros_like(state.episode_length),
         )
-        return state, transitions, {"cut": {"episode/discounted_return": total}, "cut_count": count}
+        return (
+            state,
+            transitions,
+            {
+                "cut": {"episode/discounted_return": mean},
+                "cut_count": jnp.asarray(1),
+            },
+        )
 
     def _env_step(
         self, agent_state: PyTree, env_state: EnvState, timestep: TimeStep, rng_key: PRNGKey
