@@ -16,6 +16,7 @@ from muzero_jax.search.gumbel_rules import CompletedQValues
 from muzero_jax.search.puct_rule import PuctRule
 from muzero_jax.search.root_policies import gumbel_policy, puct_policy
 
+pytestmark = pytest.mark.optimised
 COMPLETED = CompletedQValues()
 
 

@@ -20,6 +20,7 @@ from muzero_jax.search import engine
 from muzero_jax.search.gumbel_rules import CompletedQValues, ImprovedPolicyRule
 from muzero_jax.search.puct_rule import PuctRule
 
+pytestmark = pytest.mark.optimised
 NETWORK = ToyNetwork(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)
 WEIGHTS = NETWORK.init(jax.random.key(0))
 GOLDEN = Path(__file__).parent / "golden_search.json"

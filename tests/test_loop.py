@@ -336,6 +336,7 @@ def members_and_singles(train, seeds, settings, num_chunks=1):
     return list(zip(members, singles, strict=True))
 
 
+@pytest.mark.optimised
 def test_vmapped_loop_equals_the_single_runs_bit_for_bit():
     """Acting, environments, replay, priorities and keys: everything but matrix products."""
 
@@ -360,6 +361,7 @@ def test_vmapped_loop_equals_the_single_runs_bit_for_bit():
     assert (two.replay.priorities != three.replay.priorities).any()
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("what", ["seeds", "settings"])
 def test_vmapped_muzero_equals_the_single_runs(what):
     """Three iterations of acting alone, then one more with a single update.

@@ -7,6 +7,8 @@ import pytest
 
 from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
 
+pytestmark = pytest.mark.optimised
+
 
 def running_sum(row, state, inputs):
     """Each row adds 1 as often as its input says."""

@@ -11,6 +11,7 @@ from muzero_jax.search.gumbel_rules import CompletedQValues, ImprovedPolicyRule
 from muzero_jax.search.puct_rule import PuctRule
 from muzero_jax.search.row_model import NodeModel
 
+pytestmark = pytest.mark.optimised
 RULES = [
     ImprovedPolicyRule(CompletedQValues()),
     PuctRule(scaling="tree"),

@@ -33,6 +33,7 @@ from muzero_jax.training.run_folder import locked
 # One lane, whatever the other tests have let JAX find.
 run_sweep = functools.partial(grid.run_sweep, num_devices=1)
 
+pytestmark = pytest.mark.optimised
 RATES = ({"optimizer.learning_rate": 1e-3}, {"optimizer.learning_rate": 1e-2})
 SWEEP = Sweep("tiny", TINY, (0, 3), RATES)
 

@@ -51,6 +51,7 @@ def train(config, num_chunks=1):
     return experiment, state, metrics
 
 
+@pytest.mark.optimised
 def test_dyna_on_the_replayed_pairs_is_replay_bit_for_bit():
     """A deterministic table has no inductive bias: what it makes up is what was stored."""
     _, replay, _ = train(table_config("q_learning", **SAME_STREAM))
