@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
 
+from muzero_jax.analysis.sweep_figures import far_apart
 from muzero_jax.analysis.sweep_report import write_report
 from muzero_jax.analysis.sweep_summary import (
     effects,
@@ -113,6 +115,19 @@ def test_the_effect_of_a_setting_is_over_all_runs_with_its_value(folder):
     assert len(effects(sweep, "optimizer.learning_rate", most=1)) == 1
     assert is_logarithmic([0.001, 0.01]) and not is_logarithmic([1, 2])
     assert not is_logarithmic([0.0, 1.0]) and not is_logarithmic([True, False])
+
+
+def test_labels_that_would_touch_are_left_out():
+    assert far_apart([1, 2, 16, 17, 64]) == [0, 2, 4]
+    assert far_apart([0, 1, 2]) == [0, 1, 2] and far_apart([3]) == [0]
+
+
+def test_one_seed_has_no_interval(folder):
+    assert "over 2 seeds" in write_report(folder).read_text()
+    for other in folder.glob("members/*/seed-0"):
+        shutil.rmtree(other)
+    page = write_report(folder).read_text()
+    assert "Score 11 of one seed." in page and "seeds." not in page
 
 
 class _Reader(HTMLParser):

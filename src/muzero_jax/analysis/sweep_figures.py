@@ -161,10 +161,26 @@ def marginal_effect(sweep: SweepRecord, name: str) -> str:
     if is_logarithmic(values):
         axis.set_xscale("log")
     if len(places) <= 6 or not are_numbers(values):
-        axis.set_xticks(places, [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values])
+        labels = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
+        shown = far_apart(np.log(places) if is_logarithmic(values) else places)
+        axis.set_xticks([places[i] for i in shown], [labels[i] for i in shown])
         axis.minorticks_off()
     axis.set_ylabel("Final score", color=INK)
     return figure.svg()
+
+
+def far_apart(places: Sequence[float] | np.ndarray, least: float = 0.08) -> list[int]:
+    """Which of ascending places to label, so that no two labels touch.
+
+    Args:
+      places: along an axis.
+      least: distance of two labels, as a share of the axis.
+    """
+    shown = [0]
+    for i in range(1, len(places)):
+        if places[i] - places[shown[-1]] >= least * (places[-1] - places[0]):
+            shown.append(i)
+    return shown
 
 
 def seed_scatter(summaries: Sequence[SettingSummary], label: Label, most: int = 16) -> str:

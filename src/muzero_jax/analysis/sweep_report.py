@@ -152,11 +152,13 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     changes = {**sweep.changed, **best.values}
     tokens = ["muzero", "train", sweep.experiment, "--seed", str(max(seeds) + 1)]
     tokens += [token for name, value in changes.items() for token in _option(name, value)]
-    told = (
-        f"Interquartile mean {best.score.estimate:.4g}, 95 % interval {best.score.low:.4g} to "
-        f"{best.score.high:.4g}, over {len(best.scores)} seeds. With a seed that the sweep has not "
-        "used:"
-    )
+    told = f"Score {best.score.estimate:.4g} of one seed."
+    if len(best.scores) > 1:
+        told = (
+            f"Interquartile mean {best.score.estimate:.4g}, 95 % interval {best.score.low:.4g} to "
+            f"{best.score.high:.4g}, over {len(best.scores)} seeds."
+        )
+    told += " With a seed that the sweep has not used:"
     return f"<h2>Best setting</h2><p>{told}</p><pre>{escape(shlex.join(tokens))}</pre>"
 
 
