@@ -162,14 +162,16 @@ def marginal_effect(sweep: SweepRecord, name: str) -> str:
         axis.set_xscale("log")
     if len(places) <= 6 or not are_numbers(values):
         labels = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
-        shown = far_apart(np.log(places) if is_logarithmic(values) else places)
+        # Of words all are shown: between two of them there is no axis to read the rest from.
+        is_number = are_numbers(values)
+        shown = far_apart(_as_numbers(values)[1]) if is_number else range(len(values))
         axis.set_xticks([places[i] for i in shown], [labels[i] for i in shown])
         axis.minorticks_off()
     axis.set_ylabel("Final score", color=INK)
     return figure.svg()
 
 
-def far_apart(places: Sequence[float] | np.ndarray, least: float = 0.08) -> list[int]:
+def far_apart(places: Sequence[float], least: float = 0.08) -> list[int]:
     """Which of ascending places to label, so that no two labels touch.
 
     Args:

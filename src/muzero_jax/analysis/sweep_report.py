@@ -152,8 +152,9 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     changes = {**sweep.changed, **best.values}
     tokens = ["muzero", "train", sweep.experiment, "--seed", str(max(seeds) + 1)]
     tokens += [token for name, value in changes.items() for token in _option(name, value)]
-    told = f"Score {best.score.estimate:.4g} of one seed."
-    if len(best.scores) > 1:
+    if len(best.scores) == 1:
+        told = f"Score {best.score.estimate:.4g} of one seed."
+    else:
         told = (
             f"Interquartile mean {best.score.estimate:.4g}, 95 % interval {best.score.low:.4g} to "
             f"{best.score.high:.4g}, over {len(best.scores)} seeds."

@@ -4,6 +4,8 @@ The latent state is the number of a state, and one more stands for the end of an
 worth nothing, and so the same to a search as a discount of 0.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -12,7 +14,7 @@ from muzero_jax.config import ConfigError, TableConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.maths.outcomes import OutcomeTable, Steps, empty_table, likeliest_outcome
 from muzero_jax.networks.model import MuZeroModel
-from muzero_jax.types import Array, Transition
+from muzero_jax.types import Array, PRNGKey, Transition
 
 # Pairs of states and actions for which all answers of a table are worked out before a search, and
 # copied by its kernel for each root. Of many more, a search asks but few.
@@ -61,28 +63,45 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
     Raises:
       ConfigError: the environment's states are not numbered.
     """
-    num_states = require_num_states(spec)
-    num_actions = spec.num_actions
+    table = _Table(config, require_num_states(spec), spec.num_actions)
+    return MuZeroModel(
+        init=table.init,
+        represent=lambda params, observation: state_number(observation),
+        predict=table.predict,
+        dynamics=table.dynamics,
+        support_spacing=None,
+        prepare=table.prepare,
+        is_asked_node_by_node=table.is_small,
+    )
 
-    def init(rng_key: Array) -> TableParams:
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """The functions of a `MuZeroModel`, of what was counted or of what was prepared from it."""
+
+    config: TableConfig
+    num_states: int
+    num_actions: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all answers are worked out before a search."""
+        return (self.num_states + 1) * self.num_actions <= _MOST_PREPARED
+
+    def init(self, rng_key: PRNGKey) -> TableParams:
         del rng_key  # Nothing is random.
-        value = jnp.full(num_states + 1, config.initial_value, jnp.float32).at[num_states].set(0.0)
-        model = empty_table(num_states, num_actions, config.num_outcomes)
-        return TableParams(model, value, jnp.ones((num_states + 1, num_actions)))
+        value = jnp.full(self.num_states + 1, self.config.initial_value, jnp.float32)
+        return TableParams(
+            model=empty_table(self.num_states, self.num_actions, self.config.num_outcomes),
+            value=value.at[self.num_states].set(0.0),
+            policy_count=jnp.ones((self.num_states + 1, self.num_actions)),
+        )
 
-    is_small = (num_states + 1) * num_actions <= _MOST_PREPARED
-
-    def outcome(rows: OutcomeTable, state: Array) -> tuple[Array, Array]:
-        """What is planned with, `[...]` each, of `[..., K]` outcomes of actions in `[...]`."""
-        next_state, reward, is_known = likeliest_outcome(rows)
-        unknown_next = state if config.unknown == "self_loop" else num_states
-        promised = config.optimistic_value if config.unknown == "optimistic" else 0.0
-        next_state = jnp.where(is_known, next_state, unknown_next)
-        return next_state, jnp.where(is_known, reward, promised)
-
-    def tabulate(params: TableParams) -> SearchTable:
-        next_state, reward = outcome(params.model, jnp.arange(num_states)[:, None])
-        end = jnp.full((1, num_actions), num_states)
+    def prepare(self, params: TableParams | SearchTable) -> TableParams | SearchTable:
+        if isinstance(params, SearchTable) or not self.is_small:
+            return params
+        next_state, reward = self._outcome(params.model, jnp.arange(self.num_states)[:, None])
+        end = jnp.full((1, self.num_actions), self.num_states)
         return SearchTable(
             next_state=jnp.concatenate([next_state, end]),
             reward=jnp.concatenate([reward, jnp.zeros(end.shape)]),
@@ -90,34 +109,31 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
             value=params.value,
         )
 
-    def prepare(params: TableParams | SearchTable) -> TableParams | SearchTable:
-        return tabulate(params) if is_small and isinstance(params, TableParams) else params
-
-    def predict(params: TableParams | SearchTable, state: Array) -> tuple[Array, Array]:
+    def predict(self, params: TableParams | SearchTable, state: Array) -> tuple[Array, Array]:
         if isinstance(params, SearchTable):
             return _look_up(params.prior_logits, state), _look_up(params.value, state)
         return _log_frequency(params.policy_count[state]), params.value[state]
 
     def dynamics(
-        params: TableParams | SearchTable, state: Array, action: Array
+        self, params: TableParams | SearchTable, state: Array, action: Array
     ) -> tuple[Array, Array]:
         if isinstance(params, SearchTable):
             next_state, reward = params.next_state, params.reward
             return _look_up(next_state, state, action), _look_up(reward, state, action)
-        row = jnp.minimum(state, num_states - 1)
-        next_state, reward = outcome(jax.tree.map(lambda x: x[row, action], params.model), state)
-        has_ended = state == num_states
+        row = jnp.minimum(state, self.num_states - 1)
+        rows = jax.tree.map(lambda x: x[row, action], params.model)
+        next_state, reward = self._outcome(rows, state)
+        has_ended = state == self.num_states
         return jnp.where(has_ended, state, next_state), jnp.where(has_ended, 0.0, reward)
 
-    return MuZeroModel(
-        init=init,
-        represent=lambda params, observation: state_number(observation),
-        predict=predict,
-        dynamics=dynamics,
-        support_spacing=None,
-        prepare=prepare,
-        is_asked_node_by_node=is_small,
-    )
+    def _outcome(self, rows: OutcomeTable, state: Array) -> tuple[Array, Array]:
+        """What is planned with, `[...]` each, of `[..., K]` outcomes of actions in `[...]`."""
+        unknown = self.config.unknown
+        next_state, reward, is_known = likeliest_outcome(rows)
+        unknown_next = state if unknown == "self_loop" else self.num_states
+        promised = self.config.optimistic_value if unknown == "optimistic" else 0.0
+        next_state = jnp.where(is_known, next_state, unknown_next)
+        return next_state, jnp.where(is_known, reward, promised)
 
 
 def _log_frequency(counts: Array) -> Array:

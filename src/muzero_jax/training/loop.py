@@ -222,14 +222,8 @@ class _Loop:
             episode_return=jnp.zeros_like(state.episode_return),
             episode_length=jnp.zeros_like(state.episode_length),
         )
-        return (
-            state,
-            transitions,
-            {
-                "cut": {"episode/discounted_return": mean},
-                "cut_count": jnp.asarray(1),
-            },
-        )
+        sums = {"cut": {"episode/discounted_return": mean}, "cut_count": jnp.asarray(1)}
+        return state, transitions, sums
 
     def _env_step(
         self, agent_state: PyTree, env_state: EnvState, timestep: TimeStep, rng_key: PRNGKey
