@@ -1,4 +1,4 @@
-"""The engine against mctx: the same actions, visits and values, for any rule and any tree."""
+"""Both engines against mctx: the same actions, visits and values, for any rule and any tree."""
 
 import functools
 
@@ -53,7 +53,7 @@ def theirs(policy, weights, key, root, invalid, network, num_simulations, **limi
     return out.action, out.action_weights, out.search_tree
 
 
-def run_both(policy, network, batch_size, num_simulations, num_legal=0, seed=0, **limits):
+def run_all(policy, network, batch_size, num_simulations, num_legal=0, seed=0, **limits):
     keys = jax.random.split(jax.random.key(seed), 3)
     weights = network.init(keys[0])
     root = network.root(weights, keys[1], batch_size)
@@ -65,18 +65,23 @@ def run_both(policy, network, batch_size, num_simulations, num_legal=0, seed=0, 
         )
         return jax.jit(lambda *args: function(*args))(weights, keys[2], root, invalid)
 
-    linear = jitted(functools.partial(ours, policy, engine.search))
-    return linear, jitted(functools.partial(theirs, policy))
+    native, linear = (
+        jitted(functools.partial(ours, policy, functools.partial(engine.search, native=native)))
+        for native in (True, False)
+    )
+    return native, linear, jitted(functools.partial(theirs, policy))
 
 
-def assert_same(linear, reference):
-    """Identical decisions and counts, values to 1e-6 of their size."""
-    for ours_, theirs_ in zip(jax.tree.leaves(linear), jax.tree.leaves(reference), strict=True):
-        assert ours_.shape == theirs_.shape and ours_.dtype == theirs_.dtype
-        if jnp.issubdtype(ours_.dtype, jnp.floating):
-            np.testing.assert_allclose(ours_, theirs_, rtol=1e-6, atol=1e-6)
+def assert_same(native, linear, reference):
+    """Identical decisions and counts, values to 1e-6 of their size; ours to the last bit."""
+    for leaves in zip(*map(jax.tree.leaves, (native, linear, reference)), strict=True):
+        native_, linear_, theirs = leaves
+        assert linear_.shape == theirs.shape and linear_.dtype == theirs.dtype
+        np.testing.assert_array_equal(native_, linear_)
+        if jnp.issubdtype(theirs.dtype, jnp.floating):
+            np.testing.assert_allclose(linear_, theirs, rtol=1e-6, atol=1e-6)
         else:
-            np.testing.assert_array_equal(ours_, theirs_)
+            np.testing.assert_array_equal(linear_, theirs)
 
 
 @st.composite
@@ -107,20 +112,20 @@ def cases(draw):
     max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(cases())
-def test_the_engine_finds_what_mctx_finds(case):
-    assert_same(*run_both(**case))
+def test_the_engines_find_what_mctx_finds(case):
+    assert_same(*run_all(**case))
 
 
 @pytest.mark.parametrize("policy", ["gumbel", "muzero"])
 @pytest.mark.parametrize("sharpness", [1.0, 6.0])
 def test_deep_trees_too(policy, sharpness):
-    linear, reference = run_both(policy, ToyNetwork(4, sharpness=sharpness), 64, 200)
-    assert_same(linear, reference)
+    results = run_all(policy, ToyNetwork(4, sharpness=sharpness), 64, 200)
+    assert_same(*results)
     # The case is worth its time only if the trees are deep.
-    assert (np.asarray(reference[2].parents)[:, -1] > 20).any()
+    assert (np.asarray(results[-1][2].parents)[:, -1] > 20).any()
 
 
 @pytest.mark.slow
 def test_the_widest_root():
-    assert_same(*run_both("gumbel", ToyNetwork(82, sharpness=6.0), 64, 32, num_legal=40))
-    assert_same(*run_both("muzero", ToyNetwork(82), 16, 50, num_legal=1))
+    assert_same(*run_all("gumbel", ToyNetwork(82, sharpness=6.0), 64, 32, num_legal=40))
+    assert_same(*run_all("muzero", ToyNetwork(82), 16, 50, num_legal=1))

@@ -1,4 +1,4 @@
-"""The engine under JAX's transformations, with any rule, and at the edges of its numbers."""
+"""The engines under JAX's transformations, with any rule, and at the edges of its numbers."""
 
 import functools
 import hashlib
@@ -16,13 +16,19 @@ import numpy as np
 import pytest
 
 from muzero_jax.profiling.toy_network import ToyNetwork
-from muzero_jax.search import engine
-from muzero_jax.search.gumbel_rules import CompletedQValues, ImprovedPolicyRule
+from muzero_jax.search import engine, native_library
+from muzero_jax.search.gumbel_rules import (
+    CompletedQValues,
+    ImprovedPolicyRule,
+    SequentialHalvingRule,
+)
 from muzero_jax.search.puct_rule import PuctRule
 
 pytestmark = pytest.mark.optimised
 NETWORK = ToyNetwork(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)
 WEIGHTS = NETWORK.init(jax.random.key(0))
+ENGINES = {"native": functools.partial(engine.search, native=True), "linear": engine.search}
+each_engine = pytest.mark.parametrize("search", ENGINES.values(), ids=ENGINES.keys())
 GOLDEN = Path(__file__).parent / "golden_search.json"
 
 
@@ -37,11 +43,17 @@ def tree_of(
     root=None,
     **options,
 ) -> mctx.Tree:
-    """The same rule at the root and below it."""
-    rule = ImprovedPolicyRule(CompletedQValues()) if rule is None else rule
-    at_root = rule if hasattr(rule, "decide") else functools.partial(rule, depth=0)
+    """By Gumbel MuZero's rules, or by the same `rule` at the root and below it."""
     if root is None:
         root = network.root(weights, jax.random.fold_in(jax.random.key(1), seed), batch_size)
+    if rule is None:
+        rule = ImprovedPolicyRule(CompletedQValues())
+        at_root = SequentialHalvingRule(rule.completed, num_simulations, 16)
+        # Of each row by itself, so that rows can be divided.
+        noise = jnp.sin(9.0 * root.embedding[:, : network.num_actions])
+        options["extra_data"] = mctx.GumbelMuZeroExtraData(root_gumbel=noise)
+    else:
+        at_root = rule if hasattr(rule, "decide") else functools.partial(rule, depth=0)
     return search(
         weights,
         jax.random.fold_in(jax.random.key(2), seed),
@@ -59,10 +71,19 @@ def assert_same_trees(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [None, PuctRule(), PuctRule(scaling="tree")])
-def test_vmap_over_seeds_is_each_seed_alone(rule):
+@pytest.mark.parametrize(
+    ("engine_name", "rule"),
+    [
+        ("native", None),
+        ("native", PuctRule()),
+        ("linear", None),
+        ("linear", PuctRule()),
+        ("linear", PuctRule(scaling="tree")),
+    ],
+)
+def test_vmap_over_seeds_is_each_seed_alone(engine_name, rule):
     def one(seed):
-        return tree_of(rule=rule, seed=seed)
+        return tree_of(ENGINES[engine_name], rule, seed=seed)
 
     seeds = jnp.arange(3)
     for i, alone in enumerate(map(jax.jit(one), seeds)):
@@ -83,9 +104,10 @@ def test_vmap_over_seeds_and_hyperparameters_with_a_traced_rule():
     assert (many.children_visits[0, 0] != many.children_visits[0, 1]).any()
 
 
-def test_scan_over_searches_is_one_after_another():
-    _, trees = jax.lax.scan(lambda c, seed: (c, tree_of(seed=seed)), 0, jnp.arange(2))
-    assert_same_trees(jax.tree.map(lambda x: x[1], trees), tree_of(seed=1))
+@each_engine
+def test_scan_over_searches_is_one_after_another(search):
+    _, trees = jax.lax.scan(lambda c, seed: (c, tree_of(search, seed=seed)), 0, jnp.arange(2))
+    assert_same_trees(jax.tree.map(lambda x: x[1], trees), tree_of(search, seed=1))
 
 
 SPREAD = """
@@ -103,8 +125,9 @@ t.assert_same_trees(jax.jit(run)(root), alone)
 
 # And where jit divides the batch by itself: without a word between the devices.
 spread = jax.device_put(root, jax.sharding.NamedSharding(mesh, spec))
-for rule in (None, t.PuctRule(), t.PuctRule(scaling="tree")):
-    run = jax.jit(lambda root: t.tree_of(root=root, rule=rule))
+rules = (None, t.PuctRule(), t.PuctRule(scaling="tree"))
+for name, rule in [("native", rules[0]), ("native", rules[1]), *[("linear", r) for r in rules]]:
+    run = jax.jit(lambda root: t.tree_of(t.ENGINES[name], root=root, rule=rule))
     tree = run(spread)
     assert tree.node_values.sharding.spec == spec
     t.assert_same_trees(tree, run(root))
@@ -136,14 +159,13 @@ def test_a_batch_spread_over_devices():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@each_engine
 @pytest.mark.parametrize("rule", [None, PuctRule()])
-def test_rows_do_not_influence_each_other(rule):
+def test_rows_do_not_influence_each_other(rule, search):
     root = NETWORK.root(WEIGHTS, jax.random.key(4), 4)
     other = jax.tree.map(lambda x: x.at[1:].multiply(-3.0), root)
-    first = [
-        jax.tree.map(lambda x: x[0], jax.jit(lambda r: tree_of(rule=rule, root=r))(r))
-        for r in (root, other)
-    ]
+    run = jax.jit(lambda root: tree_of(search, rule, root=root))
+    first = [jax.tree.map(lambda x: x[0], run(r)) for r in (root, other)]
     assert_same_trees(*first)
 
 
@@ -152,9 +174,11 @@ def test_extreme_logits_and_values_stay_finite(rule):
     root = NETWORK.root(WEIGHTS, jax.random.key(5), 4)
     extremes = jnp.array([[3e38, -3e38, 0.0], [-3e38] * 3, [80.0, -80.0, 80.0], [0.0] * 3])
     root = root.replace(prior_logits=extremes, value=jnp.array([1e30, -1e30, 0.0, 1e-40]))
-    tree, reference = (tree_of(search, rule, root=root) for search in (engine.search, mctx.search))
-    assert all(jnp.isfinite(x).all() for x in (tree.node_values, tree.children_values))
-    np.testing.assert_array_equal(tree.children_visits, reference.children_visits)
+    reference = tree_of(mctx.search, rule, root=root)
+    for search in ENGINES.values():
+        tree = tree_of(search, rule, root=root)
+        assert all(jnp.isfinite(x).all() for x in (tree.node_values, tree.children_values))
+        np.testing.assert_array_equal(tree.children_visits, reference.children_visits)
 
 
 def test_any_function_can_be_a_rule():
@@ -274,23 +298,29 @@ def _paper_visits(rule, tree):
     return [visits.get((0, a), 0) for a in range(num_actions)]
 
 
-def test_the_tree_is_neither_copied_nor_left_to_many_kernels():
+@each_engine
+@pytest.mark.parametrize("rule", [None, PuctRule()])
+def test_the_tree_is_neither_copied_nor_left_to_many_kernels(rule, search):
     """A copy of an array of nodes inside the simulations would make the cost grow with the tree."""
     batch_size, num_simulations = 5, 30
-    text = jax.jit(lambda: tree_of(batch_size=batch_size, num_simulations=num_simulations))
-    text = text.lower().compile().as_text()
-    assert 'xla_cpu_small_call="true"' in text
+    run = jax.jit(
+        lambda: tree_of(search, rule, batch_size=batch_size, num_simulations=num_simulations)
+    )
+    text = run.lower().compile().as_text()
+    is_native = search is ENGINES["native"] and native_library.is_available()
+    assert ('custom_call_target="muzero_search_' if is_native else "xla_cpu_small_call=") in text
     rows = batch_size * (num_simulations + 1)
     inner = text[: text.index("\nENTRY")]
     shapes = rf"(?:{rows}|{batch_size},{num_simulations + 1},)"
-    assert not re.findall(rf"\[{shapes}\S* copy\(", inner)
+    # A number copied into all of an array is the array's first value.
+    assert not re.findall(rf"\[{shapes}\S* copy\((?!%broadcast)", inner)
 
 
 def test_golden_searches_notice_a_changed_mctx():
-    """Decisions of both engines on one small batch, as mctx 0.0.71 made them."""
+    """Decisions of all engines on one small batch, as mctx 0.0.71 made them."""
     golden = json.loads(GOLDEN.read_text())
     for name, rule in (("gumbel", None), ("puct", PuctRule())):
-        for search in (engine.search, mctx.search):
+        for search in (*ENGINES.values(), mctx.search):
             tree = jax.jit(lambda s=search, r=rule: tree_of(s, r))()
             assert np.asarray(tree.children_visits[:, 0]).tolist() == golden[name]["root_visits"]
             parents = np.asarray(tree.parents, np.int32).tobytes()

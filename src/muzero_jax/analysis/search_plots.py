@@ -10,7 +10,7 @@ from muzero_jax.analysis.extras import import_extra
 
 Row = Mapping[str, str]
 
-_COLOURS = {"linear": "#0072B2", "mctx": "#D55E00"}
+_COLOURS = {"native": "#009E73", "linear": "#0072B2", "mctx": "#D55E00"}
 # Columns that belong to one figure: what is searched, and how.
 SETTING = ("num_actions", "embedding", "prior", "policy")
 

@@ -11,7 +11,7 @@ import tyro
 from muzero_jax.config import ConfigError
 
 Policy = Literal["gumbel", "muzero"]
-Engine = Literal["linear", "mctx"]
+Engine = Literal["native", "linear", "mctx"]
 Prior = Literal["flat", "sharp"]
 
 
@@ -37,7 +37,7 @@ class ProfileSearchOptions:
     """Priors of the toy network."""
     policy: tuple[Policy, ...] = ("gumbel",)
     """Search policies."""
-    engine: tuple[Engine, ...] = ("linear", "mctx")
+    engine: tuple[Engine, ...] = ("native", "linear", "mctx")
     """Engines, timed in turns."""
     repeats: int = 7
     """Timed runs of each program, after one to warm up."""

@@ -122,10 +122,11 @@ class SearchConfig:
 
     policy: Literal["gumbel", "muzero"] = "gumbel"
     """gumbel: Gumbel MuZero with sequential halving (Danihelka et al. 2022); muzero: PUCT."""
-    engine: Literal["auto", "linear", "mctx"] = "auto"
+    engine: Literal["auto", "native", "linear", "mctx"] = "auto"
     """linear: this project's search, whose cost follows the nodes passed through (docs/search.md);
-    mctx: `mctx.search`, with the same results; auto: linear on a CPU, where it is the faster one,
-    and mctx elsewhere, where linear has one kernel only in name."""
+    native: the same by a kernel in C++, where there is a compiler and code for the rules; mctx:
+    `mctx.search`; all with the same results. auto: native on a CPU, where it is the fastest, and
+    mctx elsewhere, where linear has one kernel only in name."""
     num_simulations: int = 16
     """Simulations a search (paper: 50 on Atari, 800 on boards)."""
     max_depth: int = 0

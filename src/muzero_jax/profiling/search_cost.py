@@ -27,7 +27,7 @@ from muzero_jax.search.policies import (
 )
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
-ENGINES = ("linear", "mctx")
+ENGINES = ("native", "linear", "mctx")
 PRIORS = {"flat": 1.0, "sharp": 6.0}
 # Of the toy network's weights. With it a Gumbel search of 200 simulations among 4 actions goes 28
 # levels deep on average and 72 at the deepest, flat or sharp, and a PUCT search with a sharp prior
@@ -101,7 +101,7 @@ class SearchCost:
     """One engine's cost of one cell, the medians of repeated runs.
 
     Attributes:
-      engine: "linear" or "mctx".
+      engine: "native", "linear" or "mctx".
       milliseconds: of one search.
       spread: the middle half of the runs, as a share of the median.
       speedup_vs_mctx: mctx's milliseconds over these; 0 where mctx was not measured.

@@ -11,28 +11,21 @@ simulations of a root are done before the next root's (row_model.py).
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import mctx
 from flax import struct
 
-from muzero_jax.search.nodes import (
-    NewNode,
-    Nodes,
-    Roots,
-    as_rows,
-    first_nodes,
-    take_each,
-    to_tree,
-    with_room,
-)
-from muzero_jax.search.one_kernel import for_each_row
+from muzero_jax.search.native_trees import NativeTrees
+from muzero_jax.search.nodes import Roots, as_rows, take_each, to_tree, with_room
+from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
 from muzero_jax.search.row_model import NodeModel, bind_parameters, grow_trees
 from muzero_jax.search.rules import as_rule
 from muzero_jax.search.walk import Walk
-from muzero_jax.search.walk_state import Context, Leaf
+from muzero_jax.search.walk_state import Leaf
+from muzero_jax.search.xla_trees import XlaTrees
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
@@ -52,6 +45,7 @@ def search(
     invalid_actions: Array | None = None,
     extra_data: PyTree = None,
     loop_fn: LoopFn = jax.lax.fori_loop,
+    native: bool = False,
 ) -> mctx.Tree:
     """Searches a batch of roots; see `mctx.search`, whose arguments and result these are.
 
@@ -72,6 +66,7 @@ def search(
       invalid_actions: `[B, A]`, nonzero where the root's action may not be taken.
       extra_data: `[B, ...]`, shown to the rules at the root.
       loop_fn: runs the simulations, as `jax.lax.fori_loop`.
+      native: in the kernel in C++ where that has code for the search (native_trees.py).
 
     Returns:
       The tree of `N + 1` nodes a root, in the order of their expansion.
@@ -91,19 +86,57 @@ def search(
     if is_plain and isinstance(recurrent_fn, NodeModel):
         row_model = bind_parameters(recurrent_fn, params, rng_key, root.embedding)
         nodes, embeddings = grow_trees(walk, row_model, root, roots)
-    else:
-        model = functools.partial(recurrent_fn, params)
-        simulations = _Simulations(walk, model, roots, batch_size, leaves_are_new=max_depth is None)
-        state = loop_fn(0, num_simulations, simulations.simulate, simulations.first(rng_key, root))
-        nodes, embeddings = state.nodes, state.embeddings
-    return to_tree(root, nodes, embeddings, roots)
+        return to_tree(root, nodes, embeddings, roots)
+    trees: Trees | None = NativeTrees.of_search(walk, roots, root, rng_key) if native else None
+    trees = trees or XlaTrees(walk, roots)
+    model = functools.partial(recurrent_fn, params)
+    simulations = _Simulations(trees, model, batch_size, leaves_are_new=max_depth is None)
+    state = simulations.first(rng_key, root, walk.num_nodes)
+    state = loop_fn(0, num_simulations, simulations.simulate, state)
+    return trees.as_tree(root, state.nodes, state.embeddings)
+
+
+class Trees(Protocol):
+    """How trees are kept, and what a simulation does to them.
+
+    `embeddings` are `[B, N + 1, ...]`, those of the new nodes included. What the trees keep of
+    their nodes is their own affair.
+    """
+
+    def plant(
+        self, root: mctx.RootFnOutput, rng_key: PRNGKey, embeddings: PyTree
+    ) -> tuple[PyTree, Leaf]:
+        """The roots, and the leaves of the first simulation.
+
+        That is found with the second of three parts of the `rng_key`, as in mctx.
+        """
+        ...
+
+    def grow(
+        self,
+        nodes: PyTree,
+        leaf: Leaf,
+        step: mctx.RecurrentFnOutput,
+        numbers: Array,
+        rng_key: PRNGKey,
+        embeddings: PyTree,
+    ) -> tuple[PyTree, Leaf]:
+        """Adds the nodes of `step` as the nodes `numbers [B]`, and finds the next leaves.
+
+        Each `rng_key` is the first of three parts of the one before.
+        """
+        ...
+
+    def as_tree(self, root: mctx.RootFnOutput, nodes: PyTree, embeddings: PyTree) -> mctx.Tree:
+        """As mctx has them."""
+        ...
 
 
 class _State(struct.PyTreeNode):
     """Between two simulations; `embeddings` are `[B, N + 1, ...]`, `leaf` the next to expand."""
 
     rng_key: PRNGKey
-    nodes: Nodes
+    nodes: PyTree
     embeddings: PyTree
     leaf: Leaf
 
@@ -113,58 +146,47 @@ class _Simulations:
     """The simulations of a batch of roots.
 
     Attributes:
-      walk: the way through one tree.
+      trees: which grow.
       model: `recurrent_fn` with its parameters.
-      roots: what only the rule at a root may read.
       batch_size: B.
       leaves_are_new: no depth limit leads to the same leaf twice.
     """
 
-    walk: Walk
+    trees: Trees
     model: Callable[[PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
-    roots: Roots
     batch_size: int
     leaves_are_new: bool
 
-    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput) -> _State:
+    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput, num_nodes: int) -> _State:
         """Before the first simulation."""
-        num_nodes = self.walk.num_nodes
-        nodes = first_nodes(root, num_nodes, with_bounds=self.walk.needs_bounds)
         embeddings = jax.tree.map(lambda x: with_room(x, num_nodes), root.embedding)
-        leaf = Leaf(jnp.zeros((self.batch_size, 3), jnp.int32))
-        inputs = nodes, self._context(rng_key, embeddings)
-        leaf = for_each_row(self.walk.find_first_leaf, leaf, inputs, self.batch_size)
+        nodes, leaf = self.trees.plant(root, rng_key, embeddings)
         return _State(rng_key, nodes, embeddings, leaf)
 
     def simulate(self, simulation: Array, state: _State) -> _State:
         """Expands the leaves, backs their values up, and finds the next."""
         rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
-        embedding = jax.tree.map(lambda x: take_each(x, state.leaf.parent), state.embeddings)
-        step, embedding = self.model(expand_key, state.leaf.action, embedding)
-        new = self.walk.new_node(step, state.leaf, simulation + 1)
-        embeddings = self._store(state.embeddings, embedding, new, simulation + 1)
-        # The context of the last simulation finds a leaf that nobody expands.
-        inputs = new, self._context(rng_key, embeddings)
-        nodes, leaf = for_each_row(
-            self.walk.backup_and_select, (state.nodes, state.leaf), inputs, self.batch_size
-        )
+        leaf = state.leaf
+        embedding = jax.tree.map(lambda x: take_each(x, leaf.parent), state.embeddings)
+        step, embedding = self.model(expand_key, leaf.action, embedding)
+        numbers = leaf.numbers(simulation + 1)
+        embeddings = self._store(state.embeddings, embedding, numbers, simulation + 1)
+        # The key of the last simulation finds a leaf that nobody expands.
+        nodes, leaf = self.trees.grow(state.nodes, leaf, step, numbers, rng_key, embeddings)
         return _State(rng_key, nodes, embeddings, leaf)
 
-    def _context(self, rng_key: PRNGKey, embeddings: PyTree) -> Context:
-        """What choosing may read; the keys are those that mctx's next simulation would use."""
-        _, simulate_key, _ = jax.random.split(rng_key, 3)
-        keys = jax.random.split(simulate_key, self.batch_size)
-        return Context(
-            roots=self.roots,
-            embeddings=jax.tree.map(as_rows, embeddings) if self.walk.shows_embeddings else None,
-            keys=keys if self.walk.needs_keys else None,
-        )
-
-    def _store(self, embeddings: PyTree, embedding: PyTree, new: NewNode, number: Array) -> PyTree:
+    def _store(self, embeddings: PyTree, new: PyTree, numbers: Array, number: Array) -> PyTree:
         """The embeddings with those of the new nodes."""
         if self.leaves_are_new:  # Then all have the number of the simulation.
             store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=number, axis=1)
-            return jax.tree.map(store, embeddings, embedding)
-        rows, stored = jax.tree.map(as_rows, embeddings), (new.links[:, 0], embedding)
-        rows = for_each_row(self.walk.store_embedding, rows, stored, self.batch_size)
+            return jax.tree.map(store, embeddings, new)
+
+        def store_row(row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
+            numbers, new = inputs
+            index = row * num_nodes + take_row(numbers, row)
+            return jax.tree.map(lambda x, y: put_row(x, index, take_row(y, row)), embeddings, new)
+
+        num_nodes = jax.tree.leaves(embeddings)[0].shape[1]
+        rows = jax.tree.map(as_rows, embeddings)
+        rows = for_each_row(store_row, rows, (numbers, new), self.batch_size)
         return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)

@@ -84,6 +84,14 @@ def take_each_or(x: Array, nodes: Array, default: int) -> Array:
     return jnp.where(nodes >= 0, take_each(x, jnp.maximum(nodes, 0)), default)
 
 
+def values_of_children(values: Array, children: Array) -> Array:
+    """`[B, N + 1, A]` of `values [B, N + 1]` at `children [B, N + 1, A]`; 0 where there is none."""
+    # Most callers look at the roots only; XLA leaves out a part that nobody looks at.
+    of_roots = take_each_or(values, children[:, :1], 0)
+    of_others = take_each_or(values, children[:, 1:], 0)
+    return jnp.concatenate([of_roots, of_others], axis=1)
+
+
 def fixed_rows(prior_logits: Array, value: Array) -> Array:
     """`[B, 2 A + 1]` as in `Nodes`."""
     probs = jax.nn.softmax(prior_logits)
@@ -126,9 +134,6 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
 
     fixed, values = per_node(nodes.fixed), per_node(nodes.value)
     children = per_action(nodes.children)
-    # Most callers look at the roots only; XLA leaves out a part that nobody looks at.
-    root_children = take_each_or(values, children[:, :1], 0)
-    other_children = take_each_or(values, children[:, 1:], 0)
     return mctx.Tree(
         node_visits=per_node(nodes.links[:, VISITS]),
         raw_values=fixed[..., -1].astype(root.value.dtype),
@@ -137,7 +142,7 @@ def to_tree(root: mctx.RootFnOutput, nodes: Nodes, embeddings: PyTree, roots: Ro
         action_from_parent=per_node(nodes.links[:, ACTION]),
         children_index=children,
         children_prior_logits=fixed[..., :num_actions].astype(root.prior_logits.dtype),
-        children_values=jnp.concatenate([root_children, other_children], axis=1),
+        children_values=values_of_children(values, children),
         children_visits=per_node(nodes.visits),
         children_rewards=per_action(nodes.edges[:, 0]),
         children_discounts=per_action(nodes.edges[:, 1]),

@@ -151,10 +151,10 @@ def make_search(config: SearchConfig) -> Search:
 def _engine(name: str) -> tuple[SearchTree, Callable[[Array], Array]]:
     """The search, and how the depths of its nodes are found on the devices it suits."""
     if name == "auto":
-        name = "linear" if jax.default_backend() == "cpu" else "mctx"
-    if name == "linear":
-        return engine.search, depths_in_order
-    return mctx.search, depths_by_doubling
+        name = "native" if jax.default_backend() == "cpu" else "mctx"
+    if name == "mctx":
+        return mctx.search, depths_by_doubling
+    return functools.partial(engine.search, native=name == "native"), depths_in_order
 
 
 def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:

@@ -77,14 +77,14 @@ class PuctRule:
         if self.scaling == "none":
             visit_count = visit_count - 1
         if self.max_visits is None:
-            weight = self._prior_weight(visit_count, jnp)
+            weight = self.prior_weight(visit_count, jnp)
         else:
-            table = self._prior_weight(np.arange(self.max_visits + 1), np)
+            table = self.prior_weight(np.arange(self.max_visits + 1), np)
             weight = take_row(jnp.asarray(table), visit_count)
         return weight * prior_probs / (visits + 1)
 
-    def _prior_weight(self, visit_count: Any, xp: Any) -> Any:
-        """Before it is divided by an action's visits; `xp` is `jnp` or `np`."""
+    def prior_weight(self, visit_count: Any, xp: Any) -> Any:
+        """Of the prior, before it is divided by an action's visits; `xp` is `jnp` or `np`."""
         pb_c = self.pb_c_init + xp.log((visit_count + self.pb_c_base + 1.0) / self.pb_c_base)
         return xp.sqrt(visit_count) * pb_c
 

@@ -104,7 +104,8 @@ def grow_trees(
             nodes, embeddings, links, embedding = state
             embedding = jax.tree.map(lambda x: x[None], embedding)
             step, embedding = model.ask(constants, links[1][None], embedding)
-            new = walk.new_node(step, Leaf(links[None]), simulation + 1)
+            leaf = Leaf(links[None])
+            new = walk.new_node(step, leaf, leaf.numbers(simulation + 1))
             new = jax.tree.map(lambda x: x[0], new)
             index = row * num_nodes + new.links[0]
             embeddings = jax.tree.map(lambda x, e: put_row(x, index, e), embeddings, embedding)

@@ -49,25 +49,18 @@ class Walk:
         """Whether the rules decide without a key and without an embedding."""
         return not (self.needs_keys or self.shows_embeddings)
 
-    def new_node(self, step: mctx.RecurrentFnOutput, leaf: Leaf, number: Array) -> NewNode:
-        """The nodes of `[B]` leaves; they get the `number` where they lead to no node yet."""
+    def new_node(self, step: mctx.RecurrentFnOutput, leaf: Leaf, numbers: Array) -> NewNode:
+        """The nodes of `[B]` leaves, which get the `numbers [B]` in their trees."""
         chex.assert_equal_shape([step.reward, step.discount, step.value, leaf.action])
         chex.assert_shape(step.prior_logits, (*leaf.action.shape, self.num_actions))
         fixed = fixed_rows(step.prior_logits, step.value)
         probs = fixed[:, self.num_actions : -1]
-        number = jnp.where(leaf.child < 0, number, leaf.child)
         choice = jax.vmap(self.interior_rule.decide_unvisited)(probs)
         edge = jnp.stack([step.reward, step.discount], axis=-1)
         return NewNode(
-            links=jnp.stack([number, leaf.parent, leaf.action, choice], axis=-1),
+            links=jnp.stack([numbers, leaf.parent, leaf.action, choice], axis=-1),
             numbers=jnp.concatenate([fixed, edge], axis=-1),
         )
-
-    def store_embedding(self, row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
-        """Stores the embedding of the new node of a row."""
-        number, embedding = inputs
-        index = row * self.num_nodes + take_row(number, row)
-        return jax.tree.map(lambda x, e: put_row(x, index, take_row(e, row)), embeddings, embedding)
 
     def find_first_leaf(self, row: Array, leaf: Leaf, inputs: PyTree) -> Leaf:
         """Finds the leaf of a row's first simulation."""

@@ -1,5 +1,6 @@
 """What a simulation carries while it walks: a leaf, a visit on the way up, a way down."""
 
+import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.search.nodes import Roots
@@ -10,7 +11,8 @@ class Leaf(struct.PyTreeNode):
     """Where a simulation leaves each tree.
 
     Attributes:
-      links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1.
+      links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1; native
+        trees have the depth of the leaf in edges beside them.
     """
 
     links: Array
@@ -29,6 +31,10 @@ class Leaf(struct.PyTreeNode):
     def child(self) -> Array:
         """`[B]` the node that it leads to, or -1."""
         return self.links[:, 2]
+
+    def numbers(self, number: Array) -> Array:
+        """`[B]` the node that it leads to, or `number` where that has still to be added."""
+        return jnp.where(self.child < 0, number, self.child)
 
 
 class Visit(struct.PyTreeNode):

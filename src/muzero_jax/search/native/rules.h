@@ -1,0 +1,23 @@
+// What the rules that choose an action have in common (gumbel.h, puct.h).
+#pragma once
+
+#include "tree.h"
+
+namespace muzero {
+
+// What a root's rule may read beside its node: `[B, A]` of the batch, from the row of a root on.
+struct RootFacts {
+  const float* gumbel;     // null for PUCT
+  const int32_t* invalid;  // nonzero where the action may not be taken
+};
+
+// Prior probabilities of a block whose logits are entered; at least the smallest normal number.
+inline void softmax(Lanes* probs, const Lanes* logits, int num_actions) {
+  Lanes top = all(-INF), total = {};
+  for (int a = 0; a < num_actions; a++) top = larger(top, logits[a]);
+  for (int a = 0; a < num_actions; a++) total += probs[a] = exp(logits[a] - top);
+  Lanes inverse = 1.0f / total;
+  for (int a = 0; a < num_actions; a++) probs[a] = larger(all(TINY), probs[a] * inverse);
+}
+
+}  // namespace muzero

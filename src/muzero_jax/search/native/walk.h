@@ -1,0 +1,206 @@
+// One simulation of a few trees: up from the new nodes to the roots, and down to the next leaves.
+#pragma once
+
+#include "rules.h"
+#include "threefry.h"
+
+namespace muzero {
+
+// Where a simulation leaves a tree, and what makes its chance.
+struct Leaf {
+  int32_t parent, action, child, depth;
+  Key key;      // of the batch's searches, as mctx would have it in this simulation
+  int32_t row;  // in that batch
+  int32_t unused;
+};
+
+// A batch of trees and what a simulation adds to it.
+struct Batch {
+  int32_t* records;  // [B, N + 1, words]
+  Leaf* leaves;      // [B]
+  const float *logits, *value, *reward, *discount;  // [B, A] and [B] of the new nodes
+  RootFacts facts;
+  int32_t max_depth;
+  int num_rows, num_nodes;
+  Layout at;
+
+  Tree tree(int row) const {
+    const size_t stride = at.words;
+    return {records + row * num_nodes * stride, stride};
+  }
+};
+template <class Rule>
+class Walk {
+ public:
+  // `scratch` as `Block` needs it, for `num_scratch(at)` floats.
+  Walk(const Batch& batch, const Rule& rule, float* scratch)
+      : batch_(batch), rule_(rule), at_(batch.at),
+        block_(scratch, Rule::first_word(at_), Rule::num_words(at_)) {}
+
+  // All rows from `begin` until `end`.
+  void simulate(int begin, int end) {
+    for (int row = begin; row < end; row += LANES) {
+      int stop = row + LANES < end ? row + LANES : end;
+      add(row, stop);
+      climb(row, stop);
+      for (int r = row; r < stop; r++) block_.enter(batch_.tree(r)[0]);
+      RootFacts facts = batch_.facts;
+      const int skipped = row * at_.num_actions;
+      if (facts.gumbel) facts.gumbel += skipped;
+      facts.invalid += skipped;
+      block_.decide(rule_.decide_roots(block_, at_, facts), at_);
+      descend(row, stop);
+    }
+  }
+
+ private:
+  Leaf& leaf(int row) { return batch_.leaves[row]; }
+
+  // Of the new node: the root's visits count the nodes, unless the depth limit led to an old leaf.
+  int32_t number(int row) {
+    int32_t child = leaf(row).child;
+    return child > 0 ? child : static_cast<int32_t>(batch_.tree(row)[0].numbers()[at_.count]);
+  }
+
+  // Stores the new nodes of up to LANES rows.
+  void add(int row, int stop) {
+    const int num_actions = at_.num_actions;
+    Lanes *logits = block_[Rule::first_word(at_)], *probs = logits + num_actions;
+    for (int r = row; r < stop; r++)
+      for (int a = 0; a < num_actions; a++)
+        logits[a][r - row] = batch_.logits[r * num_actions + a];
+    softmax(probs, logits, num_actions);
+    Integers choices = rule_.decide_unvisited(probs, at_);
+    for (int r = row; r < stop; r++) {
+      Leaf& from = leaf(r);
+      from.child = number(r);
+      Node& node = batch_.tree(r)[from.child];
+      float* numbers = node.numbers();
+      for (int a = 0; a < num_actions; a++) {
+        numbers[a] = logits[a][r - row];
+        numbers[at_.probs + a] = probs[a][r - row];
+      }
+      numbers[at_.raw] = numbers[at_.value] = batch_.value[r];
+      if (numbers[at_.count] == 0.0f)
+        for (int a = 0; a < num_actions; a++) node.children(at_)[a] = NOBODY;
+      numbers[at_.count] += 1.0f;
+      node.choose(choices[r - row], at_);
+      bool is_root = from.child == 0;
+      if (!is_root) from.key = from.key.split(0);
+      node.head.parent = is_root ? NOBODY : from.parent;
+      node.head.action = is_root ? NOBODY : from.action;
+      node.head.reward = is_root ? 0.0f : batch_.reward[r];
+      node.head.discount = is_root ? 0.0f : batch_.discount[r];
+    }
+  }
+
+  // A way from a new node to its root.
+  struct Climber {
+    Tree tree;
+    Node* node;
+    float value, target;
+
+    bool done() const { return node->head.parent < 0; }
+    Node& parent() const { return tree[node->head.parent]; }
+  };
+
+  // Takes the values of the new nodes of up to LANES rows into the means of all nodes above them.
+  // All rows go up together, so that one row's node is fetched from memory while the others'
+  // are worked on.
+  void climb(int row, int stop) {
+    Climber climbers[LANES];
+    int num_climbing = 0;
+    for (int r = row; r < stop; r++) {
+      Tree tree = batch_.tree(r);
+      Climber climber{tree, &tree[leaf(r).child], batch_.value[r], batch_.value[r]};
+      if (climber.done()) continue;
+      climber.parent().children(at_)[climber.node->head.action] = leaf(r).child;
+      climbers[num_climbing++] = climber;
+    }
+    while (num_climbing > 0) {
+      int num_left = 0;
+      for (int i = 0; i < num_climbing; i++) {
+        Climber& climber = climbers[i];
+        step_up(climber);
+        if (climber.done()) continue;
+        climber.parent().prefetch(at_);
+        block_.enter(*climber.node);
+        if (block_.full()) settle();
+        climbers[num_left++] = climber;
+      }
+      num_climbing = num_left;
+    }
+    if (!block_.empty()) settle();
+  }
+
+  void step_up(Climber& climber) {
+    const Head edge = climber.node->head;
+    Node& node = climber.parent();
+    float* numbers = node.numbers();
+    float *qvalues = numbers + at_.qvalues, *visits = numbers + at_.visits;
+    qvalues[edge.action] = fused(edge.discount, climber.value, edge.reward);
+    visits[edge.action] += 1.0f;
+    climber.target = fused(edge.discount, climber.target, edge.reward);
+    float count = numbers[at_.count];
+    climber.value = fused(numbers[at_.value], count, climber.target) / (count + 1.0f);
+    numbers[at_.value] = climber.value;
+    numbers[at_.count] = count + 1.0f;
+    climber.node = &node;
+  }
+
+  void settle() { block_.decide(rule_.decide(block_, at_), at_); }
+
+  // A simulation on its way down.
+  struct Way {
+    Tree tree;
+    int row;
+    Key key;         // after `num_splits` splits
+    int num_splits;  // mctx splits the key once at every node
+  };
+
+  // Follows the choices to actions that lead to no node yet; the rows go together here too.
+  void descend(int row, int stop) {
+    Way ways[LANES];
+    int num_descending = 0;
+    for (int r = row; r < stop; r++) {
+      Leaf& to = leaf(r);
+      to.child = to.depth = 0;
+      // mctx splits the key in three, and the second part for all rows.
+      Key key = Rule::always_decides ? Key{} : to.key.split(1).split(to.row);
+      ways[num_descending++] = {batch_.tree(r), r, key, 0};
+    }
+    while (num_descending > 0) {
+      int num_left = 0;
+      for (int i = 0; i < num_descending; i++) {
+        Leaf& to = leaf(ways[i].row);
+        step_down(ways[i], to);
+        if (to.child >= 0 && to.depth < batch_.max_depth) ways[num_left++] = ways[i];
+      }
+      num_descending = num_left;
+    }
+  }
+
+  void step_down(Way& way, Leaf& to) {
+    Node& node = way.tree[to.child];
+    to.parent = to.child;
+    to.action = node.head.choice;
+    to.child = node.head.next;
+    if constexpr (!Rule::always_decides) {
+      if (to.action == UNDECIDED) {
+        for (; way.num_splits < to.depth; way.num_splits++) way.key = way.key.split(0);
+        const int32_t* invalid = batch_.facts.invalid + way.row * at_.num_actions;
+        to.action = rule_.decide_by_chance(node, at_, way.key.split(1),
+                                           to.depth == 0 ? invalid : nullptr);
+        to.child = node.children(at_)[to.action];
+      }
+    }
+    to.depth++;
+  }
+
+  const Batch& batch_;
+  const Rule& rule_;
+  const Layout& at_;
+  Block block_;
+};
+
+}  // namespace muzero
