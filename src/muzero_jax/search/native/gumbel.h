@@ -81,29 +81,36 @@ struct Gumbel {
     const int num_actions = at.num_actions;
     Completed completed(*this, at, block);
     const Lanes* logits = block[0];
-    Lanes considered = {}, top = all(-INF);
-    for (int i = 0; i < block.size(); i++) {
-      int num_valid = 0, simulation = static_cast<int>(completed.num_visits[i]);
-      for (int a = 0; a < num_actions; a++) num_valid += !facts.invalid[i * num_actions + a];
-      int row = num_valid < max_num_considered ? num_valid : max_num_considered;
-      // The last simulation asks for one that there will not be.
-      int column = simulation < num_columns ? simulation : num_columns - 1;
-      considered[i] = static_cast<float>(this->considered[row * num_columns + column]);
+    Lanes top = all(-INF);
+    Integers num_valid = {};
+    for (int a = 0; a < num_actions; a++) {
+      top = larger(top, logits[a]);
+      num_valid += facts.invalid[a] == 0 ? all(1) : all(0);
     }
-    for (int a = 0; a < num_actions; a++) top = larger(top, logits[a]);
+    const Lanes considered = considered_visits(num_valid, completed.num_visits, block.size());
     Best best;
     for (int a = 0; a < num_actions; a++) {
-      Lanes gumbel = {}, allowed = {};
-      for (int i = 0; i < block.size(); i++) {
-        gumbel[i] = facts.gumbel[i * num_actions + a];
-        allowed[i] = facts.invalid[i * num_actions + a] ? 0.0f : 1.0f;
-      }
       // The floor keeps an action of hopeless score ahead of those that are not considered.
-      Lanes score = larger(all(-1e9f), completed.raise(gumbel + (logits[a] - top), a));
+      Lanes score = completed.raise(facts.gumbel[a] + (logits[a] - top), a);
+      score = larger(all(-1e9f), score);
       score = block[at.visits][a] == considered ? score : all(-INF);
-      best.offer(allowed > 0.0f ? score : all(-INF), a);
+      best.offer(facts.invalid[a] == 0 ? score : all(-INF), a);
     }
     return best.action;
+  }
+
+ private:
+  // The visits that an action must have to be tried next.
+  Lanes considered_visits(Integers num_valid, Lanes num_visits, int size) const {
+    Lanes result = {};
+    for (int i = 0; i < size; i++) {
+      const int row = num_valid[i] < max_num_considered ? num_valid[i] : max_num_considered;
+      // The last simulation asks for one that there will not be.
+      const int simulation = static_cast<int>(num_visits[i]);
+      const int column = simulation < num_columns ? simulation : num_columns - 1;
+      result[i] = static_cast<float>(considered[row * num_columns + column]);
+    }
+    return result;
   }
 };
 

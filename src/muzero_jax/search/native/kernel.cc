@@ -18,13 +18,12 @@ using Ints = ffi::Buffer<ffi::S32>;
 
 template <class Rule>
 void simulate(const Batch& batch, const Rule& rule, int begin, int end) {
-  // A node's columns are its numbers, at most `words` of them.
-  const size_t size = static_cast<size_t>(batch.at.words) * LANES;
-  static thread_local std::vector<float> scratch;
-  scratch.resize(size + LANES);
-  auto address = reinterpret_cast<uintptr_t>(scratch.data());
-  uintptr_t aligned = (address + 4 * LANES - 1) / (4 * LANES) * (4 * LANES);
-  Walk<Rule>(batch, rule, reinterpret_cast<float*>(aligned)).simulate(begin, end);
+  const size_t size = (Walk<Rule>::num_scratch(batch.at) + 1) * sizeof(Lanes);
+  static thread_local std::vector<char> scratch;
+  if (scratch.size() < size) scratch.resize(size);
+  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
+  const uintptr_t aligned = (address + sizeof(Lanes) - 1) / sizeof(Lanes) * sizeof(Lanes);
+  Walk<Rule>(batch, rule, reinterpret_cast<Lanes*>(aligned)).simulate(begin, end);
 }
 
 // Rows that several threads take pieces of. Whoever comes late finds nothing left, so that nobody
@@ -85,7 +84,8 @@ Batch make_batch(const Operands& given, Ints& next_records, Ints& next_leaves, c
           given.value.typed_data(),
           given.reward.typed_data(),
           given.discount.typed_data(),
-          {gumbel, given.invalid.typed_data()},
+          gumbel,
+          given.invalid.typed_data(),
           max_depth,
           num_rows,
           static_cast<int>(given.records.dimensions()[0]) / num_rows,

@@ -43,16 +43,10 @@ struct Puct {
   }
 
   Integers decide(Block& block, const Layout& at) const {
-    return decide_allowed(block, at, [](int) { return all(1.0f); });
+    return decide_allowed(block, at, [](int) { return all(-1); });
   }
   Integers decide_roots(Block& block, const Layout& at, RootFacts facts) const {
-    const int num_actions = at.num_actions, size = block.size();
-    return decide_allowed(block, at, [=](int action) {
-      Lanes allowed = {};
-      for (int i = 0; i < size; i++)
-        allowed[i] = facts.invalid[i * num_actions + action] ? 0.0f : 1.0f;
-      return allowed;
-    });
+    return decide_allowed(block, at, [=](int action) { return facts.invalid[action] == 0; });
   }
 
   // What mctx's rule draws at one node; `invalid` is null below the root.
@@ -83,7 +77,7 @@ struct Puct {
  private:
   static constexpr float MIN_RANGE = 1e-8f;
 
-  // `allowed(a)` is 0 in the lanes in which an action may not be taken.
+  // `allowed(a)` is false in the lanes in which an action may not be taken.
   template <class Allowed>
   Integers decide_allowed(Block& block, const Layout& at, Allowed allowed) const {
     const Lanes *visits = block[at.visits], *qvalues = block[at.qvalues];
@@ -101,7 +95,7 @@ struct Puct {
     for (int a = 0; a < at.num_actions; a++) {
       Lanes raised = visits[a] > 0.0f ? (qvalues[a] - low) * inverse_range : Lanes{};
       Lanes score = raised + weight * probs[a] / (visits[a] + 1.0f);
-      best.offer(allowed(a) > 0.0f ? score : all(-INF), a);
+      best.offer(allowed(a) ? score : all(-INF), a);
     }
     return best.action();
   }

@@ -5,10 +5,10 @@
 
 namespace muzero {
 
-// What a root's rule may read beside its node: `[B, A]` of the batch, from the row of a root on.
+// What a rule at the roots may read beside their nodes, a column an action.
 struct RootFacts {
-  const float* gumbel;     // null for PUCT
-  const int32_t* invalid;  // nonzero where the action may not be taken
+  const Lanes* gumbel;      // null for PUCT
+  const Integers* invalid;  // nonzero where the action may not be taken
 };
 
 // Prior probabilities of a block whose logits are entered; at least the smallest normal number.

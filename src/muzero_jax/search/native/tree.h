@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "lanes.h"
+#include "columns.h"
 
 namespace muzero {
 
@@ -65,27 +65,31 @@ struct Tree {
 // Up to LANES nodes, with a column of their numbers for each word that a rule reads.
 class Block {
  public:
-  // `scratch` holds `(num_words + num_extra) * LANES` floats, aligned to a vector.
-  Block(float* scratch, int first_word, int num_words)
-      : columns_(reinterpret_cast<Lanes*>(scratch)), first_(first_word), words_(num_words) {}
+  // `scratch` holds `num_words` vectors for the nodes and `num_extra` for `extra`.
+  Block(Lanes* scratch, int first_word, int num_words)
+      : columns_(scratch), first_(first_word), words_(num_words) {}
 
-  void enter(Node& node) {
-    const float* numbers = node.numbers() + first_;
-    float* lane = reinterpret_cast<float*>(columns_) + size_;
-    for (int i = 0; i < words_; i++) lane[i * LANES] = numbers[i];
-    nodes_[size_++] = &node;
-  }
+  void enter(Node& node) { nodes_[size_++] = &node; }
   bool full() const { return size_ == LANES; }
   bool empty() const { return size_ == 0; }
   int size() const { return size_; }
+
+  // Fetches the numbers of all nodes.
+  void load() {
+    const float* rows[LANES];
+    for (int i = 0; i < size_; i++) rows[i] = nodes_[i]->numbers() + first_;
+    load_columns(columns_, rows, size_, words_);
+  }
   // The column of a word of the layout.
   Lanes* operator[](int word) { return columns_ + (word - first_); }
-  // Columns for a rule's own use, after those of the nodes.
+  // Columns for other uses, after those of the nodes.
   Lanes* extra() { return columns_ + words_; }
 
   // Stores the choices of all nodes, and makes room for others.
   void decide(Integers choices, const Layout& at) {
-    for (int i = 0; i < size_; i++) nodes_[i]->choose(choices[i], at);
+    alignas(sizeof choices) int32_t actions[LANES];
+    std::memcpy(actions, &choices, sizeof choices);
+    for (int i = 0; i < size_; i++) nodes_[i]->choose(actions[i], at);
     size_ = 0;
   }
 

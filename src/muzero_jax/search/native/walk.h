@@ -19,7 +19,8 @@ struct Batch {
   int32_t* records;  // [B, N + 1, words]
   Leaf* leaves;      // [B]
   const float *logits, *value, *reward, *discount;  // [B, A] and [B] of the new nodes
-  RootFacts facts;
+  const float* gumbel;     // [B, A], or null for PUCT
+  const int32_t* invalid;  // [B, A], of the roots
   int32_t max_depth;
   int num_rows, num_nodes;
   Layout at;
@@ -29,13 +30,16 @@ struct Batch {
     return {records + row * num_nodes * stride, stride};
   }
 };
+
 template <class Rule>
 class Walk {
  public:
-  // `scratch` as `Block` needs it, for `num_scratch(at)` floats.
-  Walk(const Batch& batch, const Rule& rule, float* scratch)
+  // `scratch` holds as many vectors as `num_scratch` says.
+  Walk(const Batch& batch, const Rule& rule, Lanes* scratch)
       : batch_(batch), rule_(rule), at_(batch.at),
         block_(scratch, Rule::first_word(at_), Rule::num_words(at_)) {}
+
+  static int num_scratch(const Layout& at) { return Rule::num_words(at) + 2 * at.num_actions; }
 
   // All rows from `begin` until `end`.
   void simulate(int begin, int end) {
@@ -43,12 +47,7 @@ class Walk {
       int stop = row + LANES < end ? row + LANES : end;
       add(row, stop);
       climb(row, stop);
-      for (int r = row; r < stop; r++) block_.enter(batch_.tree(r)[0]);
-      RootFacts facts = batch_.facts;
-      const int skipped = row * at_.num_actions;
-      if (facts.gumbel) facts.gumbel += skipped;
-      facts.invalid += skipped;
-      block_.decide(rule_.decide_roots(block_, at_, facts), at_);
+      choose_at_roots(row, stop);
       descend(row, stop);
     }
   }
@@ -62,36 +61,55 @@ class Walk {
     return child > 0 ? child : static_cast<int32_t>(batch_.tree(row)[0].numbers()[at_.count]);
   }
 
+  // Fetches rows of an array `[B, A]`.
+  void load_rows(Lanes* columns, const float* numbers, int row, int stop) {
+    const float* rows[LANES];
+    for (int r = row; r < stop; r++)
+      rows[r - row] = numbers + static_cast<size_t>(r) * at_.num_actions;
+    load_columns(columns, rows, stop - row, at_.num_actions);
+  }
+
   // Stores the new nodes of up to LANES rows.
   void add(int row, int stop) {
-    const int num_actions = at_.num_actions;
-    Lanes *logits = block_[Rule::first_word(at_)], *probs = logits + num_actions;
-    for (int r = row; r < stop; r++)
-      for (int a = 0; a < num_actions; a++)
-        logits[a][r - row] = batch_.logits[r * num_actions + a];
-    softmax(probs, logits, num_actions);
-    Integers choices = rule_.decide_unvisited(probs, at_);
+    float* numbers[LANES];
     for (int r = row; r < stop; r++) {
-      Leaf& from = leaf(r);
-      from.child = number(r);
-      Node& node = batch_.tree(r)[from.child];
-      float* numbers = node.numbers();
-      for (int a = 0; a < num_actions; a++) {
-        numbers[a] = logits[a][r - row];
-        numbers[at_.probs + a] = probs[a][r - row];
-      }
-      numbers[at_.raw] = numbers[at_.value] = batch_.value[r];
-      if (numbers[at_.count] == 0.0f)
-        for (int a = 0; a < num_actions; a++) node.children(at_)[a] = NOBODY;
-      numbers[at_.count] += 1.0f;
-      node.choose(choices[r - row], at_);
-      bool is_root = from.child == 0;
-      if (!is_root) from.key = from.key.split(0);
-      node.head.parent = is_root ? NOBODY : from.parent;
-      node.head.action = is_root ? NOBODY : from.action;
-      node.head.reward = is_root ? 0.0f : batch_.reward[r];
-      node.head.discount = is_root ? 0.0f : batch_.discount[r];
+      leaf(r).child = number(r);
+      Node& node = batch_.tree(r)[leaf(r).child];
+      node.prefetch(at_);
+      numbers[r - row] = node.numbers();
     }
+    const int num_actions = at_.num_actions;
+    Lanes *logits = block_.extra(), *probs = logits + num_actions;
+    load_rows(logits, batch_.logits, row, stop);
+    softmax(probs, logits, num_actions);
+    store_columns(numbers, logits, stop - row, num_actions);
+    for (int i = 0; i < stop - row; i++) numbers[i] += at_.probs;
+    store_columns(numbers, probs, stop - row, num_actions);
+    alignas(sizeof(Integers)) int32_t choices[LANES];
+    const Integers chosen = rule_.decide_unvisited(probs, at_);
+    std::memcpy(choices, &chosen, sizeof choices);
+    for (int r = row; r < stop; r++) add_head(r, choices[r - row]);
+  }
+
+  // The rest of a new node.
+  void add_head(int row, int32_t choice) {
+    Leaf& from = leaf(row);
+    Node& node = batch_.tree(row)[from.child];
+    float* numbers = node.numbers();
+    numbers[at_.raw] = numbers[at_.value] = batch_.value[row];
+    if (numbers[at_.count] == 0.0f)
+      std::memset(node.children(at_), 0xff, sizeof(int32_t) * at_.num_actions);  // NOBODY
+    numbers[at_.count] += 1.0f;
+    node.choose(choice, at_);
+    if (from.child == 0) {
+      node.head.parent = node.head.action = NOBODY;
+      return;
+    }
+    if (!Rule::always_decides) from.key = from.key.split(0);
+    node.head.parent = from.parent;
+    node.head.action = from.action;
+    node.head.reward = batch_.reward[row];
+    node.head.discount = batch_.discount[row];
   }
 
   // A way from a new node to its root.
@@ -148,7 +166,20 @@ class Walk {
     climber.node = &node;
   }
 
-  void settle() { block_.decide(rule_.decide(block_, at_), at_); }
+  void settle() {
+    block_.load();
+    block_.decide(rule_.decide(block_, at_), at_);
+  }
+
+  void choose_at_roots(int row, int stop) {
+    for (int r = row; r < stop; r++) block_.enter(batch_.tree(r)[0]);
+    block_.load();
+    Lanes *gumbel = block_.extra(), *invalid = gumbel + at_.num_actions;
+    if (batch_.gumbel) load_rows(gumbel, batch_.gumbel, row, stop);
+    load_rows(invalid, reinterpret_cast<const float*>(batch_.invalid), row, stop);
+    RootFacts facts{gumbel, reinterpret_cast<Integers*>(invalid)};
+    block_.decide(rule_.decide_roots(block_, at_, facts), at_);
+  }
 
   // A simulation on its way down.
   struct Way {
@@ -188,7 +219,7 @@ class Walk {
     if constexpr (!Rule::always_decides) {
       if (to.action == UNDECIDED) {
         for (; way.num_splits < to.depth; way.num_splits++) way.key = way.key.split(0);
-        const int32_t* invalid = batch_.facts.invalid + way.row * at_.num_actions;
+        const int32_t* invalid = batch_.invalid + way.row * at_.num_actions;
         to.action = rule_.decide_by_chance(node, at_, way.key.split(1),
                                            to.depth == 0 ? invalid : nullptr);
         to.child = node.children(at_)[to.action];
