@@ -24,7 +24,7 @@ has_compiler = pytest.mark.skipif(
 def other_machine(tmp_path, monkeypatch):
     """As where nothing was compiled yet; the compiler is what `$CXX` is set to."""
     monkeypatch.setenv("MUZERO_CACHE_DIR", str(tmp_path / "cache"))
-    cached = native_library.is_available, native_library.load, native_library._compiler
+    cached = native_library.is_available, native_library.load
     for function in cached:
         function.cache_clear()
     yield tmp_path / "cache"
@@ -65,9 +65,9 @@ def test_what_there_is_code_for_runs_in_it():
 
 @has_compiler
 def test_the_library_is_compiled_once(other_machine):
-    library = native_library._library()
+    library = native_library.compiled_library()
     compiled = library.stat().st_mtime_ns
-    assert native_library._library() == library and library.stat().st_mtime_ns == compiled
+    assert native_library.compiled_library() == library and library.stat().st_mtime_ns == compiled
     assert list(other_machine.iterdir()) == [library]
 
 
@@ -91,7 +91,7 @@ def test_without_a_compiler_xla_searches_as_well(
     assert not other_machine.exists() or not list(other_machine.iterdir())
 
 
-def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(other_machine, caplog):
+@has_compiler
+def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(other_machine):
     other_machine.write_text("a file, not a folder")
-    assert not native_library.is_available()
-    assert "No native search kernel" in caplog.text
+    assert native_library.compiled_library().is_file()

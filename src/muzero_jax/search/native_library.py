@@ -40,7 +40,8 @@ def is_available() -> bool:
     try:
         load()
     except NativeUnavailableError as error:
-        logging.getLogger(__name__).warning("%s Searches on a CPU take longer so.", error)
+        note = "Searches run in XLA's kernel, which takes two to five times as long."
+        logging.getLogger(__name__).warning("No native search kernel: %s %s", error, note)
         return False
     return True
 
@@ -52,48 +53,55 @@ def load() -> None:
     Raises:
       NativeUnavailableError: there is no compiler, or it failed.
     """
-    library = ctypes.CDLL(str(_library()))
+    library = ctypes.CDLL(str(compiled_library()))
     for target in TARGETS:
         capsule = jax.ffi.pycapsule(getattr(library, target))
         jax.ffi.register_ffi_target(target, capsule, platform="cpu")
 
 
-def _library() -> Path:
-    """The compiled library, from the cache if it is there."""
-    sources = sorted(SOURCES.iterdir())
-    parts = [*(s.read_bytes() for s in sources), repr(OPTIONS).encode(), _compiler().encode()]
-    parts.append(version("jaxlib").encode())
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    folder = Path(cache_folder() or _folder_of_this_process().name)
-    library = folder / f"native-{digest}.so"
-    if not library.is_file():
+def compiled_library() -> Path:
+    """The library, compiled where it is not in the cache of compiled programs yet.
+
+    Raises:
+      NativeUnavailableError: as `load`.
+    """
+    compiler = _compiler()
+    parts = [source.read_bytes() for source in sorted(SOURCES.iterdir())]
+    parts += [repr((OPTIONS, compiler, version("jaxlib"))).encode()]
+    name = f"native-{hashlib.sha256(bytes().join(parts)).hexdigest()[:16]}.so"
+    for folder in filter(None, (cache_folder(), _folder_of_this_process().name)):
+        library = Path(folder) / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                _compile(Path(scratch) / library.name)
-                # Other processes may be doing the same.
-                os.replace(Path(scratch) / library.name, library)
+            if not library.is_file():
+                library.parent.mkdir(parents=True, exist_ok=True)
+                _compile(compiler, library)
         except OSError as error:
-            reason = f"{folder}: {error.strerror}"
-            raise NativeUnavailableError(f"No native search kernel: {reason}.") from error
-    return library
+            problem = f"{folder}: {error.strerror}."
+        else:
+            return library
+    raise NativeUnavailableError(problem)
 
 
-def _compile(library: Path) -> None:
-    include = f"-I{jax.ffi.include_dir()}"
-    command = [_compiler(), *OPTIONS, include, str(SOURCES / "kernel.cc"), "-o", str(library)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[0]
-        raise NativeUnavailableError(f"No native search kernel: {_compiler()} failed: {reason}.")
+def _compile(compiler: str, library: Path) -> None:
+    """Writes the library whole or not at all: other processes may be doing the same."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        result = Path(scratch) / library.name
+        include = f"-I{jax.ffi.include_dir()}"
+        command = [compiler, *OPTIONS, include, str(SOURCES / "kernel.cc"), "-o", str(result)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if "error" in line]
+            raise NativeUnavailableError(
+                f"{compiler} failed: {(errors or ['no reason given'])[0]}."
+            )
+        os.replace(result, library)
 
 
-@functools.cache
 def _compiler() -> str:
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        raise NativeUnavailableError(f"No native search kernel: none of {names} was found.")
+        raise NativeUnavailableError(f"none of {names} was found.")
     return found
 
 

@@ -9,7 +9,9 @@
 namespace muzero {
 
 // Lane `lane` of what `swap_blocks` leaves in the first of two vectors, numbered through both.
-constexpr int upper_source(int lane, int width) { return lane & width ? lane - width + LANES : lane; }
+constexpr int upper_source(int lane, int width) {
+  return lane & width ? lane - width + LANES : lane;
+}
 
 // Of a square of numbers, swaps the blocks off its diagonal, `width` wide.
 template <int width, size_t... lane>

@@ -16,6 +16,7 @@ namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
 using Ints = ffi::Buffer<ffi::S32>;
 
+// All rows from `begin` until `end`, with working memory that every thread keeps.
 template <class Rule>
 void simulate(const Batch& batch, const Rule& rule, int begin, int end) {
   const size_t size = (Walk<Rule>::num_scratch(batch.at) + 1) * sizeof(Lanes);
@@ -46,7 +47,7 @@ struct Pieces {
 };
 
 // Words of nodes on all paths together for which waking another thread is worth its while.
-constexpr int64_t WORTH_SPREADING = 10000;
+constexpr int64_t WORTH_SPREADING = 15000;
 
 template <class Rule>
 void spread(const Batch& batch, const Rule& rule, ffi::ThreadPool& pool) {
@@ -59,8 +60,7 @@ void spread(const Batch& batch, const Rule& rule, ffi::ThreadPool& pool) {
   for (int i = 1; i < num_threads && i < pieces->count(); i++)
     pool.Schedule([pieces] { pieces->take(); });
   pieces->take();
-  while (pieces->done.load(std::memory_order_acquire) < pieces->count())
-    std::this_thread::yield();
+  while (pieces->done.load(std::memory_order_acquire) < pieces->count()) std::this_thread::yield();
 }
 
 // The operands that all rules have, in their order.
@@ -122,13 +122,13 @@ ffi::Error search_puct(ffi::ThreadPool pool, Ints records, Ints leaves, Floats l
 auto bind_operands() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()
-      .Arg<Ints>()     // records
-      .Arg<Ints>()     // leaves
-      .Arg<Floats>()   // logits
-      .Arg<Floats>()   // value
-      .Arg<Floats>()   // reward
-      .Arg<Floats>()   // discount
-      .Arg<Ints>();    // invalid
+      .Arg<Ints>()    // records
+      .Arg<Ints>()    // leaves
+      .Arg<Floats>()  // logits
+      .Arg<Floats>()  // value
+      .Arg<Floats>()  // reward
+      .Arg<Floats>()  // discount
+      .Arg<Ints>();   // invalid
 }
 
 }  // namespace

@@ -9,8 +9,8 @@ namespace muzero {
 // Schrittwieser et al. 2020, appendix B, equation 2, with Q-values scaled by those of the node and
 // its children: search/puct_rule.py says what is computed here.
 struct Puct {
-  // Of the prior, by a node's visits: [2, num_weights]. The second row is that of `decide_by_chance`,
-  // rounded as mctx's.
+  // Of the prior, by a node's visits: [2, num_weights]. The second row is that of
+  // `decide_by_chance`, rounded as mctx's.
   const float* weights;
   int num_weights;
 

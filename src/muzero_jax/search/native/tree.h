@@ -19,9 +19,9 @@ constexpr int32_t UNDECIDED = -2;  // a choice that chance must make
 // Counts are floats, which hold them exactly up to 2^24. Python reads the words by the same order
 // (search/native_trees.py).
 struct Head {
-  int32_t parent, action;   // that led here
-  int32_t choice, next;     // the action chosen next, and the child that it leads to
-  float reward, discount;   // of the edge that leads here
+  int32_t parent, action;  // that led here
+  int32_t choice, next;    // the action chosen next, and the child that it leads to
+  float reward, discount;  // of the edge that leads here
 };
 constexpr int HEAD_WORDS = sizeof(Head) / 4;
 
@@ -31,8 +31,14 @@ struct Layout {
   int raw, probs, qvalues, visits, value, count, children, words;
 
   explicit Layout(int a)
-      : num_actions(a), raw(a), probs(a + 1), qvalues(2 * a + 1), visits(3 * a + 1),
-        value(4 * a + 1), count(4 * a + 2), children(4 * a + 3),
+      : num_actions(a),
+        raw(a),
+        probs(a + 1),
+        qvalues(2 * a + 1),
+        visits(3 * a + 1),
+        value(4 * a + 1),
+        count(4 * a + 2),
+        children(4 * a + 3),
         words((HEAD_WORDS + 5 * a + 3 + 15) / 16 * 16) {}
 };
 

@@ -16,11 +16,11 @@ struct Leaf {
 
 // A batch of trees and what a simulation adds to it.
 struct Batch {
-  int32_t* records;  // [B, N + 1, words]
-  Leaf* leaves;      // [B]
+  int32_t* records;                                 // [B, N + 1, words]
+  Leaf* leaves;                                     // [B]
   const float *logits, *value, *reward, *discount;  // [B, A] and [B] of the new nodes
-  const float* gumbel;     // [B, A], or null for PUCT
-  const int32_t* invalid;  // [B, A], of the roots
+  const float* gumbel;                              // [B, A], or null for PUCT
+  const int32_t* invalid;                           // [B, A], of the roots
   int32_t max_depth;
   int num_rows, num_nodes;
   Layout at;
@@ -36,7 +36,9 @@ class Walk {
  public:
   // `scratch` holds as many vectors as `num_scratch` says.
   Walk(const Batch& batch, const Rule& rule, Lanes* scratch)
-      : batch_(batch), rule_(rule), at_(batch.at),
+      : batch_(batch),
+        rule_(rule),
+        at_(batch.at),
         block_(scratch, Rule::first_word(at_), Rule::num_words(at_)) {}
 
   static int num_scratch(const Layout& at) { return Rule::num_words(at) + 2 * at.num_actions; }
@@ -63,7 +65,7 @@ class Walk {
 
   // Fetches rows of an array `[B, A]`.
   void load_rows(Lanes* columns, const float* numbers, int row, int stop) {
-    const float* rows[LANES];
+    const float* rows[LANES] = {};
     for (int r = row; r < stop; r++)
       rows[r - row] = numbers + static_cast<size_t>(r) * at_.num_actions;
     load_columns(columns, rows, stop - row, at_.num_actions);
@@ -220,8 +222,8 @@ class Walk {
       if (to.action == UNDECIDED) {
         for (; way.num_splits < to.depth; way.num_splits++) way.key = way.key.split(0);
         const int32_t* invalid = batch_.invalid + way.row * at_.num_actions;
-        to.action = rule_.decide_by_chance(node, at_, way.key.split(1),
-                                           to.depth == 0 ? invalid : nullptr);
+        to.action =
+            rule_.decide_by_chance(node, at_, way.key.split(1), to.depth == 0 ? invalid : nullptr);
         to.child = node.children(at_)[to.action];
       }
     }
