@@ -1,11 +1,12 @@
 """A batched search whose cost is proportional to the nodes that its simulations pass through.
 
 A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/search.md shows the
-arrays and says what was measured. In short: the trees are kept as rows, one a node (nodes.py); a
-simulation is the network and one kernel (one_kernel.py) that, root by root, adds the new node,
-backs its value up, lets each node on the path choose again (rules.py), and follows the choices down
-to the next leaf (walk.py). A model that answers for single nodes is part of the kernel; then all
-simulations of a root are done before the next root's (row_model.py).
+arrays and says what was measured. In short: a simulation is the network and one call of a kernel
+that, root by root, adds the new node, backs its value up, lets each node on the path choose again,
+and follows the choices down to the next leaf. There are two kernels: in C++ for the rules of this
+project (native_trees.py), and compiled by XLA for any (xla_trees.py). A model that answers for
+single nodes is part of the latter; then all simulations of a root are done before the next root's
+(row_model.py).
 """
 
 import dataclasses

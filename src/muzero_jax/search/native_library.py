@@ -68,7 +68,7 @@ def compiled_library() -> Path:
     compiler = _compiler()
     parts = [source.read_bytes() for source in sorted(SOURCES.iterdir())]
     parts += [repr((OPTIONS, compiler, version("jaxlib"))).encode()]
-    name = f"native-{hashlib.sha256(bytes().join(parts)).hexdigest()[:16]}.so"
+    name = f"native-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}.so"
     for folder in filter(None, (cache_folder(), _folder_of_this_process().name)):
         library = Path(folder) / name
         try:

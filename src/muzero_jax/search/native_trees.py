@@ -72,11 +72,13 @@ class NativeTrees:
         batch_size, num_actions = root.prior_logits.shape
         num_words = _Words(num_actions).per_node
         records = jnp.zeros((batch_size * self.num_nodes, num_words), jnp.int32)
-        # No leaf yet, and what the kernel needs to find the key of a row.
-        links = jnp.full((batch_size, _LEAF_WORDS), mctx.Tree.UNVISITED, jnp.int32)
+        no_leaf = jnp.full((batch_size, _LEAF_WORDS), mctx.Tree.UNVISITED, jnp.int32)
+        links = no_leaf
         if isinstance(self.root_rule, PuctRule):
+            # What the kernel makes the keys of a row with.
             key = jax.lax.bitcast_convert_type(jax.random.key_data(rng_key), jnp.int32)
-            links = links.at[:, 4:6].set(key[None]).at[:, 6].set(jnp.arange(batch_size))
+            parts = jnp.tile(key, (batch_size, 1)), jnp.arange(batch_size)[:, None]
+            links = jnp.concatenate([no_leaf[:, :4], *parts, no_leaf[:, 7:]], axis=1)
         nothing = jnp.zeros_like(root.value)
         step = mctx.RecurrentFnOutput(
             reward=nothing, discount=nothing, prior_logits=root.prior_logits, value=root.value
@@ -175,9 +177,10 @@ def _prior_weights(rule: PuctRule, num_nodes: int) -> Array:
     Once as the rule has it, and once rounded as in mctx, which asks XLA: were the visits known to
     the compiler, it would calculate the logarithm by itself, and not to the same last digit.
     """
-    visits = np.arange(num_nodes + 1)
+    visits = np.arange(num_nodes + 1, dtype=np.int32)
     as_mctx = rule.prior_weight(jax.lax.optimization_barrier(jnp.asarray(visits)), jnp)
-    return jnp.stack([jnp.asarray(rule.prior_weight(visits, np), jnp.float32), as_mctx])
+    rows = rule.prior_weight(visits, np), as_mctx
+    return jnp.stack([jnp.asarray(row, jnp.float32) for row in rows])
 
 
 class _Words:
