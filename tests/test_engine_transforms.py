@@ -235,6 +235,35 @@ def test_the_embedding_may_be_any_tree_of_arrays():
     assert (depth[:, 1:] == np.take_along_axis(depth, parents[:, 1:], 1) + 1).all()
 
 
+@pytest.mark.parametrize("max_depth", [None, 2])
+def test_there_may_be_no_embedding(max_depth):
+    def recurrent_fn(weights, rng_key, action, embedding):
+        del weights, rng_key
+        value = jnp.sin(3.0 * action)
+        step = mctx.RecurrentFnOutput(
+            reward=value, discount=0.9 + 0 * value, prior_logits=jnp.zeros((4, 3)), value=value
+        )
+        return step, embedding
+
+    rule = PuctRule()
+    root = NETWORK.root(WEIGHTS, jax.random.key(6), 4).replace(embedding=())
+    trees = [
+        search(
+            None,
+            jax.random.key(7),
+            root=root,
+            recurrent_fn=recurrent_fn,
+            root_action_selection_fn=rule,
+            interior_action_selection_fn=rule,
+            num_simulations=9,
+            max_depth=max_depth,
+        )
+        for search in (*ENGINES.values(), mctx.search)
+    ]
+    for tree in trees[:2]:
+        assert_same_trees(tree, trees[2])
+
+
 def test_bfloat16_agrees_with_mctx_where_rounding_lets_it():
     weights = NETWORK.init(jax.random.key(0), "bfloat16")
     tree, reference = (

@@ -10,8 +10,10 @@ import pytest
 
 from muzero_jax.config import SearchConfig
 from muzero_jax.profiling.toy_network import ToyNetwork
-from muzero_jax.search import native_library
+from muzero_jax.search import engine, native_library
+from muzero_jax.search.gumbel_rules import CompletedQValues
 from muzero_jax.search.policies import SearchNoise, make_search
+from muzero_jax.search.root_policies import gumbel_policy
 
 NETWORK = ToyNetwork(3, embedding_size=8)
 NATIVE = SearchConfig(engine="native", num_simulations=5)
@@ -24,12 +26,9 @@ has_compiler = pytest.mark.skipif(
 def other_machine(tmp_path, monkeypatch):
     """As where nothing was compiled yet; the compiler is what `$CXX` is set to."""
     monkeypatch.setenv("MUZERO_CACHE_DIR", str(tmp_path / "cache"))
-    cached = native_library.is_available, native_library.load
-    for function in cached:
-        function.cache_clear()
+    native_library._try_to_load.cache_clear()
     yield tmp_path / "cache"
-    for function in cached:
-        function.cache_clear()
+    native_library._try_to_load.cache_clear()
 
 
 def search(config, rng_key, dtype="float32"):
@@ -63,6 +62,53 @@ def test_what_there_is_code_for_runs_in_it():
         assert "muzero_search" not in others
 
 
+def test_a_network_of_another_shape_is_refused():
+    def recurrent_fn(*args):
+        step, embedding = NETWORK.recurrent_fn(*args)
+        return step.replace(prior_logits=jnp.zeros((4, 18))), embedding
+
+    weights = NETWORK.init(jax.random.key(0))
+    root = NETWORK.root(weights, jax.random.key(1), 4)
+    with pytest.raises(AssertionError, match="18"):
+        make_search(NATIVE)(
+            weights,
+            jax.random.key(2),
+            root,
+            recurrent_fn,
+            jnp.ones((4, 3), bool),
+            SearchNoise.none(),
+        )
+
+
+@pytest.mark.parametrize("engine_name", ["native", "linear"])
+def test_a_traced_setting_of_a_rule_is_followed(engine_name):
+    def visits(maxvisit_init):
+        weights = NETWORK.init(jax.random.key(0))
+        grow = functools.partial(
+            engine.search,
+            params=weights,
+            recurrent_fn=NETWORK.recurrent_fn,
+            native=engine_name == "native",
+        )
+        root = NETWORK.root(weights, jax.random.key(1), 4)
+        found = gumbel_policy(
+            grow,
+            jax.random.key(2),
+            root,
+            jnp.zeros((4, 3), bool),
+            num_simulations=20,
+            completed=CompletedQValues(maxvisit_init=maxvisit_init),
+            max_num_considered_actions=3,
+            gumbel_scale=0.0,
+        )
+        return found.tree.children_visits
+
+    settings = jnp.array([0.0, 500.0])
+    for setting, together in zip(settings, jax.vmap(visits)(settings), strict=True):
+        np.testing.assert_array_equal(together, jax.jit(visits)(setting))
+        np.testing.assert_array_equal(together, visits(float(setting)))
+
+
 @has_compiler
 def test_the_library_is_compiled_once(other_machine):
     library = native_library.compiled_library()
@@ -89,6 +135,12 @@ def test_without_a_compiler_xla_searches_as_well(
     (record,) = caplog.records
     assert message in record.getMessage()
     assert not other_machine.exists() or not list(other_machine.iterdir())
+
+
+@has_compiler
+def test_a_library_that_cannot_be_loaded_is_one_that_is_not_there(other_machine):
+    native_library.compiled_library().write_bytes(b"not a library")
+    assert not native_library.is_available()
 
 
 @has_compiler

@@ -15,10 +15,14 @@ def cache_folder() -> str:
     return os.environ.get("MUZERO_CACHE_DIR", _default_folder())
 
 
-def _default_folder() -> str:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def kind_of_processor() -> str:
+    """Eight characters that are the same for processors with the same instructions."""
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text(errors="replace").splitlines() if cpu_info.is_file() else []
     kind = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    digest = hashlib.sha256(f"{platform.machine()} {kind}".encode()).hexdigest()[:8]
-    return str(home / "muzero_jax" / f"xla-{digest}")
+    return hashlib.sha256(f"{platform.machine()} {kind}".encode()).hexdigest()[:8]
+
+
+def _default_folder() -> str:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(home / "muzero_jax" / f"xla-{kind_of_processor()}")

@@ -91,8 +91,10 @@ def search(
     trees: Trees | None = NativeTrees.of_search(walk, roots, root, rng_key) if native else None
     trees = trees or XlaTrees(walk, roots)
     model = functools.partial(recurrent_fn, params)
-    simulations = _Simulations(trees, model, batch_size, leaves_are_new=max_depth is None)
-    state = simulations.first(rng_key, root, walk.num_nodes)
+    simulations = _Simulations(
+        trees, model, batch_size, walk.num_nodes, leaves_are_new=max_depth is None
+    )
+    state = simulations.first(rng_key, root)
     state = loop_fn(0, num_simulations, simulations.simulate, state)
     return trees.as_tree(root, state.nodes, state.embeddings)
 
@@ -150,17 +152,19 @@ class _Simulations:
       trees: which grow.
       model: `recurrent_fn` with its parameters.
       batch_size: B.
+      num_nodes: N + 1.
       leaves_are_new: no depth limit leads to the same leaf twice.
     """
 
     trees: Trees
     model: Callable[[PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
     batch_size: int
+    num_nodes: int
     leaves_are_new: bool
 
-    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput, num_nodes: int) -> _State:
+    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput) -> _State:
         """Before the first simulation."""
-        embeddings = jax.tree.map(lambda x: with_room(x, num_nodes), root.embedding)
+        embeddings = jax.tree.map(lambda x: with_room(x, self.num_nodes), root.embedding)
         nodes, leaf = self.trees.plant(root, rng_key, embeddings)
         return _State(rng_key, nodes, embeddings, leaf)
 
@@ -184,10 +188,10 @@ class _Simulations:
 
         def store_row(row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
             numbers, new = inputs
-            index = row * num_nodes + take_row(numbers, row)
+            index = row * self.num_nodes + take_row(numbers, row)
             return jax.tree.map(lambda x, y: put_row(x, index, take_row(y, row)), embeddings, new)
 
-        num_nodes = jax.tree.leaves(embeddings)[0].shape[1]
         rows = jax.tree.map(as_rows, embeddings)
-        rows = for_each_row(store_row, rows, (numbers, new), self.batch_size)
+        if jax.tree.leaves(rows):
+            rows = for_each_row(store_row, rows, (numbers, new), self.batch_size)
         return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)

@@ -7,6 +7,7 @@ some are floats. What is computed, and in which order, is what the other trees c
 import dataclasses
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import mctx
@@ -14,6 +15,7 @@ import numpy as np
 
 from muzero_jax.search import native_library
 from muzero_jax.search.gumbel_rules import (
+    CompletedQValues,
     ImprovedPolicyRule,
     SequentialHalvingRule,
     considered_visits,
@@ -53,16 +55,22 @@ class NativeTrees:
         """Trees for a search with these rules and keys, or None where there is no code for it."""
         rule, max_depth = walk.root_rule, walk.max_depth
         are_floats = root.prior_logits.dtype == root.value.dtype == jnp.float32
-        if not (isinstance(max_depth, int) and are_floats and native_library.is_available()):
+        is_something = len(root.value) > 0 and walk.num_nodes > 1
+        is_place = jax.default_backend() == "cpu" and not jax.config.values["jax_enable_x64"]
+        if not (isinstance(max_depth, int) and are_floats and is_something and is_place):
             return None
-        if isinstance(rule, SequentialHalvingRule):
-            has_code = walk.interior_rule == ImprovedPolicyRule(rule.completed)
-        elif isinstance(rule, PuctRule):
-            same = walk.interior_rule == rule
-            has_code = same and rule.scaling == "node" and _is_default_key(rng_key)
+        # A rule that is derived from one of these may do something else.
+        if type(rule) is SequentialHalvingRule:
+            is_known = _has_numbers(rule.completed)
+            has_code = is_known and walk.interior_rule == ImprovedPolicyRule(rule.completed)
+        elif type(rule) is PuctRule:
+            is_known = _has_numbers(rule) and rule.scaling == "node" and _is_default_key(rng_key)
+            has_code = is_known and walk.interior_rule == rule
         else:
             return None
-        return cls(rule, roots, walk.num_nodes, max_depth) if has_code else None
+        if not (has_code and native_library.is_available()):
+            return None
+        return cls(rule, roots, walk.num_nodes, max_depth)
 
     def plant(
         self, root: mctx.RootFnOutput, rng_key: PRNGKey, embeddings: PyTree
@@ -134,6 +142,11 @@ class NativeTrees:
     ) -> tuple[Array, Leaf]:
         """Adds the nodes of a `step` to the trees, and finds the next leaves."""
         name, of_rows, shared, attributes = self._rule_arguments()
+        batch_size, num_actions = self.roots.invalid_actions.shape
+        # The kernel does not look at shapes.
+        chex.assert_shape([step.reward, step.discount, step.value], (batch_size,))
+        chex.assert_shape([step.prior_logits, *of_rows], (batch_size, num_actions))
+        chex.assert_shape(records, (None, _Words(num_actions).per_node))
 
         def run(num_rows: int, state: PyTree, inputs: PyTree, shared: PyTree) -> PyTree:
             del num_rows
@@ -162,6 +175,12 @@ class NativeTrees:
         }
         gumbel = self.roots.extra_data.root_gumbel.astype(jnp.float32)
         return "muzero_search_gumbel", [gumbel], [jnp.asarray(table)], attributes
+
+
+def _has_numbers(rule: CompletedQValues | PuctRule) -> bool:
+    """Whether its settings are numbers, and not arrays, which may be traced."""
+    is_own = type(rule) in (CompletedQValues, PuctRule)
+    return is_own and not any(isinstance(value, jax.Array) for value in vars(rule).values())
 
 
 def _is_default_key(rng_key: PRNGKey) -> bool:

@@ -53,7 +53,7 @@ inline Lanes floor(Lanes x) {
 
 // Of numbers that are not positive. After Cephes: 2^n times a polynomial of the rest.
 inline Lanes exp(Lanes x) {
-  x = larger(all(-88.0f), x);
+  x = larger(x, all(-88.0f));  // NaN stays NaN
   Lanes n = floor(fused(x, all(1.44269504088896341f), all(0.5f)));
   n = larger(all(-127.0f), n);
   x = fused(-n, all(0.693359375f), x);

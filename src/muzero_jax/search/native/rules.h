@@ -17,7 +17,7 @@ inline void softmax(Lanes* probs, const Lanes* logits, int num_actions) {
   for (int a = 0; a < num_actions; a++) top = larger(top, logits[a]);
   for (int a = 0; a < num_actions; a++) total += probs[a] = exp(logits[a] - top);
   Lanes inverse = 1.0f / total;
-  for (int a = 0; a < num_actions; a++) probs[a] = larger(all(TINY), probs[a] * inverse);
+  for (int a = 0; a < num_actions; a++) probs[a] = larger(probs[a] * inverse, all(TINY));
 }
 
 }  // namespace muzero
