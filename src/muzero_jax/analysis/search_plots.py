@@ -103,6 +103,7 @@ def _draw_maps(figure: Any, rows: Sequence[Row]) -> None:
         axes.imshow(
             ratios, cmap="YlOrRd", norm="log", vmin=1, vmax=max(worst * 2, 2), aspect="auto"
         )
-        axes.set(title=f"{engine}: time over network alone", xlabel="simulations", ylabel="roots")
+        axes.set(xlabel="simulations", ylabel="roots")
+        axes.set_title(f"{engine} over network alone", fontsize=10)
         axes.set_xticks(range(len(simulations)), [str(n) for n in simulations])
         axes.set_yticks(range(len(batches)), [str(n) for n in batches])
