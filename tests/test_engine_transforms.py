@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -245,19 +246,10 @@ def test_there_may_be_no_embedding(max_depth):
         )
         return step, embedding
 
-    rule = PuctRule()
+    network = types.SimpleNamespace(recurrent_fn=recurrent_fn)
     root = NETWORK.root(WEIGHTS, jax.random.key(6), 4).replace(embedding=())
     trees = [
-        search(
-            None,
-            jax.random.key(7),
-            root=root,
-            recurrent_fn=recurrent_fn,
-            root_action_selection_fn=rule,
-            interior_action_selection_fn=rule,
-            num_simulations=9,
-            max_depth=max_depth,
-        )
+        tree_of(search, PuctRule(), network=network, root=root, max_depth=max_depth)
         for search in (*ENGINES.values(), mctx.search)
     ]
     for tree in trees[:2]:

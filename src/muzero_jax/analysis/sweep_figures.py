@@ -149,7 +149,8 @@ def marginal_effect(sweep: SweepRecord, name: str) -> str:
     figure = Figure(_WIDTH, 0.85 * _HEIGHT)
     axis = figure.figure.subplots()
     values = [effect.value for effect in found]
-    places = values if are_numbers(values) else list(range(len(values)))
+    is_number = are_numbers(values)
+    places = values if is_number else list(range(len(values)))
     for place, effect in zip(places, found, strict=True):
         count = len(effect.scores)
         dots = axis.scatter([place] * count, effect.scores, s=14, color=_PALE, zorder=1)
@@ -160,10 +161,9 @@ def marginal_effect(sweep: SweepRecord, name: str) -> str:
     style_axis(axis, name)
     if is_logarithmic(values):
         axis.set_xscale("log")
-    if len(places) <= 6 or not are_numbers(values):
+    if len(places) <= 6 or not is_number:
         labels = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
         # Of words all are shown: between two of them there is no axis to read the rest from.
-        is_number = are_numbers(values)
         shown = far_apart(_as_numbers(values)[1]) if is_number else range(len(values))
         axis.set_xticks([places[i] for i in shown], [labels[i] for i in shown])
         axis.minorticks_off()

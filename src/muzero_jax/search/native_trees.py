@@ -28,7 +28,7 @@ from muzero_jax.search.walk_state import Leaf
 from muzero_jax.types import Array, PRNGKey, PyTree
 
 _HEAD_WORDS = 6
-_LEAF_WORDS = 8
+_LEAF_WORDS = 7
 _WORDS_PER_CACHE_LINE = 16
 
 
@@ -80,13 +80,12 @@ class NativeTrees:
         batch_size, num_actions = root.prior_logits.shape
         num_words = _Words(num_actions).per_node
         records = jnp.zeros((batch_size * self.num_nodes, num_words), jnp.int32)
-        no_leaf = jnp.full((batch_size, _LEAF_WORDS), mctx.Tree.UNVISITED, jnp.int32)
-        links = no_leaf
+        links = jnp.full((batch_size, _LEAF_WORDS), mctx.Tree.UNVISITED, jnp.int32)
         if isinstance(self.root_rule, PuctRule):
             # What the kernel makes the keys of a row with.
             key = jax.lax.bitcast_convert_type(jax.random.key_data(rng_key), jnp.int32)
             parts = jnp.tile(key, (batch_size, 1)), jnp.arange(batch_size)[:, None]
-            links = jnp.concatenate([no_leaf[:, :4], *parts, no_leaf[:, 7:]], axis=1)
+            links = jnp.concatenate([links[:, :4], *parts], axis=1)
         nothing = jnp.zeros_like(root.value)
         step = mctx.RecurrentFnOutput(
             reward=nothing, discount=nothing, prior_logits=root.prior_logits, value=root.value

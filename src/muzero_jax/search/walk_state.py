@@ -12,7 +12,7 @@ class Leaf(struct.PyTreeNode):
 
     Attributes:
       links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1; native
-        trees have the depth of the leaf in edges beside them.
+        trees keep more beside them (`Leaf` in native/walk.h).
     """
 
     links: Array

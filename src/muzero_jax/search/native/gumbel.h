@@ -61,13 +61,9 @@ struct Gumbel {
     const int num_actions = at.num_actions;
     Completed completed(*this, at, block);
     Lanes* logits = block[0];
-    Lanes top = all(-INF), total = {};
-    for (int a = 0; a < num_actions; a++) {
-      logits[a] = completed.raise(logits[a], a);
-      top = larger(top, logits[a]);
-    }
-    for (int a = 0; a < num_actions; a++) total += logits[a] = exp(logits[a] - top);
-    Lanes share = 1.0f / total, visit_share = 1.0f / (completed.num_visits + 1.0f);
+    for (int a = 0; a < num_actions; a++) logits[a] = completed.raise(logits[a], a);
+    Lanes share = 1.0f / exponentials(logits, logits, num_actions);
+    Lanes visit_share = 1.0f / (completed.num_visits + 1.0f);
     Best best;
     for (int a = 0; a < num_actions; a++) {
       Lanes visited = block[at.visits][a] * visit_share;

@@ -7,16 +7,21 @@ namespace muzero {
 
 // What a rule at the roots may read beside their nodes, a column an action.
 struct RootFacts {
-  const Lanes* gumbel;      // null for PUCT
+  const Lanes* gumbel;      // not set for PUCT
   const Integers* invalid;  // nonzero where the action may not be taken
 };
 
-// Prior probabilities of a block whose logits are entered; at least the smallest normal number.
-inline void softmax(Lanes* probs, const Lanes* logits, int num_actions) {
+// A softmax before it is divided by its sum, which is returned; `results` may be `logits`.
+inline Lanes exponentials(Lanes* results, const Lanes* logits, int num_actions) {
   Lanes top = all(-INF), total = {};
   for (int a = 0; a < num_actions; a++) top = larger(top, logits[a]);
-  for (int a = 0; a < num_actions; a++) total += probs[a] = exp(logits[a] - top);
-  Lanes inverse = 1.0f / total;
+  for (int a = 0; a < num_actions; a++) total += results[a] = exp(logits[a] - top);
+  return total;
+}
+
+// Prior probabilities of a block whose logits are entered; at least the smallest normal number.
+inline void softmax(Lanes* probs, const Lanes* logits, int num_actions) {
+  Lanes inverse = 1.0f / exponentials(probs, logits, num_actions);
   for (int a = 0; a < num_actions; a++) probs[a] = larger(probs[a] * inverse, all(TINY));
 }
 

@@ -71,7 +71,7 @@ struct Tree {
 // Up to LANES nodes, with a column of their numbers for each word that a rule reads.
 class Block {
  public:
-  // `scratch` holds `num_words` vectors for the nodes and `num_extra` for `extra`.
+  // `scratch` holds `num_words` vectors for the nodes, and behind them those of `extra`.
   Block(Lanes* scratch, int first_word, int num_words)
       : columns_(scratch), first_(first_word), words_(num_words) {}
 

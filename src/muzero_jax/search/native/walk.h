@@ -11,7 +11,6 @@ struct Leaf {
   int32_t parent, action, child, depth;
   Key key;      // of the batch's searches, as mctx would have it in this simulation
   int32_t row;  // in that batch
-  int32_t unused;
 };
 
 // A batch of trees and what a simulation adds to it.
@@ -73,36 +72,34 @@ class Walk {
 
   // Stores the new nodes of up to LANES rows.
   void add(int row, int stop) {
-    float* numbers[LANES];
+    float* probs_of[LANES];
     for (int r = row; r < stop; r++) {
       leaf(r).child = number(r);
       Node& node = batch_.tree(r)[leaf(r).child];
       node.prefetch(at_);
-      numbers[r - row] = node.numbers();
+      block_.enter(node);
+      probs_of[r - row] = node.numbers() + at_.probs;
     }
     const int num_actions = at_.num_actions;
     Lanes *logits = block_.extra(), *probs = logits + num_actions;
     load_rows(logits, batch_.logits, row, stop);
     softmax(probs, logits, num_actions);
-    store_columns(numbers, logits, stop - row, num_actions);
-    for (int i = 0; i < stop - row; i++) numbers[i] += at_.probs;
-    store_columns(numbers, probs, stop - row, num_actions);
-    alignas(sizeof(Integers)) int32_t choices[LANES];
-    const Integers chosen = rule_.decide_unvisited(probs, at_);
-    std::memcpy(choices, &chosen, sizeof choices);
-    for (int r = row; r < stop; r++) add_head(r, choices[r - row]);
+    store_columns(probs_of, probs, stop - row, num_actions);
+    for (int r = row; r < stop; r++) add_rest(r);
+    block_.decide(rule_.decide_unvisited(probs, at_), at_);
   }
 
-  // The rest of a new node.
-  void add_head(int row, int32_t choice) {
+  // All of a new node but its probabilities and its choice.
+  void add_rest(int row) {
     Leaf& from = leaf(row);
     Node& node = batch_.tree(row)[from.child];
     float* numbers = node.numbers();
+    const size_t num_actions = at_.num_actions;
+    std::memcpy(numbers, batch_.logits + row * num_actions, num_actions * sizeof(float));
     numbers[at_.raw] = numbers[at_.value] = batch_.value[row];
     if (numbers[at_.count] == 0.0f)
-      std::memset(node.children(at_), 0xff, sizeof(int32_t) * at_.num_actions);  // NOBODY
+      std::memset(node.children(at_), 0xff, num_actions * sizeof(int32_t));  // NOBODY
     numbers[at_.count] += 1.0f;
-    node.choose(choice, at_);
     if (from.child == 0) {
       node.head.parent = node.head.action = NOBODY;
       return;
