@@ -53,7 +53,7 @@ lock: ## Renew the pins after a change in pyproject.toml; ARGS=--upgrade takes n
 	mkdir -p requirements; \
 	"$$uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-	  --custom-compile-command "make lock" --quiet --output-file $(PINS) $(ARGS)
+	  --no-strip-extras --custom-compile-command "make lock" --quiet --output-file $(PINS) $(ARGS)
 
 clean: ## Remove the environment, caches and build outputs (runs/ is kept)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage htmlcov
@@ -67,11 +67,12 @@ $(PINNED): $(PINS)
 	@set -eu; \
 	if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --no-python-downloads --python "$$(command -v $(PYTHON))" $(VENV); \
-	  uv pip install --python $(PY) --require-hashes -r $(PINS); \
+	  uv pip install --python $(PY) --require-hashes --only-binary :all: -r $(PINS); \
 	else \
 	  $(PYTHON) -m venv $(VENV); \
 	  echo "Installing the packages of $(PINS) with pip: a minute or two"; \
-	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(PINS); \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    --only-binary :all: -r $(PINS); \
 	fi
 	@touch $@
 
