@@ -11,6 +11,7 @@ from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentE
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES
 from muzero_jax.envs.pgx_adapter import PGX_NAMES
 from muzero_jax.envs.registry import list_environments, make_environment
+from muzero_jax.user_code import UserCodeError
 
 
 def test_built_in_names_make_environments_of_that_name():
@@ -146,7 +147,7 @@ def test_a_custom_environment_from_the_working_directory():
         ("my_line:NoStep", EnvironmentCreationError, "returned NoStep, .* it lacks step"),
         ("my_line:WrongSpec", EnvironmentCreationError, r"lacks spec \(an EnvironmentSpec\)"),
         ("my_line:dict", EnvironmentCreationError, "has no callable 'dict'"),
-        ("my_broken:make", ModuleNotFoundError, "a_module_that_is_missing"),
+        ("my_broken:make", UserCodeError, r"my_broken.py, line 1: .*a_module_that_is_missing"),
     ],
 )
 def test_what_is_wrong_with_a_custom_environment(name, error, message):

@@ -109,7 +109,7 @@ def test_counts_and_episode_metrics_by_hand():
     _, state, metrics = run(Walk(), SCRIPTED, config, num_chunks=2)
     # A chunk is 4 iterations of 4 steps of 4 environments; 2 updates follow each iteration once
     # 40 transitions, that is 10 rows, are held: from the third on.
-    assert state.num_env_steps == 128
+    assert int(state.num_env_steps) == 128
     assert [m["train/num_updates"] for m in metrics] == [4, 8]
     assert state.agent.num_updates == 12
     # 16 steps finish 3 episodes of 5 in each of 4 environments, 32 finish 6.

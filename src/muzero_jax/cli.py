@@ -1,23 +1,32 @@
 """The `muzero` command: reads what is asked, and calls those who do it."""
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import muzero_jax
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.settings import apply_settings
 from muzero_jax.training.errors import InterruptedRunError, LostProcessError, RunError
+from muzero_jax.trust import trust_everything
 
 if TYPE_CHECKING:
     from muzero_jax.commands.options import TrainOptions
 
-USAGE = """\
+TRUST, TRACEBACK = "--trust", "--traceback"
+_EVERYWHERE = """\
+Every command takes --trust, which lets it run the code that a run folder, a sweep folder or a YAML
+file names (MUZERO_TRUST=1 does so for all commands), and --traceback, which shows where an error
+came from.
+"""
+USAGE = (
+    """\
 usage: muzero COMMAND ...
 
   train EXPERIMENT [--seed 0] [--out DIR] [--config FILE] [--any.setting value]
@@ -36,26 +45,44 @@ usage: muzero COMMAND ...
 
   muzero COMMAND --help      options of a command; muzero train EXPERIMENT --help: all settings
   muzero --version
+
 """
+    + _EVERYWHERE
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 2 for a mistake of the user, else see RunError."""
-    args = list(sys.argv[1:] if argv is None else argv)
-    return _guard(lambda: _dispatch(args))
+    return _guard(_dispatch, sys.argv[1:] if argv is None else argv)
 
 
 def train_experiment(config: ExperimentConfig) -> None:
     """Lets an experiment's script be run: `python experiments/NAME.py --seed 1 ...`."""
     prog = f"python {sys.argv[0]}"
-    sys.exit(_guard(lambda: _train(sys.argv[1:], config, prog)))
+    sys.exit(_guard(lambda args: _train(args, config, prog), sys.argv[1:]))
 
 
-def _guard(work: Callable[[], None]) -> int:
-    """Turns what a user can cause into one sentence on stderr and an exit code."""
+def _guard(work: Callable[[list[str]], None], args: Sequence[str]) -> int:
+    """Calls `work` with the arguments that are not for all commands; returns the exit code.
+
+    What a user can cause becomes one sentence on stderr.
+    """
+    own = [arg for arg in args if arg not in (TRUST, TRACEBACK)]
+    if TRUST in args:
+        trust_everything()
     try:
-        work()
-    except (ConfigError, EnvironmentCreationError) as error:
+        return _tell_errors(lambda: work(own), shows_traceback=TRACEBACK in args)
+    except SystemExit as ended:
+        if not ended.code and {"-h", "--help"} & {*own}:
+            print(_EVERYWHERE, end="")
+        raise
+
+
+def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
+    try:
+        with _traceback_first(shows_traceback):
+            work()
+    except ConfigError as error:
         return _complain(f"error: {error}", 2)
     except InterruptedRunError as error:
         return _complain(str(error), error.exit_code)
@@ -69,6 +96,17 @@ def _guard(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _traceback_first(is_wanted: bool) -> Iterator[None]:
+    """Prints what an error came through before somebody turns it into a sentence."""
+    try:
+        yield
+    except Exception:
+        if is_wanted:
+            traceback.print_exc()
+        raise
 
 
 def _complain(sentence: str, exit_code: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from muzero_jax.analysis.extras import import_extra
+from muzero_jax.files import replacing
 
 _STRIP_HEIGHT = 26
 # Room for both captions; a narrower picture stands in the middle.
@@ -59,14 +60,15 @@ def write_gif(frames: Sequence[Frame], out: Path) -> None:
     no_dither = image_module.Dither.NONE
     indexed = [picture.quantize(palette=palette, dither=no_dither) for picture in pictures]
     out.parent.mkdir(parents=True, exist_ok=True)
-    indexed[0].save(
-        out,
-        format="GIF",
-        save_all=True,
-        append_images=indexed[1:],
-        duration=[max(round(frame.seconds * 100), 2) * 10 for frame in frames],
-        loop=0,
-    )
+    with replacing(out) as temporary:
+        indexed[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=indexed[1:],
+            duration=[max(round(frame.seconds * 100), 2) * 10 for frame in frames],
+            loop=0,
+        )
 
 
 def _add_captions(frame: Frame) -> Any:

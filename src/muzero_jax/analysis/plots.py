@@ -16,6 +16,7 @@ from muzero_jax.analysis.runs import (
     has_values,
     read_run,
 )
+from muzero_jax.files import replacing
 
 # Okabe and Ito's palette, which stays apart for the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -67,7 +68,8 @@ def new_figure(size: tuple[float, float]) -> Any:
 def save_png(figure: Any, out: Path, dpi: int = 150) -> None:
     """Writes a figure to a PNG; its folder is made."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format="png", dpi=dpi)
+    with replacing(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi)
 
 
 def _has_curve(run: RunRecord) -> bool:

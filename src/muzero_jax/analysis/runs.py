@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import yaml
 
 from muzero_jax.dotted import flatten
+from muzero_jax.errors import ConfigError
+from muzero_jax.plain_yaml import read_yaml
 
 # Columns by name, `[num_rows]` float64 each, NaN where a row has no such value.
 Table: TypeAlias = dict[str, np.ndarray]
@@ -118,9 +119,9 @@ def _labels(kinds: Sequence[RunRecord], most: int = 3) -> list[str]:
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, yaml.YAMLError):
-        return {}
+        content = read_yaml(path)
+    except ConfigError:
+        return {}  # Missing or damaged: the curves of the run can be drawn without it.
     return content if isinstance(content, Mapping) else {}
 
 

@@ -2,16 +2,17 @@
 
 import csv
 import dataclasses
+import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from muzero_jax.analysis.extras import import_extra
 from muzero_jax.dotted import flatten
+from muzero_jax.errors import ConfigError
+from muzero_jax.files import read_json, replacing, write_text
+from muzero_jax.plain_yaml import read_yaml
 
 SWEEP_FILE = "sweep.yaml"
 OUTCOME_FILE = "outcome.json"
@@ -67,17 +68,16 @@ def read_sweep(folder: Path) -> SweepRecord:
       SweepFolderError: it is none.
     """
     path = folder / SWEEP_FILE
+    if not path.is_file():
+        raise SweepFolderError(f"{folder} is not a sweep folder: it holds no {SWEEP_FILE}.")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path)
         varied = list(tree.get("space") or {})
         varied += [name for setting in tree.get("settings", ()) for name in setting]
         experiment, changed = tree["experiment"], dict(tree.get("changed") or {})
-    except FileNotFoundError as error:
-        raise SweepFolderError(
-            f"{folder} is not a sweep folder: it holds no {SWEEP_FILE}."
-        ) from error
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise SweepFolderError(f"{path} cannot be used: {' '.join(str(error).split())}.") from error
+    except (ConfigError, KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SweepFolderError(f"{path} cannot be used: {reason}.") from error
     members = sorted(path.parent for path in folder.glob("members/setting-*/seed-*/config.yaml"))
     rows = sorted((read_member(path) for path in members), key=_order)
     names = tuple(dict.fromkeys(varied))
@@ -90,9 +90,9 @@ def read_member(run_dir: Path) -> dict[str, Any]:
     `status` is `finished`, `failed`, `pruned` or `unfinished`; `reason` says why. Times in seconds
     are wall-clock; `runs_at_once` runs shared them. Scores are of the final greedy evaluation.
     """
-    settings = flatten(yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")))
-    outcome = _read_json(run_dir / OUTCOME_FILE)
-    result = _read_json(run_dir / "result.json")
+    settings = flatten(read_yaml(run_dir / "config.yaml"))
+    outcome = read_json(run_dir / OUTCOME_FILE)
+    result = read_json(run_dir / "result.json")
     metrics = _last_line(run_dir / "metrics.jsonl")
     status = outcome.get("status") or ("finished" if result else "unfinished")
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}
@@ -119,14 +119,11 @@ def write_table(
     """
     ordered = sorted(rows, key=_order)
     columns = _columns(ordered, varied)
-    temporary = folder / f".{TABLE_FILE}.{os.getpid()}.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in ordered)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / TABLE_FILE)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in ordered)
+    write_text(folder / TABLE_FILE, text.getvalue())
     if parquet:
         _write_parquet(folder / PARQUET_FILE, ordered, columns)
 
@@ -137,9 +134,8 @@ def _write_parquet(path: Path, rows: list[Mapping[str, Any]], columns: list[str]
     import_extra("pyarrow", package="pyarrow", **extra)
     # One type a column: a list is told as text, like in the CSV.
     plain = [{k: str(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pandas.DataFrame(plain, columns=columns).to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pandas.DataFrame(plain, columns=columns).to_parquet(temporary, index=False)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[int, int]:
@@ -156,14 +152,6 @@ def _columns(rows: list[Mapping[str, Any]], varied: Iterable[str]) -> list[str]:
 
 def _cell(value: Any) -> Any:
     return str(value) if isinstance(value, list) else value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none."""
-    if not path.is_file():
-        return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
 
 
 def _last_line(path: Path) -> dict[str, Any]:

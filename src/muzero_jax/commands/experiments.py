@@ -4,9 +4,11 @@ import ast
 import difflib
 import importlib.util
 import sys
+import types
 from pathlib import Path
 
 import muzero_jax
+from muzero_jax import user_code
 from muzero_jax.config import ConfigError, ExperimentConfig
 
 
@@ -25,18 +27,30 @@ def load_experiment(name: str) -> ExperimentConfig:
         raise ConfigError(f"unknown experiment {name!r}; {_hint(name)}")
     if not path.is_file():
         raise ConfigError(f"there is no experiment script {path}.")
+    config = getattr(_run_script(path.absolute()), "CONFIG", None)
+    if not isinstance(config, ExperimentConfig):
+        found = "none" if config is None else f"found {type(config).__name__}"
+        raise ConfigError(
+            f"the experiment {path} must define CONFIG, an ExperimentConfig; {found}."
+        )
+    return config
+
+
+def is_built_in(name: str) -> bool:
+    """Whether an experiment of this name comes with the program."""
+    return any((folder / f"{name}.py").is_file() for folder in _built_in_folders())
+
+
+def _run_script(path: Path) -> types.ModuleType:
+    """Runs a script, which finds the modules that lie beside it and in the working folder."""
+    user_code.search_in([path.parent])
     spec = importlib.util.spec_from_file_location(f"_muzero_experiment_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
+    with user_code.running(f"the experiment {path.name} cannot be loaded"):
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise ConfigError(f"the experiment {path} cannot be loaded: {error}.") from error
-    config = getattr(module, "CONFIG", None)
-    if not isinstance(config, ExperimentConfig):
-        raise ConfigError(f"the experiment {path} defines no CONFIG, an ExperimentConfig.")
-    return config
+    return module
 
 
 def find_experiments() -> dict[str, Path]:
@@ -50,19 +64,27 @@ def find_experiments() -> dict[str, Path]:
 
 
 def experiment_folders() -> list[Path]:
-    """Here, in the repository that this package is run from, and as installed with it."""
+    """The folders of the built-in experiments, and last `experiments` in the working folder.
+
+    The working folder may be a stranger's: a script there cannot take the place of a built-in one.
+    """
+    return [*_built_in_folders(), Path("experiments")]
+
+
+def _built_in_folders() -> list[Path]:
+    """In the repository that this package is run from, and as installed with it."""
     package = Path(muzero_jax.__file__).parent
-    folders = [Path("experiments"), package.parents[1] / "experiments", package / "_experiments"]
     # An installed package's grandparent is some library folder; only a repository has a project.
     is_repository = (package.parents[1] / "pyproject.toml").is_file()
-    return folders if is_repository else [folders[0], folders[2]]
+    own = [package.parents[1] / "experiments"] if is_repository else []
+    return [*own, package / "_experiments"]
 
 
 def describe_experiment(path: Path) -> str:
     """The first line of a script's docstring, without running it."""
     try:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    except (SyntaxError, UnicodeDecodeError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return "(cannot be read)"
     return (docstring or "").partition("\n")[0]
 

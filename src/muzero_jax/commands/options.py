@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import tyro
-import yaml
 
+from muzero_jax.commands.setting_tokens import canonical_tokens, named_setting, tokens_of
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.dotted import flatten
-from muzero_jax.settings import check_names, setting_names
+from muzero_jax.plain_yaml import read_yaml
+from muzero_jax.settings import check_names
+from muzero_jax.trust import admit_file, code_references
 
 OptionsT = TypeVar("OptionsT")
 
@@ -73,8 +75,9 @@ def parse_train_options(
     check_names(_flag_names(args), also_known=[*own, "help"], prefix="--")
     path = _value_of("config", args)
     tokens = _yaml_tokens(Path(path)) if path else []
+    tokens += canonical_tokens(args)
     start = TrainOptions(default, experiment=experiment)
-    options = parse_options(TrainOptions, [*tokens, *args], prog, default=start)
+    options = parse_options(TrainOptions, tokens, prog, default=start)
     if options.experiment != experiment:
         raise ConfigError(f"cannot make sense of {options.experiment!r}; see --help.")
     return options
@@ -101,11 +104,8 @@ def parse_options(
 
 
 def _flag_names(args: Iterable[str]) -> list[str]:
-    """The names of the settings that are named; `--section.no_name` stands for a boolean `name`."""
-    flags = [arg[2:].partition("=")[0].replace("-", "_") for arg in args if arg.startswith("--")]
-    known = setting_names()
-    positive = [re.sub(r"(^|\.)no_", r"\1", flag) for flag in flags]
-    return [p if p in known else flag for p, flag in zip(positive, flags, strict=True)]
+    """The names of the settings and options that are named."""
+    return [named_setting(arg[2:].partition("=")[0]) for arg in args if arg.startswith("--")]
 
 
 def _value_of(name: str, args: Sequence[str]) -> str:
@@ -120,26 +120,13 @@ def _value_of(name: str, args: Sequence[str]) -> str:
 
 def _yaml_tokens(path: Path) -> list[str]:
     """The settings of a YAML file as command-line options, so that the same checks apply."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path)
     if not isinstance(tree, Mapping | None):
-        raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {tree!r}.")
+        raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {str(tree)[:80]!r}.")
     flat = flatten(tree or {})
     check_names(flat, prefix=f"{path}: ")
-    return [token for name, value in flat.items() for token in _tokens(name, value)]
-
-
-def _tokens(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        section, dot, last = name.rpartition(".")
-        return [f"--{name}" if value else f"--{section}{dot}no_{last}"]
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [f"--{name}={value}"]
+    admit_file(path, code_references([flat.get("environment.name")]))
+    return [token for name, value in flat.items() for token in tokens_of(name, value)]
 
 
 def _sentence(complaint: str) -> str:

@@ -6,22 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-import yaml
-
 from muzero_jax.commands.benchmark import read_experiment
-from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.commands.experiments import is_built_in, load_experiment
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.settings import apply_settings
+from muzero_jax.plain_yaml import read_yaml
+from muzero_jax.settings import apply_settings, whole_number
 from muzero_jax.sweeps.definition import Pruner, Study, Sweep
-from muzero_jax.sweeps.folder import load_sweep
+from muzero_jax.sweeps.folder import load_sweep, references_of
 from muzero_jax.sweeps.space import (
+    MOST_RUNS,
     Axis,
     all_settings,
+    check_size,
     full_name,
     make_axis,
     make_settings,
     parse_axis,
 )
+from muzero_jax.trust import admit_file
 
 _DESCRIPTION = """\
 Trains an experiment with many settings and seeds; seeds and all traced settings share one compiled
@@ -41,6 +43,7 @@ name may be left out where the rest is unique. A YAML file holds `experiment` an
 `sample_seed`, `study`, `trials`, `pruner` and `base` (NAME: value, for all). Any setting of the
 experiment can be added as --any.setting value.
 """
+_YAML = (".yaml", ".yml")
 _FROM_OPTIONS = ("seeds", "points", "samples", "sample_seed", "study", "trials", "pruner")
 _FILE_KEYS = ("experiment", "set", "list", "base", *_FROM_OPTIONS)
 
@@ -94,13 +97,18 @@ def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep 
         raise ConfigError("name an experiment or a YAML file first; `muzero list` shows all.")
     if not options.out:
         raise ConfigError("--out DIR is missing: where the runs and the table go.")
-    request = _request(options)
-    return _define(request, overrides), Path(options.out)
+    definition = _define(_request(options), overrides)
+    if options.experiment.endswith(_YAML):
+        # What was typed is trusted; the rest comes from the file.
+        typed = [*options.set, *overrides]
+        named = [r for r in references_of(definition) if not any(r in text for text in typed)]
+        admit_file(Path(options.experiment), named)
+    return definition, Path(options.out)
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
     """What a YAML file says, with the options that win over it."""
-    is_file = options.experiment.endswith((".yaml", ".yml"))
+    is_file = options.experiment.endswith(_YAML)
     request = (
         _read_file(Path(options.experiment)) if is_file else {"experiment": options.experiment}
     )
@@ -113,12 +121,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path)
     if not isinstance(tree, Mapping) or "experiment" not in tree:
         raise ConfigError(f"{path} must hold a sweep: `experiment: NAME` and what is varied.")
     for key, kind, told in (
@@ -131,7 +134,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     for key in tree:
         if key not in _FILE_KEYS:
             raise ConfigError(f"{path}: unknown {key!r}; there are {', '.join(_FILE_KEYS)}.")
-    return dict(tree)
+    experiment = str(tree["experiment"])
+    admit_file(path, [] if is_built_in(experiment) else [experiment])
+    return {**tree, "experiment": experiment}
 
 
 def _define(request: Mapping[str, Any], overrides: Sequence[str]) -> Sweep | Study:
@@ -163,7 +168,7 @@ def _define_study(request: Mapping[str, Any], shared: dict[str, Any]) -> Study:
         space=tuple(request["axes"]),
         num_trials=_count(request, "trials", 1),
         pruner=pruner,
-        sample_seed=request.get("sample_seed", 0),
+        sample_seed=_sample_seed(request),
     )
 
 
@@ -182,10 +187,19 @@ def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[s
         method="random" if num_samples else "grid",
         num_points=_count(request, "points", 5),
         num_samples=num_samples,
-        sample_seed=request.get("sample_seed", 0),
+        sample_seed=_sample_seed(request),
     )
     listed = [_listed(setting) for setting in request.get("list") or ()]
+    check_size(len(listed or [{}]) * len(settings))
     return [{**one, **other} for one in listed or [{}] for other in settings]
+
+
+def _sample_seed(request: Mapping[str, Any]) -> int:
+    value = request.get("sample_seed", 0)
+    seed = whole_number(value)
+    if seed is None or not 0 <= seed < 2**32:
+        raise ConfigError(f"sample_seed must be between 0 and 2^32 - 1, found {value!r}.")
+    return seed
 
 
 def _listed(setting: Any) -> dict[str, Any]:
@@ -197,18 +211,24 @@ def _listed(setting: Any) -> dict[str, Any]:
 
 def _seeds(asked: Any, first: int) -> tuple[int, ...]:
     """So many seeds from `first` on, or those of a list."""
-    if isinstance(asked, list) and all(isinstance(seed, int) for seed in asked):
-        return tuple(asked)
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-        raise ConfigError(f"seeds must be a number of at least 1, or a list, found {asked!r}.")
-    return tuple(range(first, first + asked))
+    if isinstance(asked, list) and all(whole_number(seed) is not None for seed in asked):
+        return tuple(int(seed) for seed in asked)
+    number = whole_number(asked)
+    if number is None or not 1 <= number <= MOST_RUNS:
+        raise ConfigError(
+            f"seeds must be a number between 1 and {MOST_RUNS:,}, or a list, found {asked!r}."
+        )
+    return tuple(range(first, first + number))
 
 
 def _count(request: Mapping[str, Any], name: str, default: int) -> int:
     value = request.get(name, default)
-    if not isinstance(value, int) or value < min(default, 1):
-        raise ConfigError(f"{name} must be an integer of at least 1, found {value!r}.")
-    return value
+    number = whole_number(value)
+    if number is None or not min(default, 1) <= number <= MOST_RUNS:
+        raise ConfigError(
+            f"{name} must be an integer between 1 and {MOST_RUNS:,}, found {value!r}."
+        )
+    return number
 
 
 class _Parser(argparse.ArgumentParser):

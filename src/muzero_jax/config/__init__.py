@@ -3,7 +3,6 @@
 Nothing here imports JAX, so that ``muzero train --help`` stays quick.
 """
 
-from muzero_jax.config.checks import ConfigError
 from muzero_jax.config.experiment import TRACED_SETTINGS, ExperimentConfig, traced_settings
 from muzero_jax.config.learner_sections import (
     AgentConfig,
@@ -22,6 +21,7 @@ from muzero_jax.config.run_sections import (
     ReplayConfig,
     TrainingConfig,
 )
+from muzero_jax.errors import ConfigError
 
 __all__ = [
     "TRACED_SETTINGS",

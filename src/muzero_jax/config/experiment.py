@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from muzero_jax.config.checks import require
+from muzero_jax.config.checks import LARGEST_INTEGER, require, require_name, require_types
 from muzero_jax.config.learner_sections import (
     AgentConfig,
     LossConfig,
@@ -43,7 +43,10 @@ class ExperimentConfig:
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
+        require_types("", self)
+        require_name("name", self.name)
         require(0 <= self.seed < 2**32, f"seed must be between 0 and 2^32 - 1, found {self.seed}.")
+        self._require_sizes()
         require(
             self.num_updates_per_iteration >= 1,
             f"replay.ratio ({self.replay.ratio:g}) with replay.batch_size "
@@ -82,6 +85,22 @@ class ExperimentConfig:
             f"which takes {self._steps_before_learning} steps: replay.min_size "
             f"({self.replay.min_size}), or a window of {window} steps in each of "
             f"training.num_envs ({self.training.num_envs}).",
+        )
+
+    def _require_sizes(self) -> None:
+        """Refuses products that the counters of a compiled program cannot hold."""
+        require(
+            self.env_steps_per_chunk <= LARGEST_INTEGER,
+            f"training.num_envs ({self.training.num_envs}) times training.rollout_length "
+            f"({self.training.rollout_length}) times training.iterations_per_chunk "
+            f"({self.training.iterations_per_chunk}) makes {self.env_steps_per_chunk:,} "
+            f"environment steps in a compiled call; at most {LARGEST_INTEGER:,} are possible.",
+        )
+        require(
+            self.num_updates <= LARGEST_INTEGER,
+            f"training.num_env_steps ({self.training.num_env_steps:,}) with replay.ratio "
+            f"({self.replay.ratio:g}) and replay.batch_size ({self.replay.batch_size}) makes "
+            f"{self.num_updates:,} updates; at most {LARGEST_INTEGER:,} are counted.",
         )
 
     @property

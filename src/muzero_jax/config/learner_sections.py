@@ -9,7 +9,10 @@ import dataclasses
 import math
 from typing import Literal
 
-from muzero_jax.config.checks import require, require_choices, require_range
+from muzero_jax.config.checks import require, require_range, require_types
+
+# Of a layer; a support has two atoms for each unit of its half-width.
+_WIDEST = 2**17
 
 AgentKind = Literal["muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax"]
 
@@ -24,7 +27,7 @@ class AgentConfig:
     Tennenholtz 2002)."""
 
     def __post_init__(self) -> None:
-        require_choices("agent", self)
+        require_types("agent", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,22 +60,24 @@ class NetworkConfig:
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 
     def __post_init__(self) -> None:
-        require_choices("network", self)
+        require_types("network", self)
         names = (
             "embedding_size",
             "num_channels",
             "head_hidden_size",
             "support_size",
         )
-        require_range("network", self, 1, None, *names)
-        require_range("network", self, 0, None, "num_blocks", "downsample", "stem_channels")
+        require_range("network", self, 1, _WIDEST, *names)
+        require_range("network", self, 0, _WIDEST, "stem_channels")
+        require_range("network", self, 0, 1_000, "num_blocks")
+        require_range("network", self, 0, 30, "downsample")
         require(
             0 < self.support_spacing < math.inf,
             f"network.support_spacing must be above 0 and finite, found {self.support_spacing!r}.",
         )
         require(
-            min(self.hidden_sizes, default=0) >= 1,
-            f"network.hidden_sizes must be one or more sizes of at least 1, "
+            min(self.hidden_sizes, default=0) >= 1 and max(self.hidden_sizes) <= _WIDEST,
+            f"network.hidden_sizes must be one or more sizes between 1 and {_WIDEST:,}, "
             f"found {self.hidden_sizes}.",
         )
 
@@ -107,7 +112,7 @@ class TableConfig:
     table.num_outcomes must hold all outcomes, since one that is replaced is no longer counted."""
 
     def __post_init__(self) -> None:
-        require_choices("table", self)
+        require_types("table", self)
         require_range("table", self, 1, None, "num_outcomes", "num_backups", "known_after")
         require_range("table", self, 0, 1, "step_size")
         require_range("table", self, 0, None, "priority_threshold")
@@ -171,8 +176,9 @@ class SearchConfig:
     """muzero: how the temperature falls (paper: in steps)."""
 
     def __post_init__(self) -> None:
-        require_choices("search", self)
-        require_range("search", self, 1, None, "num_simulations", "max_num_considered_actions")
+        require_types("search", self)
+        require_range("search", self, 1, 100_000, "num_simulations")
+        require_range("search", self, 1, None, "max_num_considered_actions")
         require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
         require_range("search", self, 1e-8, None, "min_qvalue_range")
         require_range("search", self, 0, None, "temperature", "final_temperature")
@@ -226,10 +232,10 @@ class TargetConfig:
     bootstrap's parameters (paper, Reanalyze: 0.8)."""
 
     def __post_init__(self) -> None:
-        require_choices("target", self)
+        require_types("target", self)
         require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
         require_range("target", self, 0, 1, "target_update_rate")
-        require_range("target", self, 0, None, "num_unroll_steps", "td_steps")
+        require_range("target", self, 0, 10_000, "num_unroll_steps", "td_steps")
         require(
             self.td_steps > 0 or self.bootstrap == "search" or self.reanalyse_fraction == 1,
             "target.td_steps 0 needs searched values: target.bootstrap search, or "
@@ -260,6 +266,7 @@ class LossConfig:
     (EfficientZero, Ye et al. 2021: 2)."""
 
     def __post_init__(self) -> None:
+        require_types("loss", self)
         names = ("policy_weight", "value_weight", "reward_weight")
         require_range("loss", self, 0, None, *names, "entropy_weight", "consistency_weight")
 
@@ -282,7 +289,7 @@ class OptimizerConfig:
     """Traced: the gradient is scaled down to this global norm."""
 
     def __post_init__(self) -> None:
-        require_choices("optimizer", self)
+        require_types("optimizer", self)
         require_range("optimizer", self, 0, None, "learning_rate", "warmup_updates")
         require_range("optimizer", self, 0, None, "weight_decay")
         require_range("optimizer", self, 0, 1, "final_fraction")

@@ -6,7 +6,10 @@ See `learner_sections` for what "paper" and "traced" mean.
 import dataclasses
 import math
 
-from muzero_jax.config.checks import require, require_range
+from muzero_jax.config.checks import require, require_range, require_types
+
+# As many as a float64 counts exactly, in which times and rates are worked out.
+MOST_ENV_STEPS = 2**53
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,13 @@ class EnvironmentConfig:
     """Steps after which an episode is truncated; 0 keeps the environment's own limit."""
 
     def __post_init__(self) -> None:
+        require_types("environment", self)
         require(bool(self.name), "environment.name must not be empty.")
+        require(
+            self.name.isprintable() and len(self.name) <= 1_000,
+            "environment.name must be at most 1,000 printable characters, found "
+            f"{len(self.name):,}: {self.name[:60]!r}.",
+        )
         require_range("environment", self, 0, None, "time_limit")
 
 
@@ -44,6 +53,7 @@ class ReplayConfig:
     """Traced: exponent beta of the importance weights (paper: 1)."""
 
     def __post_init__(self) -> None:
+        require_types("replay", self)
         require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
         require_range("replay", self, 0, None, "priority_exponent")
         require_range("replay", self, 0, 1, "importance_exponent")
@@ -78,7 +88,9 @@ class TrainingConfig:
     """Iterations [rollout, learn] in one compiled call; between calls the host logs and saves."""
 
     def __post_init__(self) -> None:
-        names = ("num_env_steps", "num_envs", "rollout_length", "iterations_per_chunk")
+        require_types("training", self)
+        require_range("training", self, 1, MOST_ENV_STEPS, "num_env_steps")
+        names = ("num_envs", "rollout_length", "iterations_per_chunk")
         require_range("training", self, 1, None, *names, "num_shards")
         require(
             self.num_envs % self.num_shards == 0,
@@ -103,9 +115,11 @@ class EvaluationConfig:
     """Steps after which an episode that will not end is given up, with an error."""
 
     def __post_init__(self) -> None:
-        require_range("evaluation", self, 0, None, "interval")
-        names = ("num_episodes", "final_num_episodes", "num_envs", "max_episode_steps")
-        require_range("evaluation", self, 1, None, *names)
+        require_types("evaluation", self)
+        require_range("evaluation", self, 0, MOST_ENV_STEPS, "interval")
+        names = ("num_episodes", "final_num_episodes", "num_envs")
+        require_range("evaluation", self, 1, 1_000_000, *names)
+        require_range("evaluation", self, 1, None, "max_episode_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,4 +136,6 @@ class LoggingConfig:
     """Send the metrics to Weights & Biases as well (needs the extra `wandb`)."""
 
     def __post_init__(self) -> None:
-        require_range("logging", self, 1, None, "checkpoint_interval", "checkpoints_kept")
+        require_types("logging", self)
+        require_range("logging", self, 1, MOST_ENV_STEPS, "checkpoint_interval")
+        require_range("logging", self, 1, None, "checkpoints_kept")

@@ -1,7 +1,9 @@
 """What can go wrong when an environment is asked for by name, each as one clear sentence."""
 
+from muzero_jax.errors import ConfigError
 
-class EnvironmentCreationError(ValueError):
+
+class EnvironmentCreationError(ConfigError):
     """The environment exists, but cannot be made: a suite, an option or a member is missing."""
 
 

@@ -3,14 +3,12 @@
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from muzero_jax import user_code
 from muzero_jax.envs import probes
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.catch import Catch
@@ -144,12 +142,25 @@ def _call(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) ->
 
 def _make_custom(module_name: str, factory_name: str, options: dict[str, Any]) -> Environment:
     full_name = f"{module_name}:{factory_name}"
-    factory = getattr(_import_custom(module_name), factory_name, None)
+    module = user_code.import_module(module_name)
+    if module is None:
+        looked_in = ", ".join(map(str, user_code.search_folders()))
+        raise UnknownEnvironmentError(
+            f"There is no module {module_name!r}, neither installed nor in {looked_in}, and the "
+            f"known suites are {', '.join(_SUITES)}."
+        )
+    factory = getattr(module, factory_name, None)
     if not callable(factory):
         raise EnvironmentCreationError(
             f"{full_name}: the module {module_name!r} has no callable {factory_name!r}."
         )
-    env = _call(factory, full_name, options)
+    with user_code.running(f"{full_name} cannot be made"):
+        env = _call(factory, full_name, options)
+        return _check_members(full_name, env)
+
+
+def _check_members(full_name: str, env: Any) -> Environment:
+    """Makes sure that what a factory has returned has the members of the protocol."""
     missing = [member for member in ("reset", "step") if not callable(getattr(env, member, None))]
     if not isinstance(getattr(env, "spec", None), EnvironmentSpec):
         missing.insert(0, "spec (an EnvironmentSpec)")
@@ -158,21 +169,4 @@ def _make_custom(module_name: str, factory_name: str, options: dict[str, Any]) -
             f"{full_name} returned {type(env).__name__}, which is no Environment: it lacks "
             f"{', '.join(missing)}."
         )
-    return env
-
-
-def _import_custom(module_name: str) -> Any:
-    # Console scripts do not have the working directory on the path. It goes last, so that a file
-    # there cannot shadow an installed module.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        suites = ", ".join(_SUITES)
-        raise UnknownEnvironmentError(
-            f"There is no module {module_name!r}, neither installed nor in {here}, and the known "
-            f"suites are {suites}."
-        ) from error
+    return cast(Environment, env)

@@ -2,8 +2,8 @@
 
 import csv
 import dataclasses
+import io
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from muzero_jax.analysis.search_plots import SETTING, plot_search_costs
 from muzero_jax.config import SearchConfig
+from muzero_jax.files import write_json, write_text
 from muzero_jax.profiling.search_cost import (
     SearchCell,
     SearchCost,
@@ -80,7 +81,7 @@ def measure_grid(
             progress.advance(task)
     measured = table.of(cells, engines)
     exponents = _exponents(measured)
-    (out / "search_costs.json").write_text(json.dumps(_as_json(measured, exponents), indent=1))
+    write_json(out / "search_costs.json", _as_json(measured, exponents))
     _show(console, measured, exponents)
     if with_trace:
         workload = network.workload(cells[-1].batch) if network else toy_workload(cells[-1])
@@ -109,16 +110,12 @@ class _Table:
         fresh = {cost.engine for cost in costs}
         self.lines = [x for x in self.lines if x[0] != cell or x[1].engine not in fresh]
         self.lines += [(cell, cost) for cost in costs]
-        # Written beside and moved, so that a kill leaves the old file or the new one.
-        draft = self.path.with_suffix(".draft")
-        with draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.names)
-            writer.writeheader()
-            for line in self.lines:
-                writer.writerow(
-                    {k: v for part in line for k, v in dataclasses.asdict(part).items()}
-                )
-        draft.replace(self.path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.names)
+        writer.writeheader()
+        for line in self.lines:
+            writer.writerow({k: v for part in line for k, v in dataclasses.asdict(part).items()})
+        write_text(self.path, text.getvalue())
 
     def of(self, cells: Sequence[SearchCell], engines: Sequence[str]) -> Measured:
         return [x for x in self.lines if x[0] in cells and x[1].engine in engines]

@@ -9,6 +9,7 @@ import mctx
 import numpy as np
 
 from muzero_jax.analysis.extras import import_extra
+from muzero_jax.files import replacing
 
 _INK, _EDGE, _CHOSEN = "#222222", "#B8B8B8", "#D55E00"
 _MAX_NODES = 48
@@ -62,7 +63,8 @@ def draw_tree(tree: mctx.Tree, action: int, title: str, out: Sequence[Path]) -> 
     _draw_nodes(figure, axes, tree, nodes)
     for path in out:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=130)
 
 
 def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[DrawnNode]:

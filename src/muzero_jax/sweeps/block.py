@@ -9,6 +9,7 @@ import jax
 
 from muzero_jax.analysis.sweep_table import OUTCOME_FILE
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.files import write_json
 from muzero_jax.sweeps.definition import Member
 from muzero_jax.training.checkpoint import checkpoint_steps, discard_after
 from muzero_jax.training.errors import RunError
@@ -21,7 +22,6 @@ from muzero_jax.training.run_folder import (
     RESULT_FILE,
     locked,
     write_config,
-    write_json,
 )
 from muzero_jax.training.run_writer import RunWriter, Start, find_start
 from muzero_jax.training.signals import StopAsked

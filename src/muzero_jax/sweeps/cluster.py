@@ -14,6 +14,7 @@ import jax
 from muzero_jax.analysis.extras import import_extra
 from muzero_jax.analysis.sweep_table import OUTCOME_FILE
 from muzero_jax.config import ConfigError
+from muzero_jax.files import replacing
 from muzero_jax.sweeps.block import give_up, is_over
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Study, Sweep, group_members
@@ -23,6 +24,7 @@ from muzero_jax.sweeps.remote_worker import RemoteWorker
 from muzero_jax.training.build import build
 from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError, RunError
 from muzero_jax.training.run_folder import RESULT_FILE
+from muzero_jax.user_code import search_folders
 
 # Of the same worker's place; a run that kills its worker must not go round for ever.
 _MOST_LOSSES = 10
@@ -125,7 +127,9 @@ class _Pool:
 
     def __init__(self, ray: Any, folder: Path, token_file: str, kind: str, num_workers: int):
         self.ray, self.num_workers = ray, num_workers
-        self._arguments = (str(folder.absolute()), token_file, num_workers)
+        # The driver has decided whose code is run; its workers are told so, and where it lies.
+        code_folders = tuple(map(str, search_folders()))
+        self._arguments = (str(folder.absolute()), token_file, num_workers, code_folders)
         resources: dict[str, Any] = {"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}
         # `stop` is called while `run` goes on.
         self._worker = ray.remote(RemoteWorker).options(max_concurrency=2, **resources)
@@ -260,4 +264,5 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for name in sorted(files, key=lambda name: name in (RESULT_FILE, OUTCOME_FILE)):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(files[name])
+        with replacing(path) as temporary:
+            temporary.write_bytes(files[name])

@@ -198,6 +198,9 @@ def group_members(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"seeds must be between 0 and 2^32 - 1, found {seed}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"a sweep needs seeds that differ, found {list(seeds)}.")
 

@@ -5,35 +5,55 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from muzero_jax.analysis.sweep_table import SWEEP_FILE
 from muzero_jax.config import ConfigError
 from muzero_jax.dotted import describe_setting
+from muzero_jax.files import refuse_links, write_text
+from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.space import all_settings, make_axis
-from muzero_jax.training.run_folder import locked, occupied, write_text
+from muzero_jax.sweeps.space import Values, all_settings, make_axis
+from muzero_jax.training.run_folder import locked, occupied
+from muzero_jax.trust import admit, code_references, seal_folder
 
 # More trials of the same study are welcome.
 _MAY_CHANGE = ("trials",)
 
 
 def load_sweep(folder: Path) -> Sweep | Study:
-    """Reads what a folder holds.
+    """Reads what a folder holds, to run it.
 
     Raises:
       ConfigError: it is no sweep folder, or its `sweep.yaml` was damaged.
+      UntrustedCodeError: it names code that this user has not sealed.
     """
+    sweep = _read_sweep(folder)
+    admit(folder, references_of(sweep))
+    return sweep
+
+
+def _read_sweep(folder: Path) -> Sweep | Study:
     path = folder / SWEEP_FILE
     if not path.is_file():
         reason = f"it holds no {SWEEP_FILE}" if folder.is_dir() else "there is no such folder"
         raise ConfigError(f"{folder} is not a sweep folder: {reason}.")
     try:
-        return _from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ConfigError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        return _from_dict(read_yaml(path))
+    except (ConfigError, KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(f"{path} cannot be used: {reason}.") from error
+
+
+def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
+    """The names of code outside this package among the environments of a sweep."""
+    name = "environment.name"
+    values = [sweep.base.environment.name]
+    if isinstance(sweep, Sweep):
+        values += [setting[name] for setting in sweep.settings if name in setting]
+    else:
+        axes = [axis for axis in sweep.space if isinstance(axis, Values) and axis.name == name]
+        values += [value for axis in axes for value in axis.values]
+    return code_references(values)
 
 
 @contextlib.contextmanager
@@ -57,8 +77,10 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     if is_used:
         raise ConfigError(f"{folder} is not empty, and holds no sweep; give another --out.")
     lock = locked(folder) if isinstance(sweep, Sweep) else contextlib.nullcontext()
+    refuse_links(folder)
     with lock:
-        write_text(path, yaml.safe_dump(sweep.to_dict(), sort_keys=False))
+        seal_folder(folder, references_of(sweep))
+        write_text(path, dump_yaml(sweep.to_dict()))
         yield
 
 
@@ -82,7 +104,7 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
 
 
 def _check_same(folder: Path, asked: Sweep | Study) -> None:
-    before, now = load_sweep(folder).to_dict(), asked.to_dict()
+    before, now = _read_sweep(folder).to_dict(), asked.to_dict()
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name) and name not in _MAY_CHANGE:
             told = _difference(name, before.get(name), now.get(name))

@@ -24,6 +24,8 @@ from muzero_jax.training.compilation_cache import enable_compilation_cache
 from muzero_jax.training.errors import InterruptedRunError
 from muzero_jax.training.memory import device_memory_bytes
 from muzero_jax.training.programs import Programs
+from muzero_jax.trust import trust_everything
+from muzero_jax.user_code import search_in
 
 # (what, of which member's folder, the rest)
 Event = tuple[str, str, Any]
@@ -36,9 +38,12 @@ class RemoteWorker:
       folder: of the sweep, where the driver runs.
       token_file: in it, which the driver has just written.
       num_sharing: workers that share the memory of this machine.
+      code_folders: where the driver looks for the user's own modules, which it has admitted.
     """
 
-    def __init__(self, folder: str, token_file: str, num_sharing: int):
+    def __init__(self, folder: str, token_file: str, num_sharing: int, code_folders: Sequence[str]):
+        trust_everything(seals=False)
+        search_in([Path(name) for name in code_folders])
         enable_compilation_cache()
         self.is_shared = (Path(folder) / token_file).exists()
         self.folder = Path(folder if self.is_shared else tempfile.mkdtemp(prefix="muzero-sweep-"))

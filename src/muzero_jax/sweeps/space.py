@@ -4,18 +4,25 @@ import dataclasses
 import itertools
 import math
 import random
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import yaml
-
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.dotted import describe_setting, flatten
-from muzero_jax.settings import apply_settings, check_names, config_to_dict, setting_names
+from muzero_jax.plain_yaml import parse_yaml
+from muzero_jax.settings import (
+    apply_settings,
+    check_names,
+    config_to_dict,
+    convert_setting,
+    setting_names,
+    setting_type,
+)
 
 # What repeats a run, names it or reports it does not make another experiment of it.
 _CANNOT_VARY = ("seed", "name", "logging.")
+# Each is a folder with some twenty files.
+MOST_RUNS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Values:
 
     name: str
     values: tuple[Any, ...]
+
+    def num_points(self, most: int) -> int:
+        """How many values `grid` gives."""
+        del most
+        return len(self.values)
 
     def grid(self, num_points: int) -> tuple[Any, ...]:
         """All values, however many points a range would get."""
@@ -61,6 +73,10 @@ class Range:
     high: float
     is_log: bool
     is_integer: bool
+
+    def num_points(self, most: int) -> int:
+        """How many values `grid` gives at most, of `most` that are asked for."""
+        return min(most, int(self.high - self.low) + 1) if self.is_integer else most
 
     def grid(self, num_points: int) -> tuple[float, ...]:
         """`num_points` numbers from end to end, evenly or by a constant factor; no two equal."""
@@ -129,7 +145,7 @@ def make_axis(name: str, values: Any) -> Axis:
         raise ConfigError(f"{name} needs at least one value to take.")
     if len({str(value) for value in listed}) < len(listed):
         raise ConfigError(f"{name} is given a value twice: {', '.join(map(str, listed))}.")
-    return Values(name, tuple(tuple(v) if isinstance(v, list) else v for v in listed))
+    return Values(name, tuple(convert_setting(name, value) for value in listed))
 
 
 def full_name(name: str) -> str:
@@ -174,6 +190,7 @@ def make_settings(
         if names.count(name) > 1:
             raise ConfigError(f"{name} is varied twice.")
     if method == "grid":
+        check_size(math.prod(axis.num_points(num_points) for axis in axes))
         combinations = itertools.product(*(axis.grid(num_points) for axis in axes))
         settings = [dict(zip(names, values, strict=True)) for values in combinations]
     else:
@@ -182,6 +199,21 @@ def make_settings(
     for setting in settings:
         check_setting(base, setting)
     return settings
+
+
+def check_size(num_settings: int) -> None:
+    """Refuses a sweep of more settings than anybody would wait for, before they are written out.
+
+    Args:
+      num_settings: how many settings the sweep would have.
+
+    Raises:
+      ConfigError: they are too many.
+    """
+    if num_settings > MOST_RUNS:
+        raise ConfigError(
+            f"the sweep would have {num_settings:,} settings; at most {MOST_RUNS:,} are possible."
+        )
 
 
 def check_setting(base: ExperimentConfig, setting: Mapping[str, Any]) -> ExperimentConfig:
@@ -201,7 +233,7 @@ def check_setting(base: ExperimentConfig, setting: Mapping[str, Any]) -> Experim
 def _parse_range(name: str, text: str) -> Range:
     ends, _, scale = text.partition(":")
     low_text, _, high_text = ends.partition("..")
-    hint = _type_of(name)
+    hint = setting_type(name)
     if hint not in (int, float):
         raise ConfigError(f"{name} has no range, for it is no number; list its values: {name}=A,B.")
     if scale not in ("", "log", "linear"):
@@ -222,29 +254,10 @@ def _parse_range(name: str, text: str) -> Range:
 def _parse_list(name: str, text: str) -> list[Any]:
     """Values between commas; a value may be a list itself, in brackets."""
     try:
-        values = yaml.safe_load(f"[{text}]")
-    except yaml.YAMLError as error:
+        values: list[Any] = parse_yaml(f"[{text}]")
+    except ConfigError as error:
         raise ConfigError(f"cannot read the values of {name}: {text!r}.") from error
-    return [_number(value) for value in values]
-
-
-def _number(value: Any) -> Any:
-    """YAML takes 1e-3 for a text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
-def _type_of(name: str) -> Any:
-    """The type of a setting, for example `float`."""
-    section: Any = ExperimentConfig
-    *parts, last = name.split(".")
-    for part in parts:
-        section = typing.get_type_hints(section)[part]
-    return typing.get_type_hints(section)[last]
+    return values
 
 
 def all_settings(config: ExperimentConfig) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import jax
 
 from muzero_jax.config import ConfigError
 
+# More devices than cores are for trying out what a larger machine would do.
+_MOST_PER_CORE = 4
+
 
 def prepare_devices(num_devices: int = 0) -> list[jax.Device]:
     """Devices to work with; on a CPU every core that the process may use is made one of its own.
@@ -21,11 +24,13 @@ def prepare_devices(num_devices: int = 0) -> list[jax.Device]:
       ConfigError: there are not so many.
     """
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    most = _MOST_PER_CORE * num_cores
     with contextlib.suppress(RuntimeError):  # Too late to change that.
-        jax.config.update("jax_num_cpu_devices", num_devices or num_cores)
+        jax.config.update("jax_num_cpu_devices", min(num_devices or num_cores, most))
     devices = jax.local_devices()
     if num_devices > len(devices):
+        told = f" (of {num_cores} cores at most {most} are made)" if num_devices > most else ""
         raise ConfigError(
-            f"{num_devices} devices are asked for, but JAX finds {len(devices)} here."
+            f"{num_devices} devices are asked for, but JAX finds {len(devices)} here{told}."
         )
     return devices[: num_devices or len(devices)]

@@ -62,8 +62,12 @@ def agree(number: int | None) -> int | None:
     """The largest of the numbers that the processes give, for all; None where none gives one."""
     if not has_several():
         return number
-    found = multihost_utils.process_allgather(np.int32(-1 if number is None else number))
-    return None if found.max() < 0 else int(found.max())
+    # JAX sends 32 bits at a time, and a run may have more steps than those count.
+    high, low = divmod(number or 0, 2**32)
+    words = np.array([number is not None, high, low], np.uint32)
+    rows = np.reshape(multihost_utils.process_allgather(words), (-1, 3)).tolist()
+    given = [(high << 32) + low for is_given, high, low in rows if is_given]
+    return max(given, default=None)
 
 
 def check_same(tree: PyTree) -> None:

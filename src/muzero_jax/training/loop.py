@@ -23,7 +23,7 @@ from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
 from muzero_jax.training.cutting import cut_at_end, mean_discounted_return
 from muzero_jax.training.shards import ONE_SHARD, Shards
-from muzero_jax.training.train_state import FirstFailure, TrainState
+from muzero_jax.training.train_state import FirstFailure, StepCount, TrainState
 from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 
 
@@ -122,7 +122,7 @@ class _Loop:
             rng_key=rng_key,
             episode_return=jnp.zeros(num_envs),
             episode_length=jnp.zeros(num_envs, jnp.int32),
-            num_env_steps=jnp.zeros((), jnp.int32),
+            num_env_steps=StepCount.zero(),
             first_failure=FirstFailure(jnp.full((), -1, jnp.int32), jnp.full((), -1, jnp.int32)),
         )
 
@@ -201,7 +201,7 @@ class _Loop:
             "episode": {f"episode/{k}": v.sum() for k, v in finished.items()},
             "episode_count": num_finished.sum(),
         }
-        state = state.replace(num_env_steps=state.num_env_steps + num_env_steps)
+        state = state.replace(num_env_steps=state.num_env_steps.plus(num_env_steps))
         return state, (transitions, priorities), sums
 
     def _cut(

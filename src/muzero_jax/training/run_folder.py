@@ -4,20 +4,20 @@ import contextlib
 import datetime
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.files import open_own, read_json, refuse_links, write_json, write_text
+from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict, config_to_dict
 from muzero_jax.training.errors import InvalidRunError, RunLockedError
+from muzero_jax.trust import admit, code_references, seal_folder
 
 CONFIG_FILE = "config.yaml"
 VERSIONS_FILE = "versions.json"
@@ -77,7 +77,9 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
       RunLockedError: another process holds it.
+      ConfigError: there is a link in the folder, see `files.refuse_links`.
     """
+    refuse_links(folder)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked_file(folder / _LOCK_FILE))
@@ -91,21 +93,25 @@ def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
     """Holds a file's lock, which the system releases however the process ends.
 
     Args:
-      path: of the file, which is made.
-      wait: for whoever holds it.
+      path: the file, which is made where it is missing, and otherwise left as it is.
+      wait: whether to wait for a process that holds the lock.
 
     Raises:
-      BlockingIOError: another holds it, and this does not wait.
+      BlockingIOError: another process holds the lock, and this one does not wait.
+      ConfigError: the file is a link.
     """
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    descriptor = open_own(path, 0)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
+    finally:
+        os.close(descriptor)
 
 
 def write_config(folder: Path, config: ExperimentConfig) -> None:
-    """Writes the settings of a run, for `load_config`."""
-    text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
-    write_text(folder / CONFIG_FILE, text)
+    """Writes the settings of a run for `load_config`, and seals the code that they name."""
+    seal_folder(folder, code_references([config.environment.name]))
+    write_text(folder / CONFIG_FILE, dump_yaml(config_to_dict(config)))
 
 
 def load_config(folder: Path) -> ExperimentConfig:
@@ -113,40 +119,23 @@ def load_config(folder: Path) -> ExperimentConfig:
 
     Raises:
       InvalidRunError: the folder is none of a run, or its `config.yaml` was damaged.
+      UntrustedCodeError: the settings name code that this user has not sealed.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         reason = f"it holds no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
         raise InvalidRunError(f"{folder} is not a run folder: {reason}.")
     try:
-        return config_from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ConfigError, AttributeError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidRunError(f"{path} cannot be used: {reason}") from error
+        config = config_from_dict(read_yaml(path))
+    except ConfigError as error:
+        raise InvalidRunError(f"{path} cannot be used: {error}") from error
+    admit(folder, code_references([config.environment.name]))
+    return config
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The content of `result.json`, which stands in the folder of a finished run only."""
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that it is either absent, or whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """`write_text` of a JSON object."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    return read_json(folder / RESULT_FILE) or None
 
 
 def write_versions(folder: Path, device: str) -> None:
@@ -162,7 +151,7 @@ def write_versions(folder: Path, device: str) -> None:
     }
     if not path.exists():
         return write_json(path, now)
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path)
     return write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
 
 

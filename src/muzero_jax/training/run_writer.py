@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.files import write_json
 from muzero_jax.training.checkpoint import (
     CheckpointWriter,
     checkpoint_steps,
@@ -29,7 +30,6 @@ from muzero_jax.training.run_folder import (
     CHECKPOINTS_FOLDER,
     FAILURE_FOLDER,
     RESULT_FILE,
-    write_json,
     write_versions,
 )
 from muzero_jax.training.tracking import Position, Tracker, summarise, write_scores

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.files import open_own, write_text
 from muzero_jax.settings import config_to_dict
 from muzero_jax.training.evaluation import EvaluationResult
-from muzero_jax.training.run_folder import write_text
 
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.csv"
@@ -153,7 +153,7 @@ class _AppendFile:
     """
 
     def __init__(self, path: Path, length: int):
-        self._file = path.open("ab", buffering=0)
+        self._file = io.FileIO(str(path), "a", opener=_open_to_append)
         found = self._file.tell()
         if found < length:
             print(
@@ -174,6 +174,10 @@ class _AppendFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _open_to_append(path: str, flags: int) -> int:
+    return open_own(Path(path), flags & os.O_APPEND)
 
 
 class _TensorBoard:
@@ -206,7 +210,7 @@ class _Wandb:
 
         id_file = run_dir / "wandb_id"
         if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex, encoding="utf-8")
+            write_text(id_file, uuid.uuid4().hex)
         self._run = wandb.init(
             project="muzero_jax",
             name="-".join(run_dir.absolute().parts[-2:]),

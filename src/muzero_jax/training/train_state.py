@@ -1,5 +1,6 @@
 """What a run is made of between two chunks."""
 
+import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.envs.base import EnvState
@@ -19,6 +20,32 @@ class FirstFailure(struct.PyTreeNode):
     term: Array
 
 
+class StepCount(struct.PyTreeNode):
+    """A number of steps up to 2^64, which integers of 32 bits would not hold; pure.
+
+    Attributes:
+      low: `[]` uint32, the number modulo 2^32.
+      high: `[]` uint32, how often 2^32 goes into it.
+    """
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def zero(cls) -> "StepCount":
+        """The count before the first step."""
+        return cls(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
+
+    def plus(self, num_steps: int) -> "StepCount":
+        """The count after `num_steps` more, fewer than 2^32 at a time."""
+        low = self.low + jnp.uint32(num_steps)
+        return StepCount(low, self.high + (low < self.low).astype(jnp.uint32))
+
+    def __int__(self) -> int:
+        """The number, on the host."""
+        return (int(self.high) << 32) + int(self.low)
+
+
 class TrainState(struct.PyTreeNode):
     """Everything a run is made of; saving it and restoring it continues the run bit for bit.
 
@@ -30,7 +57,7 @@ class TrainState(struct.PyTreeNode):
       rng_key: the only stored key of the loop.
       episode_return: `[num_envs]` undiscounted return so far, of the first player.
       episode_length: `[num_envs]` int32, steps so far.
-      num_env_steps: `[]` int32, over all environments.
+      num_env_steps: environment steps so far, over all environments.
       first_failure: see `FirstFailure`.
     """
 
@@ -41,5 +68,5 @@ class TrainState(struct.PyTreeNode):
     rng_key: PRNGKey
     episode_return: Array
     episode_length: Array
-    num_env_steps: Array
+    num_env_steps: StepCount
     first_failure: FirstFailure

@@ -1,0 +1,220 @@
+"""Files that are written whole or not at all, and never through a link inside a run folder.
+
+A run folder may come from somebody else. A link in it would lead what is written there to any other
+file of the user, so that writers first call `refuse_links`, and open what they keep open by
+`open_own`. A whole file is written beside its place, under a name that nobody can know before, and
+is then moved to its place, which replaces a link and does not follow it.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from muzero_jax.errors import ConfigError
+
+# W&B keeps links to its own newest run in a folder of its own.
+_FOLDERS_WITH_LINKS = ("wandb",)
+_MAX_NAME_BYTES = 255
+FileKind = Literal["GIF", "PNG", "HTML", "any"]
+_FIRST_BYTES: Mapping[FileKind, bytes] = {
+    "GIF": b"GIF8",
+    "PNG": b"\x89PNG",
+    "HTML": b"<!doctype html>",
+    "any": b"",
+}
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary file beside `path` to write to, which then takes the place of `path`.
+
+    The file is flushed to the disk before it is moved. Where the block raises, nothing is left.
+
+    Args:
+      path: the file to make or to replace; its folder exists.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        yield temporary
+        os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file so that it is either absent or whole.
+
+    Args:
+      path: the file to make or to replace.
+      text: the content.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object so that the file is either absent or whole.
+
+    Args:
+      path: the file to make or to replace.
+      value: the object.
+    """
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The object; an empty one where there is no such file.
+
+    Raises:
+      ConfigError: the file cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged: {error}.") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} is damaged: it holds no JSON object.")
+    return value
+
+
+def refuse_links(folder: Path) -> None:
+    """Makes sure that nothing below a folder is a link; the folder itself may be one.
+
+    Args:
+      folder: a run or sweep folder that is about to be written to; it need not exist.
+
+    Raises:
+      ConfigError: there is a link, which the message names.
+    """
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            entries = list(os.scandir(current))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            raise ConfigError(f"{current} cannot be read: {error.strerror}.") from error
+        for entry in entries:
+            if entry.is_symlink():
+                raise ConfigError(
+                    f"{entry.path} is a link, and nothing is written through links inside a run "
+                    "folder; remove it, or put what it points to in its place."
+                )
+            if entry.is_dir(follow_symlinks=False) and entry.name not in _FOLDERS_WITH_LINKS:
+                waiting.append(Path(entry.path))
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Opens a file for reading and writing, makes it where it is missing, and follows no link.
+
+    A file that has a second name elsewhere (a hard link) is first replaced by a copy.
+
+    Args:
+      path: the file.
+      flags: further flags of `os.open`.
+
+    Returns:
+      The descriptor, which the caller closes.
+
+    Raises:
+      ConfigError: the path is a link, or no regular file.
+      OSError: the file cannot be opened.
+    """
+    flags |= os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise ConfigError(f"{path} is a link, and nothing is written through it.") from error
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink < 2:
+            return descriptor
+        os.close(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            break
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+    raise ConfigError(f"{path} is no regular file of its own; remove it.")
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Refuses a folder that could not be made or written to, before any work is done for it.
+
+    Args:
+      path: the folder, which need not exist.
+      option: what the user calls it, for example `--out`.
+
+    Raises:
+      ConfigError: the name cannot be used, something on the way is no folder, or the nearest
+        folder that exists is not writable.
+    """
+    _check_name(path, option)
+    nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), Path("/"))
+    if not nearest.is_dir():
+        raise ConfigError(f"{option} {path} cannot be made: {nearest} is no folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {path} cannot be made: {nearest} is not writable.")
+
+
+def check_file(path: Path, option: str, kind: FileKind = "any") -> None:
+    """Refuses a file that could not be written, before any work is done for it.
+
+    Args:
+      path: the file to be written.
+      option: what the user calls it, for example `--gif`.
+      kind: what will be written; a file that is there and holds anything else is not replaced.
+
+    Raises:
+      ConfigError: the path is a folder, its folder cannot be made, or somebody's other file is
+        there.
+    """
+    check_folder(path.parent, option)
+    _check_name(path, option)
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; give the name of a file.")
+    if not path.exists():
+        return
+    if not path.is_file() or not os.access(path, os.W_OK):
+        raise ConfigError(f"{option} {path} cannot be written.")
+    first = _FIRST_BYTES[kind]
+    with path.open("rb") as file:
+        found = file.read(len(first))
+    if found and found.lower() != first.lower():
+        raise ConfigError(f"{option} {path} is there and no {kind} file; it is not replaced.")
+
+
+def _check_name(path: Path, option: str) -> None:
+    text = str(path)
+    if not text.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(f"{option} {text!r} holds characters that cannot be printed.")
+    longest = max((len(part.encode()) for part in path.parts), default=0)
+    if longest > _MAX_NAME_BYTES or len(text.encode()) > 4_000:
+        raise ConfigError(
+            f"{option} holds a name of {longest} bytes; at most {_MAX_NAME_BYTES} are possible."
+        )

@@ -1,0 +1,268 @@
+"""Code that a folder or a file names is run only where this user has said so."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_run import TINY, tiny
+
+from muzero_jax import trust, user_code
+from muzero_jax.cli import main
+from muzero_jax.envs import registry
+from muzero_jax.settings import config_to_dict
+from muzero_jax.training.run_folder import load_config, write_config
+from muzero_jax.trust import UntrustedCodeError, admit, code_references, key_file, module_of
+
+TRAP = "from pathlib import Path\nPath({mark!r}).touch()\ndef make(**options):\n    pass\n"
+
+
+@pytest.fixture(autouse=True)
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without a key, who works in an empty folder and trusts nobody."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("MUZERO_TRUST", raising=False)
+    monkeypatch.setattr(trust._Decision, "is_given", False)
+    monkeypatch.setattr(user_code._Search, "folders", ())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    yield home
+    for name in [name for name in sys.modules if name.startswith("trap")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """The file that a trap leaves if its code is run."""
+    return tmp_path / "executed"
+
+
+def strangers_run(folder: Path, environment: str) -> Path:
+    """A run folder as a stranger could have packed it."""
+    folder.mkdir(parents=True)
+    settings = config_to_dict(TINY)
+    settings["environment"]["name"] = environment
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def lay_trap(folder: Path, mark: Path, module: str = "trap") -> None:
+    path = folder / (module.replace(".", "/") + ".py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TRAP.format(mark=str(mark)))
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("catch", ""),
+        ("maze:slip=0.1", ""),
+        ("gymnax:CartPole-v1", ""),
+        ("gymnax:CartPole-v1:gravity=20", ""),
+        ("CartPole-v1", ""),
+        ("my_maze:make", "my_maze"),
+        ("a.b:make:kind=x", "a.b"),
+        ("os:system:command=touch x", "os"),
+        ("os:command=touch x:system", "os"),
+        ("gymnax:evil:make", "gymnax:evil"),
+        ("gymnax.evil:make", "gymnax.evil"),
+        (":make", ""),
+        ("", ""),
+    ],
+)
+def test_the_registry_imports_what_is_called_code_and_nothing_else(name, module, monkeypatch):
+    imported = []
+    monkeypatch.setattr(user_code, "import_module", imported.append)
+    with contextlib.suppress(ValueError):
+        registry.make_environment(name)
+    assert module_of(name) == module
+    assert imported == ([module] if module else [])
+    assert code_references([name, None, 3]) == ((name,) if module else ())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["evaluate", "RUN"],
+        ["play", "RUN"],
+        ["inspect", "RUN"],
+        ["train", "--resume", "RUN"],
+        ["train", "catch", "--config", "RUN/config.yaml", "--out", "new"],
+        ["profile", "search", "--run", "RUN"],
+        ["profile", "loop", "catch", "--config", "RUN/config.yaml"],
+        ["sweep", "catch", "--config", "RUN/config.yaml", "--out", "new"],
+    ],
+    ids=lambda args: " ".join(args[:2]),
+)
+def test_no_command_runs_what_a_strangers_run_names(user, mark, args, capsys):
+    lay_trap(user, mark)
+    strangers_run(user / "RUN", "trap:make")
+    before = sorted(path for path in user.rglob("*"))
+    assert main(args) == 2
+    told = capsys.readouterr().err
+    assert "names code outside this program: 'trap:make'" in told and "--trust" in told
+    assert str(user / "trap.py") in told and told.count("\n") == 1
+    assert not mark.exists()
+    assert sorted(path for path in user.rglob("*")) == before
+
+
+@pytest.mark.parametrize("what", ["base", "settings", "space", "yaml", "script"])
+def test_no_command_runs_what_a_strangers_sweep_names(user, mark, what, capsys):
+    lay_trap(user, mark)
+    base = config_to_dict(TINY)
+    content = {"experiment": "tiny", "seeds": [0], "settings": [{}], "changed": {}, "base": base}
+    args = ["sweep", "--resume", "SWEEP"]
+    if what == "base":
+        base["environment"]["name"] = "trap:make"
+    elif what == "settings":
+        content["settings"] = [{"environment.name": "trap:make"}]
+    elif what == "space":
+        del content["settings"]
+        content |= {"study": "s", "trials": 2, "pruner": "none", "sample_seed": 0}
+        content["space"] = {"environment.name": ["catch", "trap:make"]}
+    else:
+        args = ["sweep", "SWEEP/sweep.yaml", "--out", "new"]
+        content = {"experiment": "catch", "set": {"environment.name": ["trap:make"]}}
+        if what == "script":
+            content = {"experiment": "trap.py"}
+    (user / "SWEEP").mkdir()
+    (user / "SWEEP" / "sweep.yaml").write_text(yaml.safe_dump(content))
+    assert main(args) == 2
+    told = capsys.readouterr().err
+    assert "names code outside this program: 'trap" in told and told.count("\n") == 1
+    assert not mark.exists()
+    assert not (user / "new").exists()
+
+
+def test_locating_a_module_runs_nothing(user, mark):
+    lay_trap(user, mark, "trap/__init__")
+    lay_trap(user, mark, "trap.inner.deep")
+    assert user_code.locate("trap") == user / "trap" / "__init__.py"
+    assert user_code.locate("trap.inner.deep") == user / "trap" / "inner" / "deep.py"
+    assert user_code.locate("trap.none") is None
+    assert user_code.locate("none.trap") is None
+    with pytest.raises(UntrustedCodeError, match=r"trap/inner/deep\.py"):
+        admit(user, ["trap.inner.deep:make"])
+    assert not mark.exists()
+
+
+def test_ones_own_runs_need_no_flag_wherever_they_are_moved(user, mark, monkeypatch):
+    lay_trap(user, mark)
+    config = tiny(environment__name="trap:make:size=3")
+    (user / "run").mkdir()
+    write_config(user / "run", config)
+    moved = user / "elsewhere" / "run"
+    shutil.copytree(user / "run", moved)
+    elsewhere = user / "elsewhere"
+    # The working folder may hold a module of the same name: the sealed folder goes first.
+    lay_trap(elsewhere, user / "wrong")
+    monkeypatch.chdir(elsewhere)
+    assert load_config(moved) == config
+    assert user_code.search_folders()[0] == user
+    assert user_code.import_module("trap").__file__ == str(user / "trap.py")
+    assert not (user / "wrong").exists()
+
+
+@pytest.mark.parametrize("forged", ["options", "module", "folder", "key", "missing", "nonsense"])
+def test_a_seal_covers_names_options_and_folders(user, mark, forged):
+    lay_trap(user, mark)
+    run_dir = user / "run"
+    run_dir.mkdir()
+    write_config(run_dir, tiny(environment__name="trap:make:size=3"))
+    seal_file = run_dir / trust.SEAL_FILE
+    content = json.loads(seal_file.read_text())
+    name = "trap:make:size=3"
+    if forged == "options":
+        name = "trap:make:size=4"
+    elif forged == "module":
+        name = "os:system:command=true"
+        content["references"] = [name]
+    elif forged == "folder":
+        content["folders"] = ["/tmp"]
+    elif forged == "key":
+        key_file().unlink()
+    seal_file.write_text("{" if forged == "nonsense" else json.dumps(content))
+    if forged == "missing":
+        seal_file.unlink()
+    with pytest.raises(UntrustedCodeError):
+        admit(run_dir, [name])
+
+
+def test_a_sealed_module_that_is_gone_is_not_looked_for_here(user, mark, monkeypatch):
+    lay_trap(user, mark)
+    (user / "run").mkdir()
+    write_config(user / "run", tiny(environment__name="trap:make"))
+    (user / "there").mkdir()
+    (user / "trap.py").rename(user / "there" / "trap.py")
+    monkeypatch.chdir(user / "there")
+    with pytest.raises(UntrustedCodeError, match="no longer in"):
+        load_config(user / "run")
+    monkeypatch.setenv("MUZERO_TRUST", "1")
+    load_config(user / "run")
+    monkeypatch.delenv("MUZERO_TRUST")
+    load_config(user / "run")
+    assert user_code.search_folders()[0] == user / "there"
+
+
+def test_trust_is_given_by_flag_or_variable_and_seals(user, mark, monkeypatch, capsys):
+    lay_trap(user, mark)
+    run_dir = strangers_run(user / "RUN", "trap:make")
+    assert main(["evaluate", "RUN", "--trust"]) == 2
+    assert "returned NoneType, which is no Environment" in capsys.readouterr().err
+    assert mark.exists()
+    monkeypatch.setattr(trust._Decision, "is_given", False)
+    load_config(run_dir)
+    (run_dir / trust.SEAL_FILE).unlink()
+    for value, is_enough in (("0", False), ("", False), ("1", True)):
+        monkeypatch.setenv("MUZERO_TRUST", value)
+        assert trust.is_trusting() == is_enough
+
+
+def test_a_worker_uses_the_decision_and_seals_nothing(user, mark):
+    lay_trap(user, mark)
+    run_dir = strangers_run(user / "RUN", "trap:make")
+    trust.trust_everything(seals=False)
+    load_config(run_dir)
+    assert not (run_dir / trust.SEAL_FILE).exists()
+
+
+def test_the_key_is_private_and_made_once(user):
+    admit_folder = user / "run"
+    admit_folder.mkdir()
+    trust.seal_folder(admit_folder, ["os:system"])
+    key = key_file().read_bytes()
+    assert len(key) == 32 and key_file().stat().st_mode & 0o777 == 0o600
+    trust.seal_folder(admit_folder, ["os:system"])
+    assert key_file().read_bytes() == key
+    assert [path.name for path in key_file().parent.iterdir()] == ["key"]
+
+
+def test_a_key_that_others_can_read_is_refused(user):
+    (user / "run").mkdir()
+    trust.seal_folder(user / "run", ["os:system"])
+    key_file().chmod(0o644)
+    with pytest.raises(ValueError, match="that you alone can read"):
+        admit(user / "run", ["os:system"])
+
+
+def test_without_a_state_folder_a_run_is_made_and_a_notice_told(user, monkeypatch, capsys):
+    (user / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(user / "file"))
+    (user / "run").mkdir()
+    write_config(user / "run", tiny(environment__name="trap:make"))
+    assert "is not sealed, so that later commands need --trust" in capsys.readouterr().err
+    assert (user / "run" / "config.yaml").exists()
+
+
+def test_folders_that_name_no_code_of_others_need_no_key(user):
+    (user / "run").mkdir()
+    write_config(user / "run", TINY)
+    assert load_config(user / "run") == TINY
+    assert not key_file().exists()
+    assert os.listdir(user / "run") == ["config.yaml"]
