@@ -187,15 +187,15 @@ def _convert_tuple(name: str, value: Any, hint: Any) -> tuple[Any, ...]:
         value = [part for part in value.strip("[]() ").replace(",", " ").split() if part]
     elif isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], str):
         return _convert_tuple(name, value[0], hint)
+    if isinstance(value, numbers.Real):
+        value = [value]
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{name} must be a list, found {value!r}.")
     return tuple(_convert(name, item, hint) for item in value)
 
 
 def _boolean(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    return _BOOLEANS.get(value.lower()) if isinstance(value, str) else None
+    return value if isinstance(value, bool) else _BOOLEANS.get(str(value).lower())
 
 
 def _real(value: Any) -> float | None:

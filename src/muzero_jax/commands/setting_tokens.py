@@ -29,9 +29,12 @@ def canonical_tokens(args: Sequence[str]) -> list[str]:
         if name not in setting_types():
             tokens.append(args[place - 1])
             continue
-        values = _values(args[place:], setting_type(name)) if inline is None else [inline]
-        place += 0 if inline is not None else len(values)
+        if inline is not None:
+            tokens += tokens_of(name, inline)
+            continue
+        values = _values(args[place:], setting_type(name))
         tokens += tokens_of(name, values) if values else [args[place - 1]]
+        place += len(values)
     return tokens
 
 
@@ -84,5 +87,5 @@ def _values(following: Sequence[str], hint: Any) -> list[str]:
             break
         values.append(arg)
     if hint is bool:
-        return values[:1] if values and is_boolean_word(values[0]) else ["true"]
+        return [word for word in values[:1] if is_boolean_word(word)]
     return values if getattr(hint, "__origin__", None) is tuple else values[:1]
