@@ -1,61 +1,63 @@
 """What a sweep shows while it goes: done, running, best so far, and the time left."""
 
 import contextlib
+import math
 import shlex
-import sys
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from muzero_jax.analysis.extras import MissingExtraError
-from muzero_jax.analysis.statistics import interquartile_mean
-from muzero_jax.analysis.sweep_table import read_member, write_table
 from muzero_jax.dotted import describe_setting
-from muzero_jax.sweeps.block import is_over
-from muzero_jax.sweeps.definition import MEMBERS_FOLDER, Member
+from muzero_jax.sweeps.definition import Member
 from muzero_jax.sweeps.lanes import Stop
-from muzero_jax.training.errors import InterruptedRunError
+from muzero_jax.sweeps.sweep_state import MemberProgress, Snapshot, SweepState
+from muzero_jax.sweeps.table_keeper import TableKeeper
+from muzero_jax.training.errors import InterruptedRunError, RunError
 from muzero_jax.training.progress import clock
+from muzero_jax.training.screen import Screen, is_terminal
 from muzero_jax.training.signals import StopAsked, StopRequest
+
+# More runs at once than these are not drawn one by one.
+_MOST_BARS = 12
+_NOT_OVER = ("running", "waiting")
 
 
 class Board:
-    """The progress of a sweep, and its table, which is written again whenever a run is over.
+    """The progress of a sweep, and its table, which follows the runs that are over.
+
+    Several threads tell it what happens, and none of them waits for the others, for the terminal
+    or for the disk: the screen's thread alone prints and draws, the table's thread alone reads runs
+    and writes the table, and what both know is a `SweepState`.
 
     Args:
       folder: of the sweep.
-      varied: names of the settings that it varies.
+      varied: names of the settings that the sweep varies.
       title: what is running, in a line.
-      num_runs: of the whole sweep.
-      steps_of_a_run: environment steps, of a run whose settings are not known yet.
-
-    It is told from several threads.
+      num_runs: runs of the whole sweep.
+      steps_of_a_run: environment steps of a run whose settings are not known yet.
+      is_shared: whether other processes run members of the sweep as well.
     """
 
     def __init__(
-        self, folder: Path, varied: Iterable[str], title: str, num_runs: int, steps_of_a_run: int
+        self,
+        folder: Path,
+        varied: Iterable[str],
+        title: str,
+        num_runs: int,
+        steps_of_a_run: int,
+        is_shared: bool = False,
     ):
-        self.folder, self.varied, self.title = folder, tuple(varied), title
-        self.num_runs, self._steps_of_a_run = num_runs, steps_of_a_run
-        self._lock = threading.RLock()
-        self._members: dict[str, Member] = {}
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._running: dict[str, MemberDisplay] = {}
-        self._began, self._steps_before = time.perf_counter(), 0
-        self._live = _Live(self) if sys.stdout.isatty() and sys.stderr.isatty() else None
+        self.folder, self.title = folder, title
+        self._state = SweepState(varied, num_runs, steps_of_a_run)
+        self._keeper = TableKeeper(folder, self._state, self._tell_end, self.note, is_shared)
+        self._screen = Screen(self._draw if is_terminal() else None)
 
     def __enter__(self) -> Self:
-        self.write_table()
-        self._steps_before = self._steps_done()
-        if self._live is None:
-            print(self.title, flush=True)
-        else:
-            self._live.start()
+        self._keeper.start()
+        self._state.start_clock()
+        self._screen.print(self.title)
+        self._screen.__enter__()
         return self
 
     def __exit__(
@@ -64,132 +66,72 @@ class Board:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        try:
+            self._keeper.close()
+        finally:
+            self._screen.__exit__(kind, error, traceback)
 
     def expect(self, members: Iterable[Member]) -> None:
-        """Runs that belong to the sweep, whether they are over already or not."""
-        with self._lock:
-            self._members |= {member.folder: member for member in members}
+        """Adds runs that belong to the sweep, whether they are over already or not."""
+        self._state.expect(members)
 
     def begin(self, member: Member) -> "MemberDisplay":
-        """A run that is taken up; what it does is told to what is returned."""
-        with self._lock:
-            display = MemberDisplay(self, member)
-            self._running[member.folder] = display
-            return display
+        """Notes that a run is taken up; what the run does is told to what is returned."""
+        display = MemberDisplay(self, member)
+        self._state.begin(display.progress)
+        return display
 
     def end(self, members: Iterable[Member]) -> None:
-        """Runs that nobody works on here any more, whether they are over or not."""
-        with self._lock:
-            for member in members:
-                self._running.pop(member.folder, None)
-            self.refresh()
+        """Notes runs that nobody works on here any more, whether they are over or not."""
+        ended = list(members)
+        self._state.end(ended)
+        self._keeper.look(member.folder for member in ended)
 
     def refresh(self) -> None:
-        """Looks for runs that are over by now, in any process; tells of them, writes the table."""
-        with self._lock:
-            before = set(self._rows)
-            self.write_table()
-            for name in self._rows:
-                if name not in before:
-                    self._tell_end(self._rows[name])
+        """Asks to look for runs that other processes have ended."""
+        self._keeper.look()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
-        with self._lock:
-            if self._live is None:
-                print(text, flush=True)
-            else:
-                self._live.print(text)
+        """Shows a line that stays."""
+        self._screen.print(text)
 
-    def write_table(self, parquet: bool = False) -> None:
-        """Writes the table anew, also as Parquet where that is asked for and can be done."""
-        with self._lock:
-            # Other processes may work on the same study.
-            for run_dir in sorted(self.folder.glob(f"{MEMBERS_FOLDER}/*/*")):
-                name = str(run_dir.relative_to(self.folder))
-                if name not in self._rows and is_over(run_dir):
-                    self._rows[name] = read_member(run_dir)
+    def finish(self) -> None:
+        """Tells of all runs that are over, and writes the whole table, also as Parquet.
+
+        Raises:
+          RunError: the table cannot be written, or a run cannot be read.
+        """
         try:
-            write_table(self.folder, self._rows.values(), self.varied, parquet=parquet)
-        except MissingExtraError as error:
-            self.note(f"notice: there is no Parquet table. {error}")
+            self._keeper.finish()
+        except OSError as error:
+            raise RunError(
+                f"the table of {self.folder} cannot be written ({error}); the runs are saved, and "
+                f"{self.resume_command()} writes it."
+            ) from error
+
+    def resume_command(self) -> str:
+        """The command that goes on with the sweep."""
+        return f"muzero sweep --resume {shlex.quote(str(self.folder))}"
 
     def counts(self) -> dict[str, int]:
         """How many runs are finished, failed, pruned, running and waiting."""
-        with self._lock:
-            statuses = [row["status"] for row in self._rows.values()]
-            counts = {name: statuses.count(name) for name in ("finished", "failed", "pruned")}
-            running = len(self._running)
-            return {
-                **counts,
-                "running": running,
-                "waiting": self.num_runs - len(statuses) - running,
-            }
-
-    def best(self) -> str:
-        """The setting with the highest interquartile mean over its finished seeds, in words."""
-        with self._lock:
-            scores: dict[int, list[float]] = {}
-            for row in self._rows.values():
-                if row["status"] == "finished":
-                    scores.setdefault(row["setting"], []).append(row["score_mean"])
-            if not scores:
-                return ""
-            means = {setting: float(interquartile_mean(s)) for setting, s in scores.items()}
-            best = max(means, key=lambda setting: means[setting])
-            row = next(r for r in self._rows.values() if r["setting"] == best)
-            seeds = f"{len(scores[best])} seed{'s' if len(scores[best]) > 1 else ''}"
-            setting = describe_setting({name: row.get(name) for name in self.varied})
-            return f"{means[best]:.4g} ({setting}; {seeds})"
-
-    def seconds_left(self) -> float | None:
-        """From the steps that were made since this process began; None while there are none."""
-        with self._lock:
-            done = self._steps_done()
-            made = done - self._steps_before - sum(d.steps_before for d in self._running.values())
-            if made <= 0:
-                return None
-            left = max(self._steps_in_all() - done, 0)
-            return left * (time.perf_counter() - self._began) / made
-
-    def progress(self) -> tuple[int, int]:
-        """Environment steps that are done, and all of them."""
-        with self._lock:
-            return self._steps_done(), self._steps_in_all()
-
-    def running(self) -> list["MemberDisplay"]:
-        """The runs that are worked on."""
-        with self._lock:
-            return list(self._running.values())
-
-    def _steps_in_all(self) -> int:
-        known = sum(member.config.total_env_steps for member in self._members.values())
-        return known + max(self.num_runs - len(self._members), 0) * self._steps_of_a_run
-
-    def _steps_done(self) -> int:
-        # A run that failed or was pruned makes no more steps: it counts as whole.
-        over = [self._members[name] for name in self._rows if name in self._members]
-        unknown = len(self._rows) - len(over)
-        steps = sum(member.config.total_env_steps for member in over)
-        steps += unknown * self._steps_of_a_run
-        return steps + sum(display.env_steps for display in self._running.values())
+        return dict(self._state.snapshot().counts)
 
     def _tell_end(self, row: Mapping[str, Any]) -> None:
-        setting = describe_setting({name: row.get(name) for name in self.varied})
-        counts = self.counts()
-        over = counts["finished"] + counts["failed"] + counts["pruned"]
+        state, now = self._state, self._state.snapshot()
+        setting = describe_setting({name: row.get(name) for name in state.varied})
+        over = sum(number for name, number in now.counts.items() if name not in _NOT_OVER)
         told = (
             f"score {row['score_mean']:.4g} ± {row['score_std']:.3g}, {row['train_seconds']:.1f} s"
             if row["status"] == "finished"
             else f"{row['status']}: {row['reason']}"
         )
-        best = f"; best {self.best()}" if self.best() else ""
-        left = self.seconds_left()
-        time_left = "" if left is None else f"; {clock(left)} left"
-        title = f"{setting}, seed {row['seed']}"
-        self.note(f"{over}/{self.num_runs} {title}: {told}{best}{time_left}")
+        best = f"; best {now.best}" if now.best else ""
+        left = "" if now.seconds_left is None else f"; {clock(now.seconds_left)} left"
+        self.note(f"{over}/{state.num_runs} {setting}, seed {row['seed']}: {told}{best}{left}")
+
+    def _draw(self) -> Any:
+        return draw_sweep(self._state.snapshot())
 
 
 @contextlib.contextmanager
@@ -211,83 +153,70 @@ def stoppable(board: Board, stop_asked: StopAsked | None = None) -> Iterator[Sto
         try:
             yield Stop(stop_asked or request)
         except InterruptedRunError as error:
-            command = f"muzero sweep --resume {shlex.quote(str(board.folder))}"
-            raise error.with_advice(command) from None
+            raise error.with_advice(board.resume_command()) from None
         finally:
-            board.write_table(parquet=True)
+            board.finish()
 
 
 class MemberDisplay:
-    """What one run tells its board; see `training.progress.Listener`.
+    """Takes what one run tells; see `training.progress.Listener`.
+
+    Args:
+      board: of the sweep.
+      member: the run.
 
     Attributes:
-      member: the run.
-      env_steps: so far.
-      steps_before: of them, those that an earlier process made.
-      score: of its last evaluation.
-      doing: what it does.
+      progress: how far the run is.
     """
 
     def __init__(self, board: Board, member: Member):
-        self.board, self.member = board, member
-        self.env_steps, self.steps_before = 0, 0
-        self.score = float("nan")
-        self.doing = ""
+        self._board = board
+        self.progress = MemberProgress(member)
 
     def activity(self, text: str) -> None:
         """What is being done now."""
-        self.doing = text
+        self.progress.doing = text
 
     def metrics(self, row: Mapping[str, float]) -> None:
         """The counters of a chunk."""
-        if self.env_steps == 0:
-            self.steps_before = int(row["env_steps"]) - self.member.config.env_steps_per_chunk
-        self.env_steps = int(row["env_steps"])
+        env_steps = int(row["env_steps"])
+        if self.progress.env_steps == 0:
+            chunk = self.progress.member.config.env_steps_per_chunk
+            self.progress.steps_before = env_steps - chunk
+        self.progress.env_steps = env_steps
 
     def evaluation(self, row: Mapping[str, float]) -> None:
         """The row of an evaluation."""
-        self.score = row["score_mean"]
+        self.progress.score = row["score_mean"]
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.board.note(f"{self.member.title}: {text}")
+        self._board.note(f"{self.progress.member.title}: {text}")
 
 
-class _Live:
-    """The board in a terminal."""
+def draw_sweep(now: Snapshot) -> Any:
+    """The picture of a sweep: a bar for all of it, its counts, the best setting, a bar a run.
 
-    def __init__(self, board: Board):
-        from rich.console import Console
-        from rich.live import Live
+    Args:
+      now: the sweep at one moment.
 
-        self._board, self._console = board, Console()
-        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4)
+    Returns:
+      A table that rich can print.
+    """
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
 
-    def start(self) -> None:
-        self.print(self._board.title)
-        self._live.__enter__()
-
-    def stop(self) -> None:
-        self._live.__exit__(None, None, None)
-
-    def print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    def _render(self) -> Any:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        done, total = self._board.progress()
-        left = self._board.seconds_left()
-        counts = [f"{n} {name}" for name, n in self._board.counts().items() if n]
-        counts += [] if left is None else [f"{clock(left)} left"]
-        table = Table.grid(padding=(0, 2))
-        table.add_row("sweep", ProgressBar(total=max(total, 1), completed=done, width=30))
-        table.add_row("", ", ".join(counts))
-        table.add_row("best", self._board.best() or "none yet")
-        for display in self._board.running()[:12]:
-            whole = display.member.config.total_env_steps
-            bar = ProgressBar(total=whole, completed=display.env_steps, width=30)
-            score = "" if np.isnan(display.score) else f", score {display.score:.4g}"
-            table.add_row(display.doing, bar, f"{display.member.title}{score}")
-        return table
+    counts = [f"{number} {name}" for name, number in now.counts.items() if number]
+    counts += [] if now.seconds_left is None else [f"{clock(now.seconds_left)} left"]
+    table = Table.grid(padding=(0, 2))
+    whole = ProgressBar(total=max(now.steps_in_all, 1), completed=now.steps_done, width=30)
+    table.add_row("sweep", whole)
+    table.add_row("", Text(", ".join(counts)))
+    table.add_row("best", Text(now.best or "none yet"))
+    for run in now.running[:_MOST_BARS]:
+        total = run.member.config.total_env_steps
+        bar = ProgressBar(total=total, completed=run.env_steps, width=30)
+        score = "" if math.isnan(run.score) else f", score {run.score:.4g}"
+        table.add_row(run.doing, bar, Text(f"{run.member.title}{score}"))
+    return table

@@ -60,7 +60,8 @@ def run_on_cluster(
         kind = "GPU" if resources.get("GPU") else "CPU"
         num_workers = max(int(resources.get(kind, 1)), 1)
         title = f"{sweep.describe()}, on {num_workers} Ray workers ({kind}): {folder}"
-        board = Board(folder, sweep.varied, title, sweep.num_runs, sweep.base.total_env_steps)
+        is_shared, steps = isinstance(sweep, Study), sweep.base.total_env_steps
+        board = Board(folder, sweep.varied, title, sweep.num_runs, steps, is_shared)
         board.expect(members)
         with opened_sweep(folder, sweep), board, _token(folder) as token_file:
             pool = _Pool(ray, folder, token_file, kind, num_workers)

@@ -56,7 +56,8 @@ def run_study(
     devices = prepare_devices(num_devices)
     build(study.base)
     title = f"{study.describe()}, on {len(devices)} x {devices[0].device_kind}: {folder}"
-    board = Board(folder, study.varied, title, study.num_runs, study.base.total_env_steps)
+    steps = study.base.total_env_steps
+    board = Board(folder, study.varied, title, study.num_runs, steps, is_shared=True)
     with opened_sweep(folder, study), board, stoppable(board, stop_asked) as stop:
         work = _Work(study, folder, len(devices), width, stop, board)
         work_in_lanes(devices, work, stop)

@@ -1,13 +1,13 @@
 """What a run shows while it goes: a live display in a terminal, a few plain lines elsewhere."""
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.training.screen import Screen, is_terminal
 
 
 class Listener(Protocol):
@@ -53,19 +53,38 @@ def make_display(
     """A live display where stdout and stderr are terminals, else a quiet one, or a silent one."""
     if is_silent:
         return _SilentDisplay()
-    if sys.stdout.isatty() and sys.stderr.isatty():
+    if is_terminal():
         return _LiveDisplay(config.name, total_env_steps, title)
     return _PlainDisplay()
 
 
-class _PlainDisplay:
-    """A line for each evaluation, for logs."""
+class _ScreenDisplay:
+    """What all displays share: the screen is entered with them, and it shows their notes."""
+
+    def __init__(self, screen: Screen):
+        self._screen = screen
 
     def __enter__(self) -> Self:
+        self._screen.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        return None
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._screen.__exit__(kind, error, traceback)
+
+    def note(self, text: str) -> None:
+        self._screen.print(text)
+
+
+class _PlainDisplay(_ScreenDisplay):
+    """A line for each evaluation, for logs."""
+
+    def __init__(self) -> None:
+        super().__init__(Screen())
 
     def activity(self, text: str) -> None:
         return None
@@ -76,9 +95,6 @@ class _PlainDisplay:
     def evaluation(self, row: Mapping[str, float]) -> None:
         self.note(f"{row['env_steps']:,.0f} steps, {row['train_seconds']:.1f} s: {_score(row)}")
 
-    def note(self, text: str) -> None:
-        print(text, flush=True)
-
 
 class _SilentDisplay(_PlainDisplay):
     """Nothing."""
@@ -87,33 +103,29 @@ class _SilentDisplay(_PlainDisplay):
         return None
 
 
-class _LiveDisplay:
-    """A bar with the speed and the time left, and below it the newest numbers."""
+class _LiveDisplay(_ScreenDisplay):
+    """A bar with the speed and the time left, and below it the newest numbers.
+
+    The run's thread only replaces attributes; the screen's thread reads them when it draws.
+    """
 
     def __init__(self, name: str, total_env_steps: int, title: str):
-        from rich.console import Console
-        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+        super().__init__(Screen(self._render, draws_per_second=8.0))
         columns = (
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("steps"),
         )
-        self._console = Console()
-        self._bar = Progress(*columns, console=self._console, expand=True)
+        self._bar = Progress(*columns, expand=True)
         self._task = self._bar.add_task(name, total=total_env_steps)
         self._total = total_env_steps
-        self._title, self._activity, self._since = title, "", 0.0
+        self._activity, self._since = "", 0.0
         self._metrics: Mapping[str, float] = {}
         self._evaluation: Mapping[str, float] = {}
-        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
-
-    def __enter__(self) -> Self:
-        self._console.print(self._title, style="dim", highlight=False, soft_wrap=True)
-        self._live.__enter__()
-        return self
+        self._screen.print(title, style="dim")
 
     def __exit__(
         self,
@@ -122,29 +134,27 @@ class _LiveDisplay:
         traceback: TracebackType | None,
     ) -> None:
         self._activity = ""
-        self._live.__exit__(kind, error, traceback)
+        super().__exit__(kind, error, traceback)
 
     def activity(self, text: str) -> None:
-        self._activity, self._since = text, time.perf_counter()
+        self._since, self._activity = time.perf_counter(), text
 
     def metrics(self, row: Mapping[str, float]) -> None:
         self._metrics = {name: value for name, value in row.items() if math.isfinite(value)}
-        self._bar.update(self._task, completed=int(row["env_steps"]))
 
     def evaluation(self, row: Mapping[str, float]) -> None:
         self._evaluation = row
 
-    def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
-
     def _render(self) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
+        self._bar.update(self._task, completed=int(self._metrics.get("env_steps", 0)))
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
         for name, text in self._lines():
-            table.add_row(name, text)
+            table.add_row(name, Text(text))
         whole = Table.grid(expand=True)
         whole.add_row(self._bar)
         whole.add_row(table)

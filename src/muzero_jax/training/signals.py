@@ -1,5 +1,6 @@
 """Stopping at a good moment: the first signal asks, a second Ctrl-C insists."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -27,6 +28,10 @@ class StopRequest:
     Python runs signal handlers only between its own instructions, so during a long compiled chunk
     they would wait for its end. A thread that reads the interpreter's wake-up socket hears them at
     once: it confirms the first, and lets a second Ctrl-C end the process on the spot.
+
+    Args:
+      on_first: is called with the first signal, in the listening thread. It must not wait for a
+        lock or for the terminal, or the second Ctrl-C would not be heard; `Screen.print` does not.
 
     Attributes:
       signal_number: the first signal, or None.
@@ -75,5 +80,14 @@ class StopRequest:
             self._on_first(number)
         elif number == signal.SIGINT:
             if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # A live display hides the cursor.
+                # A terminal that takes nothing must not keep the process from ending.
+                showing = threading.Thread(target=_show_cursor, daemon=True)
+                showing.start()
+                showing.join(timeout=0.5)
             os._exit(128 + number)
+
+
+def _show_cursor() -> None:
+    """A live display hides the cursor; written without Python's locks of stderr."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"\x1b[?25h\n")

@@ -1,0 +1,179 @@
+"""What is known of a running sweep: pure bookkeeping, which neither prints nor reads files."""
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from muzero_jax.analysis.statistics import interquartile_mean
+from muzero_jax.dotted import describe_setting
+from muzero_jax.sweeps.definition import Member
+
+
+@dataclasses.dataclass
+class MemberProgress:
+    """How far one run is. Only the thread that runs it changes this; anybody may read it.
+
+    Attributes:
+      member: the run.
+      env_steps: environment steps so far.
+      steps_before: those of them that an earlier process made.
+      score: of the run's last evaluation; NaN before the first.
+      doing: what the run does now, for example `training`.
+    """
+
+    member: Member
+    env_steps: int = 0
+    steps_before: int = 0
+    score: float = float("nan")
+    doing: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A sweep at one moment.
+
+    Attributes:
+      counts: how many runs are finished, failed, pruned, running and waiting.
+      best: the setting with the highest interquartile mean over its finished seeds, in words; empty
+        where no run is finished.
+      steps_done: environment steps that are done.
+      steps_in_all: environment steps of the whole sweep.
+      seconds_left: by the pace of this process; None where it has made no step yet.
+      running: the runs that are worked on.
+    """
+
+    counts: Mapping[str, int]
+    best: str
+    steps_done: int
+    steps_in_all: int
+    seconds_left: float | None
+    running: tuple[MemberProgress, ...]
+
+
+class SweepState:
+    """The runs of a sweep: expected, running, and over. Several threads tell it, and ask it.
+
+    Its lock is held for bookkeeping only, never while anything is printed, drawn, read or written;
+    so whoever holds another lock may ask it. What a question needs is kept up to date by each
+    change, so that an answer takes no longer when many runs are over.
+
+    Args:
+      varied: names of the settings that the sweep varies.
+      num_runs: runs of the whole sweep.
+      steps_of_a_run: environment steps of a run whose settings are not known yet.
+    """
+
+    def __init__(self, varied: Iterable[str], num_runs: int, steps_of_a_run: int):
+        self.varied, self.num_runs = tuple(varied), num_runs
+        self._steps_of_a_run = steps_of_a_run
+        self._lock = threading.Lock()
+        self._steps_of: dict[str, int] = {}
+        self._running: dict[str, MemberProgress] = {}
+        self._ending: dict[str, MemberProgress] = {}
+        self._rows: dict[str, Mapping[str, Any]] = {}
+        self._num_over = dict.fromkeys(("finished", "failed", "pruned"), 0)
+        self._scores: dict[int, list[float]] = {}
+        self._means: dict[int, float] = {}
+        self._told: dict[int, str] = {}
+        self._best = ""
+        self._steps_known, self._steps_over, self._steps_before = 0, 0, 0
+        self._began = time.perf_counter()
+
+    def start_clock(self) -> None:
+        """Whatever is done by now was done by earlier processes: it says nothing of the pace."""
+        with self._lock:
+            self._began, self._steps_before = time.perf_counter(), self._steps_done()
+
+    def expect(self, members: Iterable[Member]) -> None:
+        """Adds runs that belong to the sweep, whether they are over already or not."""
+        with self._lock:
+            for member in members:
+                if member.folder in self._steps_of:
+                    continue
+                steps = member.config.total_env_steps
+                self._steps_of[member.folder] = steps
+                self._steps_known += steps
+                if member.folder in self._rows:
+                    self._steps_over += steps - self._steps_of_a_run
+
+    def begin(self, progress: MemberProgress) -> None:
+        """Counts a run as running."""
+        with self._lock:
+            self._running[progress.member.folder] = progress
+
+    def end(self, members: Iterable[Member]) -> None:
+        """Notes that nobody works on some runs any more; `settle` says how each of them ended."""
+        with self._lock:
+            for member in members:
+                progress = self._running.pop(member.folder, None) or MemberProgress(member)
+                self._ending[member.folder] = progress
+
+    def knows(self, name: str) -> bool:
+        """Whether a run, given by its folder, is over and counted."""
+        with self._lock:
+            return name in self._rows
+
+    def settle(self, name: str, row: Mapping[str, Any] | None) -> bool:
+        """Says how a run ended.
+
+        Args:
+          name: the run's folder, within the sweep's.
+          row: what is read from that folder; None where the run is not over and waits again.
+
+        Returns:
+          Whether the run is over, and was not known to be.
+        """
+        with self._lock:
+            progress = self._ending.pop(name, None)
+            if row is None or name in self._rows:
+                return False
+            if progress is not None:
+                self._steps_before += progress.steps_before
+            self._rows[name] = row
+            self._num_over[row["status"]] = self._num_over.get(row["status"], 0) + 1
+            self._steps_over += self._steps_of.get(name, self._steps_of_a_run)
+            if row["status"] == "finished" and math.isfinite(row["score_mean"]):
+                self._count_score(row)
+            return True
+
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The rows of all runs that are over."""
+        with self._lock:
+            return list(self._rows.values())
+
+    def snapshot(self) -> Snapshot:
+        """The sweep as it is now."""
+        with self._lock:
+            taken = len(self._rows) + len(self._running) + len(self._ending)
+            counts = {**self._num_over, "running": len(self._running)}
+            counts["waiting"] = self.num_runs - taken
+            done, in_all = self._steps_done(), self._steps_in_all()
+            running = tuple(self._running.values())
+            working = (*running, *self._ending.values())
+            made = done - self._steps_before - sum(run.steps_before for run in working)
+            seconds = time.perf_counter() - self._began
+            left = max(in_all - done, 0) * seconds / made if made > 0 else None
+            return Snapshot(counts, self._best, done, in_all, left, running)
+
+    def _count_score(self, row: Mapping[str, Any]) -> None:
+        """Adds a finished run's score, and finds the best setting anew."""
+        setting = row["setting"]
+        scores = self._scores.setdefault(setting, [])
+        scores.append(row["score_mean"])
+        self._means[setting] = float(interquartile_mean(scores))
+        told = describe_setting({name: row.get(name) for name in self.varied})
+        seeds = f"{len(scores)} seed{'s' if len(scores) > 1 else ''}"
+        self._told[setting] = f"{self._means[setting]:.4g} ({told}; {seeds})"
+        self._best = self._told[max(self._means, key=lambda one: self._means[one])]
+
+    def _steps_in_all(self) -> int:
+        unknown = max(self.num_runs - len(self._steps_of), 0)
+        return self._steps_known + unknown * self._steps_of_a_run
+
+    def _steps_done(self) -> int:
+        # A run that failed or was pruned makes no more steps: it counts as whole.
+        working = (*self._running.values(), *self._ending.values())
+        return self._steps_over + sum(progress.env_steps for progress in working)

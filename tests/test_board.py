@@ -1,0 +1,184 @@
+"""What a sweep shows: its bookkeeping, its table, and that its threads never wait in a circle."""
+
+import csv
+import math
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from busy_boards import RATE, members_of, pretend_to_run, run_board
+from pseudo_terminal import in_terminal
+from rich.console import Console
+from tiny_run import TINY
+
+from muzero_jax.sweeps import board as board_module
+from muzero_jax.sweeps import table_keeper
+from muzero_jax.sweeps.board import Board, draw_sweep
+from muzero_jax.sweeps.sweep_state import MemberProgress, SweepState
+from muzero_jax.training.errors import RunError
+
+STEPS = TINY.total_env_steps
+
+
+@pytest.mark.slow
+def test_ten_sweeps_in_a_terminal_end(tmp_path: Path) -> None:
+    """Lanes that end runs while the display is drawn once held each other's locks for ever."""
+    script = str(Path(__file__).parent / "busy_boards.py")
+    arguments = [script, str(tmp_path / "boards"), "10", "30"]
+    with in_terminal(*arguments, cwd=tmp_path) as terminal:
+        assert terminal.read_until("all ended", 120), terminal.output[-500:]
+        assert terminal.end(10) == 0
+    for folder in (tmp_path / "boards").iterdir():
+        assert len((folder / "table.csv").read_text().splitlines()) == 31
+    assert "30/30 learning_rate=" in terminal.output
+
+
+def test_lanes_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkeypatch, capsys):
+    """The quick form of the test above, with a picture that is drawn without pause."""
+    monkeypatch.setattr(board_module, "is_terminal", lambda: True)
+    screen = board_module.Screen
+    monkeypatch.setattr(board_module, "Screen", lambda draw: screen(draw, draws_per_second=1e4))
+    work = threading.Thread(target=run_board, args=(tmp_path / "board", 100, 0.0), daemon=True)
+    work.start()
+    work.join(timeout=60)
+    assert not work.is_alive()
+    with (tmp_path / "board/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["setting"]) for row in rows] == list(range(100))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/100 learning_rate" in line]
+    assert [line.split("/")[0] for line in lines] == [str(n + 1) for n in range(100)]
+
+
+def test_many_quick_runs_do_not_write_the_table_as_often(tmp_path, monkeypatch):
+    """The lanes wait for no writing, and the last table has every run."""
+    write, calls = table_keeper.write_table, []
+
+    def slow_write(*args: Any, **kwargs: Any) -> None:
+        time.sleep(0.05)
+        calls.append(len(args[1]))
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(table_keeper, "write_table", slow_write)
+    began = time.perf_counter()
+    board = run_board(tmp_path / "board", 60, 0.0, num_lanes=1)
+    assert time.perf_counter() - began < 20
+    assert len(calls) < 20
+    assert calls[-1] == 60
+    assert board.counts()["finished"] == 60
+
+
+def test_a_table_that_cannot_be_written_does_not_stop_the_runs(tmp_path, monkeypatch, capsys):
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "board").mkdir()
+    members = members_of(3)
+    board = Board(tmp_path / "board", [RATE], "a sweep", 3, STEPS)
+    with board:
+        board.expect(members)
+        monkeypatch.setattr(table_keeper, "write_table", full)
+        pretend_to_run(board, members, 0.02)
+        with pytest.raises(RunError, match=r"No space left .* muzero sweep --resume .* writes it"):
+            board.finish()
+    shown = capsys.readouterr().out
+    assert "3/3 learning_rate" in shown
+    assert shown.count("warning: the table is behind") <= 1
+
+
+def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(tmp_path, capsys):
+    folder = tmp_path / "board"
+    folder.mkdir()
+    members = members_of(3)
+    quiet = Board(folder, [RATE], "earlier", 3, STEPS)
+    pretend_to_run(quiet, members[:1], 0.0)
+    with Board(folder, [RATE], "a study", 3, STEPS, is_shared=True) as board:
+        assert board.counts()["finished"] == 1
+        pretend_to_run(quiet, members[1:2], 0.0)
+        board.refresh()
+        deadline = time.monotonic() + 20
+        while board.counts()["finished"] < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert board.counts() == {
+        "finished": 2,
+        "failed": 0,
+        "pruned": 0,
+        "running": 0,
+        "waiting": 1,
+    }
+    shown = capsys.readouterr().out
+    assert "1/3" not in shown and "2/3 learning_rate=0.002" in shown
+
+
+def _row(setting: int, score: float, status: str = "finished") -> dict[str, Any]:
+    return {"setting": setting, "status": status, "score_mean": score, RATE: 0.1 * (setting + 1)}
+
+
+def test_the_best_setting_is_the_one_with_the_highest_mean_of_its_seeds():
+    state = SweepState([RATE], num_runs=5, steps_of_a_run=STEPS)
+    assert state.snapshot().best == ""
+    state.settle("a", _row(0, 5.0))
+    state.settle("b", _row(1, 4.0))
+    assert state.snapshot().best == "5 (learning_rate=0.1; 1 seed)"
+    state.settle("c", _row(0, 1.0))  # The mean of setting 0 is 3 by now.
+    assert state.snapshot().best == "4 (learning_rate=0.2; 1 seed)"
+    state.settle("d", _row(2, math.nan))
+    assert state.snapshot().best == "4 (learning_rate=0.2; 1 seed)"
+    assert not state.settle("d", _row(2, math.nan))
+    assert state.snapshot().counts == {
+        "finished": 4,
+        "failed": 0,
+        "pruned": 0,
+        "running": 0,
+        "waiting": 1,
+    }
+
+
+def test_steps_and_time_left_count_what_this_process_has_made(monkeypatch):
+    members = members_of(4)
+    state = SweepState([RATE], num_runs=4, steps_of_a_run=STEPS)
+    state.expect(members[:3])
+    state.settle(members[0].folder, _row(0, 1.0))
+    state.start_clock()
+    assert state.snapshot().seconds_left is None
+    progress = MemberProgress(members[1], env_steps=256, steps_before=128)
+    state.begin(progress)
+    now = state.snapshot()
+    assert (now.steps_done, now.steps_in_all) == (STEPS + 256, 4 * STEPS)
+    assert (now.counts["running"], now.counts["waiting"]) == (1, 2)
+    began = state._began
+    monkeypatch.setattr("time.perf_counter", lambda: began + 10.0)
+    # 128 steps in 10 s; 512 - 256 of this run and 1,024 of two more are left.
+    assert state.snapshot().seconds_left == pytest.approx(100.0)
+    progress.env_steps = STEPS
+    state.end(members[1:2])
+    assert state.snapshot().counts["waiting"] == 2  # It is neither running nor waiting.
+    state.settle(members[1].folder, _row(1, 1.0, "pruned"))
+    # 384 steps in 10 s, whoever made the first 128.
+    assert state.snapshot().seconds_left == pytest.approx(1024 / 38.4)
+
+
+def test_a_run_that_is_given_back_waits_again():
+    members = members_of(2)
+    state = SweepState([RATE], num_runs=2, steps_of_a_run=STEPS)
+    state.begin(MemberProgress(members[0]))
+    state.end(members[:1])
+    again = MemberProgress(members[0])
+    state.begin(again)  # Somebody else is quicker than the thread that reads how it ended.
+    assert not state.settle(members[0].folder, None)
+    assert state.snapshot().running == (again,)
+    assert state.snapshot().counts["waiting"] == 1
+
+
+def test_the_picture_has_a_bar_for_each_run(tmp_path):
+    members = members_of(2)
+    state = SweepState([RATE], num_runs=2, steps_of_a_run=STEPS)
+    state.expect(members)
+    state.begin(MemberProgress(members[0], env_steps=64, score=0.5, doing="training"))
+    with (tmp_path / "shown").open("w") as file:
+        console = Console(width=100, record=True, file=file)
+        console.print(draw_sweep(state.snapshot()))
+    shown = console.export_text()
+    assert "1 running, 1 waiting" in shown and "none yet" in shown
+    assert "training" in shown and "learning_rate=0.001, seed 0, score 0.5" in shown

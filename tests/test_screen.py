@@ -1,0 +1,159 @@
+"""The screen: lines from any thread, a picture, and terminals that are slow, closed or broken."""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pseudo_terminal import in_terminal
+
+from muzero_jax.training.screen import Screen
+
+
+def test_lines_come_out_in_order_also_those_before_and_after(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen()
+    screen.print("early")
+    with screen:
+        for number in range(3):
+            screen.print(f"line {number}")
+    screen.print("late")
+    assert capsys.readouterr().out.split("\n") == [
+        "early",
+        "line 0",
+        "line 1",
+        "line 2",
+        "late",
+        "",
+    ]
+
+
+def test_one_thread_prints_and_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn_by: set[str] = set()
+
+    def draw() -> str:
+        drawn_by.add(threading.current_thread().name)
+        return "the picture"
+
+    with Screen(draw, draws_per_second=100.0) as screen:
+
+        def write() -> None:
+            for _ in range(50):
+                screen.print("[/no] markup :smile:")
+
+        writers = [threading.Thread(target=write) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+    assert drawn_by == {"screen"}
+    shown = capsys.readouterr().out
+    assert shown.count("[/no] markup :smile:") == 200
+    assert "the picture" in shown
+
+
+def test_a_picture_that_fails_ends_and_the_lines_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = 0
+
+    def draw() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ZeroDivisionError("division by zero")
+        return "the picture"
+
+    with Screen(draw, draws_per_second=100.0) as screen:
+        while calls < 2:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        screen.print("a line afterwards")
+        time.sleep(0.05)
+    shown = capsys.readouterr().out
+    assert calls == 2
+    assert shown.count("notice: the live display has ended (ZeroDivisionError: division by") == 1
+    assert shown.endswith("a line afterwards\n")
+
+
+@contextlib.contextmanager
+def piped_stdout() -> Iterator[int]:
+    """The reading end of a pipe that is stdout for a while."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stdout, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        yield reader
+
+
+def test_nobody_waits_for_a_terminal_that_takes_nothing() -> None:
+    line = "x" * 10_000
+    began = time.perf_counter()
+    read = bytearray()
+    with piped_stdout() as pipe, Screen() as screen:
+        for _ in range(100):  # Many times what a pipe holds.
+            screen.print(line)
+        assert time.perf_counter() - began < 5.0
+
+        def drain() -> None:
+            while len(read) < 100 * 10_001:
+                read.extend(os.read(pipe, 65536))
+
+        reading = threading.Thread(target=drain, daemon=True)
+        reading.start()
+    reading.join(timeout=10)
+    assert len(read) == 100 * 10_001
+
+
+@pytest.mark.parametrize("has_picture", [False, True])
+def test_where_nobody_reads_any_more_the_screen_is_silent(has_picture: bool) -> None:
+    with piped_stdout() as pipe:
+        os.close(pipe)
+        stdout = sys.stdout
+        with Screen((lambda: "the picture") if has_picture else None) as screen:
+            for _ in range(3):
+                screen.print("nobody reads this")
+        screen.print("nor this")
+        assert sys.stdout is stdout
+        print("and what others print does not fail", flush=True)
+
+
+def test_a_character_that_stdout_lacks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with Screen() as screen:
+        screen.print("score 1 ± 0")
+    assert written.getvalue() == b"score 1 ? 0\n"
+
+
+_UNREAD = """
+import sys, time
+from muzero_jax.training.screen import Screen
+from muzero_jax.training.signals import StopRequest
+screen = Screen(lambda: "x" * 500, draws_per_second=50.0)
+with StopRequest(lambda number: screen.print("heard")) as stop, screen:
+    for number in range(200):
+        screen.print("y" * 1000)
+    while stop.signal_number is None:
+        time.sleep(0.01)
+    open("heard", "w").close()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_a_process_whose_terminal_nobody_reads(tmp_path: Path) -> None:
+    with in_terminal("-c", _UNREAD, cwd=tmp_path) as terminal:
+        assert terminal.read_until("yyy", 60)
+        time.sleep(1.0)  # The terminal is full by now: the screen's thread waits in its write.
+        os.kill(terminal.process.pid, signal.SIGINT)
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "heard").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(terminal.process.pid, signal.SIGINT)
+        assert terminal.process.wait(timeout=10) == 130
