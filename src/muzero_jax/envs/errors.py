@@ -9,3 +9,7 @@ class EnvironmentCreationError(ConfigError):
 
 class UnknownEnvironmentError(EnvironmentCreationError):
     """No built-in environment, suite or module answers to the name."""
+
+
+class ConformanceError(EnvironmentCreationError):
+    """The environment can be made, but it breaks a rule of the protocol."""

@@ -10,7 +10,8 @@ from muzero_jax.agents.base import Agent
 from muzero_jax.agents.factory import make_agent
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment
-from muzero_jax.envs.registry import make_environment
+from muzero_jax.envs.conformance import check_own_environment
+from muzero_jax.envs.registry import is_own_environment, make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.training.checkpoint import restore_newest
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
@@ -68,7 +69,8 @@ def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None)
 
     Raises:
       ConfigError: a setting does not suit the environment, or the shards not the devices.
-      EnvironmentCreationError: there is no such environment, or it cannot be made.
+      EnvironmentCreationError: there is no such environment, or it cannot be made, or it is the
+        user's own and breaks a rule of the protocol.
     """
     env = _make_env(config)
     agent = make_agent(config, env.spec)
@@ -96,6 +98,8 @@ def load_run(run_dir: Path) -> LoadedRun:
     Raises:
       InvalidRunError: it is not a run folder.
       NoCheckpointError: it holds no checkpoint that can be used.
+      EnvironmentCreationError: its environment cannot be made, or is the user's own and breaks a
+        rule of the protocol.
     """
     config = load_config(run_dir)
     env = _make_env(config)
@@ -107,8 +111,14 @@ def load_run(run_dir: Path) -> LoadedRun:
 
 
 def _make_env(config: ExperimentConfig) -> Environment:
-    """An adapter's own time limit is replaced, not wrapped, so that it can be raised too."""
-    env, limit = make_environment(config.environment.name), config.environment.time_limit
+    """Makes the environment, and checks it before anything else where it is the user's own.
+
+    An adapter's own time limit is replaced, not wrapped, so that it can be raised too.
+    """
+    name, limit = config.environment.name, config.environment.time_limit
+    env = make_environment(name)
+    if is_own_environment(name):
+        check_own_environment(env, name)
     if not limit:
         return env
     if isinstance(env, TimeLimit):
