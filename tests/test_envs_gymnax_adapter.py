@@ -195,6 +195,49 @@ def test_grids_stored_as_bool_lose_nothing(gymnax, name):
     assert run(KEY).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("CartPole-v1", {"gravity": 20}, {"gravity": 20.0}),
+        ("CartPole-v1", {"max_steps_in_episode": 1e3}, {"max_steps_in_episode": 1000}),
+        ("CartPole-v1", {"masscart": 2.0}, {"masscart": 2.0, "total_mass": 2.1}),
+        ("CartPole-v1", {"masscart": 2.0, "total_mass": 9.0}, {"total_mass": 9.0}),
+        ("DeepSea-bsuite", {"size": 5, "deterministic": False}, {"deterministic": False}),
+        ("Asterix-MinAtar", {"ramp_interval": 7}, {"ramp_interval": 7}),
+    ],
+)
+def test_fields_of_env_params_are_options_and_keep_their_type(name, options, expected):
+    env = make_gymnax(name, **options)
+    params = getattr(env, "env", env).params
+    for field, value in expected.items():
+        found = getattr(params, field)
+        assert (found, type(found)) == (pytest.approx(value), type(value))
+
+
+def test_gravity_changes_the_dynamics():
+    (_, slow), (_, fast) = (
+        play(make_gymnax("CartPole-v1", gravity=gravity), always(0), 6) for gravity in (1, 200)
+    )
+    assert not np.allclose(slow.observation[-1], fast.observation[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "horizon", "can_truncate", "bound"),
+    [
+        ("CartPole-v1", 7, True, 7),
+        ("DiscountingChain-bsuite", 7, False, 7),  # Its clock is part of the task.
+        ("BernoulliBandit-misc", 7, False, 7),  # A float in gymnax.
+        ("DeepSea-bsuite", 3, True, 3),  # It would end by itself after 8 steps.
+        ("DeepSea-bsuite", 30, False, 8),
+    ],
+)
+def test_the_horizon_is_an_option(name, horizon, can_truncate, bound):
+    env = make_gymnax(name, max_steps_in_episode=horizon)
+    assert (env.spec.can_truncate, env.spec.max_episode_steps) == (can_truncate, bound)
+    _, timesteps = play(env, balance if name.startswith("Cart") else always(0), bound)
+    np.testing.assert_array_equal(np.nonzero(timesteps.last)[0], [bound - 1])
+
+
 def test_encode_observation():
     one_hot = encode_observation(jnp.asarray(2), dtype="bool", num_categories=4)
     np.testing.assert_array_equal(one_hot, [False, False, True, False])
@@ -211,6 +254,36 @@ def test_encode_observation():
         ("CartPole-v7", {}, UnknownEnvironmentError, "no environment 'CartPole-v7'"),
         ("Catch-bsuite", {"rowz": 3}, EnvironmentCreationError, "rowz"),
         ("CartPole-v1", {"params": {"gravitas": 3}}, EnvironmentCreationError, "gravitas"),
+        (
+            "DeepSea-bsuite",
+            {"gravitas": 3},
+            EnvironmentCreationError,
+            r"no option 'gravitas'; its constructor takes size, its EnvParams have "
+            r"max_steps_in_episode, deterministic, .*, and max_steps sets the time limit\.$",
+        ),
+        ("CartPole-v1", {"gravity": "abc"}, EnvironmentCreationError, "gravity must be a finite"),
+        ("CartPole-v1", {"gravity": True}, EnvironmentCreationError, "found True"),
+        ("CartPole-v1", {"gravity": float("nan")}, EnvironmentCreationError, "found nan"),
+        ("DeepSea-bsuite", {"size": 2.5}, EnvironmentCreationError, "size must be a whole number"),
+        ("DeepSea-bsuite", {"deterministic": 1}, EnvironmentCreationError, "true or false"),
+        ("Acrobot-v1", {"available_torque": 3}, EnvironmentCreationError, "takes no number"),
+        ("FrozenLake-misc", {"desc": "SF"}, EnvironmentCreationError, "desc takes no number"),
+        ("FrozenLake-misc", {"map_name": "9x9"}, EnvironmentCreationError, "map_name must be"),
+        ("CartPole-v1", {"params": 3}, EnvironmentCreationError, "params is for programs"),
+        ("CartPole-v1", {"max_steps": 0}, EnvironmentCreationError, "at least 1, found 0"),
+        ("Catch-bsuite", {"rows": 1}, EnvironmentCreationError, "max_episode_steps is 0"),
+        (
+            "CartPole-v1",
+            {"max_steps_in_episode": 0},
+            EnvironmentCreationError,
+            "whole number of at least 1, found 0",
+        ),
+        (
+            "CartPole-v1",
+            {"max_steps_in_episode": 3, "max_steps": 3},
+            EnvironmentCreationError,
+            "give max_steps or max_steps_in_episode, not both",
+        ),
     ],
 )
 def test_errors(name, options, error, message):

@@ -10,7 +10,11 @@ from muzero_jax.envs.catch import Catch
 from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES
 from muzero_jax.envs.pgx_adapter import PGX_NAMES
-from muzero_jax.envs.registry import list_environments, make_environment
+from muzero_jax.envs.registry import (
+    is_own_environment,
+    list_environments,
+    make_environment,
+)
 from muzero_jax.user_code import UserCodeError
 
 
@@ -46,6 +50,12 @@ def test_bare_names_are_unambiguous():
     assert built_in & set(PGX_NAMES) == {"tic_tac_toe"}
 
 
+def test_only_module_and_factory_name_an_environment_of_ones_own():
+    assert is_own_environment("my_maze:make:size=3")
+    for name in ("catch", "catch:rows=3", "CartPole-v1", "gymnax:CartPole-v1:gravity=3"):
+        assert not is_own_environment(name)
+
+
 def test_list_environments_by_suite():
     names = list_environments()
     assert list(names) == ["built-in", "gymnax", "pgx"]
@@ -76,7 +86,7 @@ def test_an_unknown_name_lists_close_matches(name, suggestion):
 
 
 def test_an_unknown_name_like_no_other():
-    with pytest.raises(UnknownEnvironmentError, match="list_environments"):
+    with pytest.raises(UnknownEnvironmentError, match="`muzero list` names them all"):
         make_environment("xyzzy")
     assert issubclass(UnknownEnvironmentError, ValueError)
 
@@ -86,6 +96,83 @@ def test_an_option_that_is_not_taken():
         make_environment("catch", rowz=3)
     with pytest.raises(EnvironmentCreationError, match=r"size.*; it takes: max_steps\."):
         make_environment("pgx:connect_four", size=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("catch:rows", "catch:rows: 'rows' is no option; an option is written OPTION=VALUE"),
+        ("catch:rows=", "'rows=' is no option"),
+        ("catch:=3", "'=3' is no option"),
+        ("catch:", "'' is no option"),
+        ("CartPole-v1:gravity", "'gravity' is no option"),
+        ("gymnax:CartPole-v1:gravity", "'gravity' is no option"),
+        ("my_maze:make:size", "'size' is no option"),
+        ("catch:rows=3:rows=4", "the option rows is given twice"),
+        ("pgx:chess:name=x", "pgx:chess: name is not an option"),
+        ("catch:rows=1", r"catch cannot be made: .* got 1 x 5\.$"),
+        ("catch:rows=abc", r"catch cannot be made: .* got 'abc' x 5\.$"),
+        ("catch:rows=2.5", "got 2.5 x 5"),
+        ("pgx:connect_four:max_steps=a", "pgx:connect_four cannot be made: .* found 'a'"),
+        ("maze:time_limit=2.5", "maze cannot be made: .* found 2.5"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_in_a_sentence(name, message):
+    with pytest.raises(EnvironmentCreationError, match=message):
+        make_environment(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "suite"),
+    [
+        ("gymnasium:CartPole-v1", "gymnasium"),
+        ("gym:CartPole-v1", "gym"),
+        ("brax:ant", "brax"),
+        ("brax.envs:make", "brax"),
+        ("jumanji:Snake-v1", "jumanji"),
+        ("craftax", "craftax"),
+        ("Craftax-Symbolic-v1", "craftax"),
+        ("atari:Pong", r"ale_py \(Atari\)"),
+        ("ALE/Pong-v5", r"ale_py \(Atari\)"),
+        ("minigrid", "minigrid"),
+        ("MiniGrid-Empty-8x8-v0", "minigrid"),
+        ("xminigrid:XLand-MiniGrid-R1-9x9", "xminigrid"),
+        ("dm_control:cartpole:task=swingup", "dm_control"),
+        ("procgen", "procgen"),
+        ("envpool:Pong-v5", "envpool"),
+        ("navix:Navix-Empty-5x5-v0", "navix"),
+        ("mujoco", "mujoco"),
+    ],
+)
+def test_a_suite_that_is_not_supported_is_called_so(name, suite):
+    supported = "supported are the built-in environments, gymnax:NAME, pgx:NAME, and MODULE:FACTORY"
+    with pytest.raises(
+        UnknownEnvironmentError, match=f"the suite {suite}, which is not supported; {supported}"
+    ):
+        make_environment(name)
+
+
+def test_a_suite_that_is_not_supported_is_answered_with_the_supported_twin():
+    with pytest.raises(UnknownEnvironmentError, match=r"did you mean gymnax:CartPole-v1\?$"):
+        make_environment("gymnasium:CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gymnax", "'gymnax' names a suite and no environment in it; write gymnax:NAME"),
+        ("pgx:", "'pgx:' names a suite and no environment in it; write pgx:NAME"),
+        ("Gymnax:CartPole-v1", r"did you mean gymnax:CartPole-v1\?"),
+        ("PGX:chess:max_steps=3", r"did you mean pgx:chess\?"),
+        ("CartPole", r"did you mean CartPole-v1\?"),
+        ("CARTPOLE-V1", r"did you mean CartPole-v1\?"),
+        ("Catch", r"did you mean catch\?"),
+        ("gymnax:NoSuch", "Unknown environment 'gymnax:NoSuch'"),
+    ],
+)
+def test_names_that_are_nearly_right(name, message):
+    with pytest.raises(UnknownEnvironmentError, match=message):
+        make_environment(name)
 
 
 MAZE = """
@@ -121,11 +208,14 @@ a_number = 3
 @pytest.fixture
 def custom_module(tmp_path, monkeypatch):
     (tmp_path / "my_line.py").write_text(textwrap.dedent(MAZE))
+    # Words that something else is called by.
+    for name in ("atari", "catch"):
+        (tmp_path / f"{name}.py").write_text("from my_line import Line")
     (tmp_path / "my_broken.py").write_text("import a_module_that_is_missing\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    for name in ("my_line", "my_broken"):
+    for name in ("my_line", "my_broken", "atari", "catch"):
         sys.modules.pop(name, None)
 
 
@@ -135,6 +225,12 @@ def test_a_custom_environment_from_the_working_directory():
     assert env.spec.max_episode_steps == 5
     _, timestep = jax.jit(env.reset)(jax.random.key(0))
     assert timestep.discount == 1.0
+
+
+@pytest.mark.usefixtures("custom_module")
+@pytest.mark.parametrize("name", ["atari:Line", "catch:Line"])
+def test_a_module_of_ones_own_may_be_called_like_something_else(name):
+    assert make_environment(name).spec.name == "line"
 
 
 @pytest.mark.usefixtures("custom_module")

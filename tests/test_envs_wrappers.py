@@ -120,7 +120,8 @@ def test_vectorised_equals_single_environments():
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda: TimeLimit(Catch(), 0), "at least 1 step, got 0"),
+        (lambda: TimeLimit(Catch(), 0), "whole number of steps, at least 1, found 0"),
+        (lambda: TimeLimit(Catch(), 2.5), "whole number of steps, at least 1, found 2.5"),
         (lambda: Vectorised(Catch(), 0), "at least 1, got 0"),
     ],
 )

@@ -45,9 +45,11 @@ class Catch:
     columns: int = 5
 
     def __post_init__(self) -> None:
-        if self.rows < 2 or self.columns < 1:
+        sizes = (self.rows, self.columns)
+        if not all(type(size) is int for size in sizes) or self.rows < 2 or self.columns < 1:
             raise ValueError(
-                f"Catch needs at least 2 rows and 1 column, got {self.rows} x {self.columns}."
+                "Catch needs at least 2 rows and 1 column, in whole numbers, got "
+                f"{self.rows!r} x {self.columns!r}."
             )
 
     @property

@@ -13,7 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
-from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.envs.conformance_traces import check_spec
+from muzero_jax.envs.errors import (
+    EnvironmentCreationError,
+    UnknownEnvironmentError,
+    creating,
+)
+from muzero_jax.envs.gymnax_options import make_with_options
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
@@ -65,6 +71,8 @@ _NATURAL_LENGTH: Mapping[str, Callable[[Any, Any], int]] = {
 _CLOCKED = frozenset(
     {"BernoulliBandit-misc", "DiscountingChain-bsuite", "GaussianBandit-misc", "MetaMaze-misc"}
 )
+
+_HORIZON = "max_steps_in_episode"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,8 +162,11 @@ def make_gymnax(
       name: gymnax's name, for example `CartPole-v1`.
       max_steps: the time limit; None takes gymnax's default horizon, or no limit where every
         episode terminates by itself.
-      params: replacements in gymnax's environment parameters, for example `{"gravity": 10.0}`.
-      **options: arguments of gymnax's constructor, for example `size=10` of `DeepSea-bsuite`.
+      params: fields of gymnax's `EnvParams`, for example `{"gravity": 10.0}`; a program may give
+        arrays here.
+      **options: arguments of gymnax's constructor, for example `size=10` of `DeepSea-bsuite`, and
+        fields of `EnvParams`, for example `gravity=10`. `max_steps_in_episode` is the horizon: the
+        time limit, or the end of a task whose clock is observed.
 
     Raises:
       UnknownEnvironmentError: gymnax does not know the name.
@@ -165,28 +176,69 @@ def make_gymnax(
     gymnax = import_suite("gymnax", deferred=("seaborn", "matplotlib.pyplot"))
     if name not in gymnax.registered_envs:
         raise UnknownEnvironmentError(f"gymnax has no environment {name!r}.")
-    try:
-        suite_env, suite_params = gymnax.make(name, **options)
-        suite_params = suite_params.replace(**(params or {}))
-    except (TypeError, OSError) as error:  # OSError: the MNIST images are fetched on first use.
-        raise EnvironmentCreationError(f"gymnax:{name} cannot be made: {error}.") from error
+    with creating(f"gymnax:{name}"):
+        return _make(gymnax, name, max_steps, params or {}, options)
+
+
+def _make(
+    gymnax: Any,
+    name: str,
+    max_steps: int | None,
+    fields: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Environment:
+    if not isinstance(fields, Mapping):
+        raise EnvironmentCreationError(
+            "params is for programs, which give a mapping; in a name each field of EnvParams is "
+            f"an option, found params={fields!r}."
+        )
+    limit = _Limit(max_steps, has_horizon=_HORIZON in options or _HORIZON in fields)
+    if max_steps is not None and limit.has_horizon:
+        raise EnvironmentCreationError(
+            f"give max_steps or {_HORIZON}, not both; each is the time limit."
+        )
+    suite_env, suite_params = make_with_options(gymnax, name, options, fields)
     if not hasattr(suite_env.action_space(suite_params), "n"):
         raise EnvironmentCreationError(
             f"gymnax:{name} has continuous actions; discrete ones are supported."
         )
-    return _adapt(name, suite_env, suite_params, max_steps)
+    return _adapt(name, suite_env, suite_params, limit)
 
 
-def _adapt(name: str, suite_env: Any, params: Any, max_steps: int | None) -> Environment:
+@dataclasses.dataclass(frozen=True)
+class _Limit:
+    """Which time limit was asked for.
+
+    Attributes:
+      max_steps: the limit; None takes the one that suits the task.
+      has_horizon: whether gymnax's horizon was set, so that it limits a task that ends by itself.
+    """
+
+    max_steps: int | None
+    has_horizon: bool
+
+
+def _adapt(name: str, suite_env: Any, params: Any, limit: _Limit) -> Environment:
     """Wraps a made environment, with the time limit that suits it."""
-    horizon = int(params.max_steps_in_episode)
+    horizon = _read_horizon(params)
     natural_length = _NATURAL_LENGTH.get(name)
     bound = natural_length(suite_env, params) if natural_length else None
     final_step = horizon if name in _CLOCKED else None
-    env = _describe(name, suite_env, params, bound or final_step, final_step)
-    if max_steps is None and env.spec.max_episode_steps is None:
+    env = _describe(name, suite_env, params, final_step if bound is None else bound, final_step)
+    check_spec(env.spec)
+    max_steps, bound = limit.max_steps, env.spec.max_episode_steps
+    if max_steps is None and (bound is None or (limit.has_horizon and horizon < bound)):
         max_steps = horizon
     return env if max_steps is None else TimeLimit(env, max_steps)
+
+
+def _read_horizon(params: Any) -> int:
+    horizon = params.max_steps_in_episode
+    if horizon < 1 or horizon != int(horizon):
+        raise EnvironmentCreationError(
+            f"{_HORIZON} must be a whole number of at least 1, found {horizon!r}."
+        )
+    return int(horizon)
 
 
 def _describe(

@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
-from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.envs.errors import (
+    EnvironmentCreationError,
+    UnknownEnvironmentError,
+    creating,
+)
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.types import Array, PRNGKey, TimeStep
@@ -130,7 +134,8 @@ def make_pgx(name: str, *, max_steps: int | None = None) -> Environment:
         )
     env = PgxEnvironment(suite_env, _describe(name, suite_env))
     max_steps = _TIME_LIMITS.get(name) if max_steps is None else max_steps
-    return env if max_steps is None else TimeLimit(env, max_steps)
+    with creating(f"pgx:{name}"):
+        return env if max_steps is None else TimeLimit(env, max_steps)
 
 
 def _describe(name: str, suite_env: Any) -> EnvironmentSpec:

@@ -12,8 +12,14 @@ from muzero_jax import user_code
 from muzero_jax.envs import probes
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.catch import Catch
-from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.envs.conformance_traces import check_spec
+from muzero_jax.envs.errors import (
+    EnvironmentCreationError,
+    UnknownEnvironmentError,
+    creating,
+)
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES, make_gymnax
+from muzero_jax.envs.names import check_name
 from muzero_jax.envs.pgx_adapter import PGX_NAMES, make_pgx
 from muzero_jax.envs.tabular import TABULAR
 from muzero_jax.envs.tic_tac_toe import TicTacToe
@@ -65,10 +71,11 @@ def make_environment(name: str, **options: Any) -> Environment:
       EnvironmentCreationError: a suite, an option, a factory or a member of the protocol is
         missing; the message says which.
     """
+    check_name(name, _BUILT_INS, {suite: known.names for suite, known in _SUITES.items()})
     name, named_options = _split_options(name)
     options |= named_options
     if name in _BUILT_INS:
-        return _call(_BUILT_INS[name], name, options)
+        return _make_built_in(name, options)
     suite_name, _, bare_name = name.rpartition(":")
     if suite_name in _SUITES:
         return _make_from_suite(suite_name, bare_name, options)
@@ -113,8 +120,17 @@ def list_environments() -> dict[str, list[str]]:
     return {"built-in": list(_BUILT_INS), **installed}
 
 
+def _make_built_in(name: str, options: dict[str, Any]) -> Environment:
+    with creating(name):
+        env = _call(_BUILT_INS[name], name, options)
+        check_spec(env.spec)
+    return env
+
+
 def _make_from_suite(suite_name: str, bare_name: str, options: dict[str, Any]) -> Environment:
     full_name = f"{suite_name}:{bare_name}"
+    if "name" in options:
+        raise EnvironmentCreationError(f"{full_name}: name is not an option.")
     try:
         return _call(_SUITES[suite_name].make, full_name, {"name": bare_name, **options})
     except UnknownEnvironmentError as error:
@@ -127,10 +143,11 @@ def _suggest(name: str) -> str:
     """Returns the end of the sentence: what the user may have meant."""
     known = [*_BUILT_INS, *(n for suite in _SUITES.values() for n in suite.names)]
     by_lower_case = {known_name.lower(): known_name for known_name in known}
-    close = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
+    close = [name.lower()] if name.lower() in by_lower_case else []
+    close = close or difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(by_lower_case[match] for match in close)}?"
-    return "; `list_environments()` names them all, and MODULE:FACTORY makes your own."
+    return "; `muzero list` names them all, and MODULE:FACTORY makes your own."
 
 
 def _call(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Environment:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState
+from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.types import Array, PRNGKey, TimeStep
 
 
@@ -95,8 +96,11 @@ class TimeLimit:
     max_steps: int
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1:
-            raise ValueError(f"A time limit must be at least 1 step, got {self.max_steps}.")
+        limit = self.max_steps
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise EnvironmentCreationError(
+                f"A time limit must be a whole number of steps, at least 1, found {limit!r}."
+            )
 
     @property
     def spec(self) -> EnvironmentSpec:

@@ -1,0 +1,127 @@
+"""What is wrong with an environment's name, told before anything is imported for it."""
+
+import importlib.machinery
+import re
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+
+# Packages of environments that are not supported, by the first word of a name.
+_UNSUPPORTED_PACKAGES = frozenset(
+    {
+        "ale_py",
+        "brax",
+        "craftax",
+        "dm_control",
+        "envpool",
+        "gym",
+        "gymnasium",
+        "jaxmarl",
+        "jumanji",
+        "kinetix",
+        "minigrid",
+        "mujoco",
+        "mujoco_playground",
+        "navix",
+        "open_spiel",
+        "pettingzoo",
+        "procgen",
+        "xminigrid",
+    }
+)
+
+# Other first words of their names; a module of one's own may be called so.
+_UNSUPPORTED_WORDS: Mapping[str, str] = {
+    "ale": "ale_py (Atari)",
+    "atari": "ale_py (Atari)",
+    "xland": "xminigrid",
+}
+
+Suites = Mapping[str, Collection[str]]
+"""The names of the environments in each supported suite, by suite."""
+
+
+def check_name(name: str, built_ins: Collection[str], suites: Suites) -> None:
+    """Refuses a name that can only be a mistake.
+
+    Args:
+      name: a name as `make_environment` takes it, with its options.
+      built_ins: the names of the built-in environments.
+      suites: the names in each supported suite, by suite.
+
+    Raises:
+      UnknownEnvironmentError: the name belongs to a suite that is not supported, or names a suite
+        and no environment in it, or writes a suite's name in another case.
+      EnvironmentCreationError: an option has no name or no value, or is given twice.
+    """
+    parts = name.split(":")
+    bare = ":".join(part for part in parts if "=" not in part)
+    _refuse_unsupported(bare, suites)
+    _check_suite(bare, suites)
+    known = {*built_ins, *(known_name for names in suites.values() for known_name in names)}
+    _check_options(name, bare, known)
+
+
+def _refuse_unsupported(bare: str, suites: Suites) -> None:
+    """Refuses `gymnasium:NAME`, `ALE/Pong-v5`, `MiniGrid-Empty-8x8-v0` and their like."""
+    word, *rest = re.split(r"[:/.-]", bare, maxsplit=1)
+    package = word.lower() if word.lower() in _UNSUPPORTED_PACKAGES else None
+    if word.lower() in _UNSUPPORTED_WORDS and not has_module(word):
+        package = _UNSUPPORTED_WORDS[word.lower()]
+    if package is None:
+        return
+    same = [
+        f"{suite}:{known}"
+        for suite, names in suites.items()
+        for known in names
+        if known.lower() == "".join(rest).lower()
+    ]
+    hint = f"; did you mean {same[0]}?" if same else "."
+    raise UnknownEnvironmentError(
+        f"{bare!r} belongs to the suite {package}, which is not supported; supported are the "
+        f"built-in environments, {', '.join(f'{suite}:NAME' for suite in suites)}, and "
+        f"MODULE:FACTORY for an environment of your own{hint}"
+    )
+
+
+def has_module(name: str) -> bool:
+    """Whether a module of this name can be imported, here or from the working directory."""
+    try:
+        return bool(importlib.machinery.PathFinder.find_spec(name, [*sys.path, str(Path.cwd())]))
+    except ValueError:  # Something that no module can be called.
+        return False
+
+
+def _check_suite(bare: str, suites: Suites) -> None:
+    """Refuses a suite without an environment, and a suite in another case."""
+    word, _, rest = bare.partition(":")
+    if not rest and word in suites:
+        example = f"{word}:{next(iter(suites[word]))}"
+        raise UnknownEnvironmentError(
+            f"{bare!r} names a suite and no environment in it; write {word}:NAME, for example "
+            f"{example} (`muzero list` names them all)."
+        )
+    if word not in suites and word.lower() in suites:
+        meant = f"{word.lower()}:{rest or 'NAME'}"
+        raise UnknownEnvironmentError(f"Unknown environment {bare!r}; did you mean {meant}?")
+
+
+def _check_options(name: str, bare: str, known: Collection[str]) -> None:
+    """Refuses what stands where an option should, and options that are given twice."""
+    first, *rest = bare.split(":")
+    # A module of one's own may have the name of a built-in environment.
+    num_parts = 1 if first in known and not has_module(first) else 2
+    pairs = [part.partition("=") for part in name.split(":") if "=" in part]
+    wrong = rest[num_parts - 1 :] + [
+        f"{option}={value}" for option, _, value in pairs if not (option.isidentifier() and value)
+    ]
+    if wrong:
+        raise EnvironmentCreationError(
+            f"{name}: {wrong[0]!r} is no option; an option is written OPTION=VALUE."
+        )
+    given = [option for option, _, _ in pairs]
+    twice = [option for option in given if given.count(option) > 1]
+    if twice:
+        raise EnvironmentCreationError(f"{name}: the option {twice[0]} is given twice.")
