@@ -1,18 +1,22 @@
 """The conformance check accepts what keeps the protocol and names each rule that is broken."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.conformance import ConformanceError, check_environment
+from muzero_jax.envs.conformance_traces import check_spec, describe_error
 from muzero_jax.envs.registry import list_environments, make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 
 KEY = jax.random.key(0)
+GENERATOR = np.random.default_rng()
 
 # One of each kind; every name of both suites was checked once when the adapters were written.
 SUITE_ENVIRONMENTS = [
@@ -214,6 +218,103 @@ class BatchDiffers(Walk):
         return state, self.timestep(state)
 
 
+class CallsTheHost(Walk):
+    """Draws on the host while it runs, which no trace shows."""
+
+    def reset(self, rng_key):
+        state, _ = super().reset(rng_key)
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        noise = jax.pure_callback(
+            lambda: np.float32(GENERATOR.random()), shape, vmap_method="sequential"
+        )
+        state = {**state, "noise": noise}
+        return state, self.timestep(state)
+
+    def step(self, rng_key, state, action):
+        state, _ = super().step(rng_key, state, action)
+        state = {**state, "noise": self.reset(rng_key)[0]["noise"]}
+        return state, self.timestep(state)
+
+
+class DrawsAtTheEnd(Walk):
+    """Draws in a jitted function, for a reward that a short play would not show."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def bonus(self, terminated):
+        return jnp.where(terminated, GENERATOR.random(), 0.0)
+
+    def step(self, rng_key, state, action):
+        state, timestep = super().step(rng_key, state, action)
+        bonus = self.bonus(timestep.last) * jnp.array([1.0, -1.0])
+        return state, timestep.replace(reward=timestep.reward + bonus)
+
+
+class CountsItsCalls(Walk):
+    calls = itertools.count(1)
+
+    def step(self, rng_key, state, action):
+        state, timestep = super().step(rng_key, state, action)
+        index = next(self.calls) % 3
+        mask = jnp.ones(3, bool).at[index].set(False)
+        return state, timestep.replace(legal_action_mask=mask)
+
+
+class DictObservation(WithTimestep):
+    def change(self, timestep, count):
+        return timestep.replace(observation={"noise": timestep.observation})
+
+
+class WrongMaskShape(WithTimestep):
+    def change(self, timestep, count):
+        return timestep.replace(legal_action_mask=jnp.ones(4, bool))
+
+
+class IntegerReward(WithTimestep):
+    def change(self, timestep, count):
+        return timestep.replace(reward=timestep.reward.astype(jnp.int32))
+
+
+class DictTimeStep(WithTimestep):
+    def change(self, timestep, count):
+        return {"observation": timestep.observation}
+
+
+class SwappedPair(Walk):
+    def reset(self, rng_key):
+        return super().reset(rng_key)[::-1]
+
+
+class NoPair(Walk):
+    def reset(self, rng_key):
+        return super().reset(rng_key)[1]
+
+
+class TextInState(Walk):
+    def reset(self, rng_key):
+        state, timestep = super().reset(rng_key)
+        return {**state, "name": "walk"}, timestep
+
+
+class NoKey(Walk):
+    def reset(self):
+        return super().reset(KEY)
+
+
+class KeepsATracer(Walk):
+    kept: list = []  # noqa: RUF012
+
+    def step(self, rng_key, state, action):
+        state, timestep = super().step(rng_key, state, action)
+        self.kept.append(state["count"])
+        return {**state, "count": jnp.maximum(state["count"], self.kept[0])}, timestep
+
+
+class FailsOnTheHost(Walk):
+    def step(self, rng_key, state, action):
+        jax.debug.callback(lambda: 1 / 0, ordered=True)
+        return super().step(rng_key, state, action)
+
+
 class WithSpec(Walk):
     """Breaks the description."""
 
@@ -244,10 +345,85 @@ class ZeroBound(WithSpec):
     changes = {"max_episode_steps": 0}  # noqa: RUF012
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbered(Walk):
+    """A walk for one player whose observation is the number of its state."""
+
+    num_players: int = 1
+    num_states: int | None = 5
+    highest: int = 4
+
+    @property
+    def spec(self):
+        return EnvironmentSpec("walk", (), "int32", 3, num_states=self.num_states)
+
+    def timestep(self, state):
+        number = jnp.minimum(state["count"], self.highest)
+        return super().timestep(state).replace(observation=number)
+
+
 def test_the_walk_conforms():
     check_environment(Walk(), KEY)
     check_environment(Walk(num_players=1), KEY)
     check_environment(TimeLimit(Walk(), 2), KEY)
+
+
+def test_an_observation_may_be_the_number_of_a_state():
+    check_environment(make_environment("maze:observation=index"), KEY, eager=False)
+    check_environment(Numbered(), KEY, eager=False)
+    with pytest.raises(ConformanceError, match=r"an observation is outside 0 \.\.\. 3, the numb"):
+        check_environment(Numbered(num_states=4), KEY, num_steps=8, eager=False)
+    with pytest.raises(ConformanceError, match=r"shape is \(\), neither .* with spec.num_states"):
+        check_environment(Numbered(num_states=None), KEY)
+
+
+def test_a_one_hot_observation_must_be_one():
+    class TwoHot(Walk):
+        @property
+        def spec(self):
+            return EnvironmentSpec("walk", (5,), "float32", 3, num_states=5)
+
+        def timestep(self, state):
+            return super().timestep(state).replace(observation=jnp.ones(5))
+
+    with pytest.raises(ConformanceError, match="an observation is not one-hot"):
+        check_environment(TwoHot(num_players=1), KEY, num_steps=8, eager=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": 3}, "spec.name is 3, not text"),
+        ({"num_actions": 3.0}, "spec.num_actions is 3.0, not a whole number"),
+        ({"num_actions": True}, "spec.num_actions is True, not a whole number"),
+        ({"num_players": 0}, "spec.num_players is 0, not at least 1"),
+        ({"can_truncate": "no"}, "spec.can_truncate is 'no', not True or False"),
+        ({"max_episode_steps": 4.5}, "spec.max_episode_steps is 4.5, not a whole number"),
+        ({"observation_shape": [1]}, r"spec.observation_shape is \[1\], not a tuple"),
+        ({"observation_shape": (0,)}, r"spec.observation_shape is \(0,\), not a tuple"),
+        ({"observation_shape": 1}, "spec.observation_shape is 1, not a tuple"),
+        ({"observation_dtype": "float33"}, "spec.observation_dtype is 'float33', not the NumPy"),
+        ({"observation_dtype": "float"}, "spec.observation_dtype is 'float', not the NumPy name"),
+        ({"observation_dtype": jnp.float32}, "spec.observation_dtype is <.*float32.*>, not the N"),
+        ({"observation_dtype": "float64"}, "'float64', which JAX holds as 'float32' here"),
+        ({"num_states": 3}, r"but spec.num_states is 3: .* one-hot, with shape \(3,\)"),
+    ],
+)
+def test_a_wrong_description_is_named(changes, message):
+    with pytest.raises(ConformanceError, match=message):
+        check_spec(dataclasses.replace(Walk().spec, **changes))
+
+
+def test_an_error_is_placed_where_the_users_code_made_it():
+    def fail():
+        jnp.zeros(3).reshape(4)
+
+    try:
+        fail()
+    except TypeError as error:
+        place = f"{__file__}, line {fail.__code__.co_firstlineno + 1}: TypeError: "
+        assert describe_error(error).startswith(place)
+    assert describe_error(ValueError("of nowhere\nand more")) == "ValueError: of nowhere"
 
 
 @pytest.mark.parametrize(
@@ -269,8 +445,21 @@ def test_the_walk_conforms():
         (WrongRewardShape, r"reset gives reward as float32\[\], expected float32\[2\]"),
         (StateChangesDtype, r"step changes state\['count'\] from int32\[\] to float32\[\]"),
         (StateChangesStructure, r"step changes state\['more'\] from nothing to int32\[\]"),
-        (NotTraceable, "JAX cannot trace step: TracerBoolConversionError"),
-        (HiddenGenerator, "the same key gives different results"),
+        (NotTraceable, rf"JAX cannot trace step: {__file__}, line \d+: TracerBoolConversionError"),
+        (HiddenGenerator, "reset becomes another program each time that it is traced"),
+        (DrawsAtTheEnd, "step becomes another program each time that it is traced"),
+        (CountsItsCalls, "step becomes another program each time that it is traced"),
+        (CallsTheHost, "the same key gives different results"),
+        (FailsOnTheHost, "playing copies side by side fails: .*ZeroDivisionError"),
+        (KeepsATracer, "playing copies side by side fails: UnexpectedTracerError"),
+        (DictObservation, r"observation as an object of type dict, expected float32\[1\]"),
+        (WrongMaskShape, r"legal_action_mask as bool\[4\], expected bool\[3\]"),
+        (IntegerReward, r"reward as int32\[2\], expected float32\[2\]"),
+        (DictTimeStep, "reset returns an object of type dict as its second value, not a TimeStep"),
+        (SwappedPair, r"reset returns \(TimeStep, state\), not \(state, TimeStep\)"),
+        (NoPair, r"reset returns an object of type TimeStep, not a pair \(state, TimeStep\)"),
+        (TextInState, "JAX cannot trace reset: TypeError: .*str"),
+        (NoKey, "JAX cannot trace reset: TypeError: .*argument"),
         (EagerDiffers, r"jit and no jit give different results \(at \[0\]\[0\]\['noise'\]\)"),
         (BatchDiffers, "vmap and a single run give different results"),
         (NoActions, "spec.num_actions is 0"),

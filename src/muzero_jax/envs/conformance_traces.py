@@ -50,7 +50,11 @@ def blaming(what: str) -> Iterator[None]:
 
 def describe_error(error: BaseException) -> str:
     """Returns `FILE, line N: Type: message`, of the deepest line of code that is the user's own."""
-    message = next(iter(str(error).strip().splitlines()), "")
+    first, *others = str(error).strip().splitlines() or [""]
+    # The error of a callback tells the host's whole traceback, whose last line says what it was.
+    message = (
+        others[-1] if others and first.endswith("Traceback (most recent call last):") else first
+    )
     reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<", *_INSTALLED)):
