@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import tiny_run
-import yaml
 
 from muzero_jax.cli import main
 from muzero_jax.envs import conformance
 from muzero_jax.envs.errors import ConformanceError
-from muzero_jax.settings import config_to_dict
 from muzero_jax.training import build as build_module
 from muzero_jax.training.build import build, load_run
+from muzero_jax.training.run_folder import write_config
 
 BAD = """
 import dataclasses
@@ -118,9 +117,8 @@ def test_environments_of_this_package_do_not_pay_for_the_check(name, monkeypatch
 
 
 def test_loading_a_run_checks_its_environment(workplace):
-    plain = config_to_dict(config_of("stuck"))
     (workplace / "run").mkdir()
-    (workplace / "run" / "config.yaml").write_text(yaml.safe_dump(plain))
+    write_config(workplace / "run", config_of("stuck"))
     with pytest.raises(ConformanceError, match="no legal action"):
         load_run(workplace / "run")
 

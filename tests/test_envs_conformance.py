@@ -423,7 +423,7 @@ def test_an_error_is_placed_where_the_users_code_made_it():
     except TypeError as error:
         place = f"{__file__}, line {fail.__code__.co_firstlineno + 1}: TypeError: "
         assert describe_error(error).startswith(place)
-    assert describe_error(ValueError("of nowhere\nand more")) == "ValueError: of nowhere"
+    assert describe_error(ValueError("of nowhere\nand more")) == "ValueError: of nowhere."
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentE
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES
 from muzero_jax.envs.pgx_adapter import PGX_NAMES
 from muzero_jax.envs.registry import (
-    is_own_environment,
     list_environments,
     make_environment,
 )
@@ -48,12 +47,6 @@ def test_bare_names_are_unambiguous():
     built_in = set(list_environments()["built-in"])
     assert not built_in & set(GYMNAX_NAMES)
     assert built_in & set(PGX_NAMES) == {"tic_tac_toe"}
-
-
-def test_only_module_and_factory_name_an_environment_of_ones_own():
-    assert is_own_environment("my_maze:make:size=3")
-    for name in ("catch", "catch:rows=3", "CartPole-v1", "gymnax:CartPole-v1:gravity=3"):
-        assert not is_own_environment(name)
 
 
 def test_list_environments_by_suite():

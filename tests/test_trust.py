@@ -82,7 +82,8 @@ def test_the_registry_imports_what_is_called_code_and_nothing_else(name, module,
     with contextlib.suppress(ValueError):
         registry.make_environment(name)
     assert module_of(name) == module
-    assert imported == ([module] if module else [])
+    assert set(imported) <= ({module} if module else set())
+    assert imported or not module or name.count(":") > 1
     assert code_references([name, None, 3]) == ((name,) if module else ())
 
 

@@ -32,7 +32,7 @@ SCRIPTS = (
     ("def f():\n    raise KeyError('a')\nf()", r"script.py, line 2: KeyError: 'a'"),
     ("raise SystemExit(3)", r"script.py, line 1: SystemExit: 3"),
     ("import sys\nsys.exit()", r"script.py, line 2: SystemExit"),
-    ("raise ValueError('one\\ntwo\\nthree')", r"line 1: ValueError: one two three\.$"),
+    ("raise ValueError('one\\ntwo\\nthree')", r"line 1: ValueError: one\.$"),
     ("X = 1", r"must define CONFIG, an ExperimentConfig; none"),
     ("CONFIG = {}", r"must define CONFIG, an ExperimentConfig; found dict"),
     (

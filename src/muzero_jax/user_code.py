@@ -122,6 +122,8 @@ def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
 
 def _find_outermost(name: str, path: Sequence[str]) -> ModuleSpec | None:
     """What Python would import for a name without dots, which runs nothing."""
+    if not name:
+        return None
     for finder in sys.meta_path:
         found: ModuleSpec | None = None
         with contextlib.suppress(ImportError, ValueError):
@@ -188,8 +190,11 @@ def describe_error(error: BaseException) -> str:
     Args:
       error: what the code raised.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = f"{type(error).__name__}: {' '.join(lines)}" if lines else type(error).__name__
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # The error of a callback tells the host's whole traceback, whose last line says what it was.
+    is_nested = others and first.endswith("Traceback (most recent call last):")
+    message = others[-1] if is_nested else first
+    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
     reason = reason if len(reason) <= _MAX_REASON else f"{reason[: _MAX_REASON - 3]}..."
     reason = reason if reason.endswith(".") else f"{reason}."
     if isinstance(error, SyntaxError) and error.filename:

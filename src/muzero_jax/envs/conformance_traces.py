@@ -2,11 +2,8 @@
 
 import contextlib
 import numbers
-import sysconfig
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,17 +15,13 @@ from jax.typing import ArrayLike
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.errors import ConformanceError
 from muzero_jax.types import Array, PyTree, TimeStep
+from muzero_jax.user_code import describe_error
 
 # JAX remembers the trace of a nested jitted function for each context, of which the precision of
 # matrix products is a part. So each precision traces the environment anew, and changes no number.
 _TRACE_CONTEXTS = ("high", "highest", "bfloat16", "tensorfloat32", "float32")
 # Tracing goes on for this long: two traces can agree by chance where few outcomes are drawn from.
 _TRACE_SECONDS = 2.0
-
-_INSTALLED = (
-    str(Path(__file__).parents[1]),
-    *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")),
-)
 
 
 def require(condition: ArrayLike, message: str) -> None:
@@ -46,20 +39,6 @@ def blaming(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ConformanceError(f"{what}: {describe_error(error)}") from error
-
-
-def describe_error(error: BaseException) -> str:
-    """Returns `FILE, line N: Type: message`, of the deepest line of code that is the user's own."""
-    first, *others = str(error).strip().splitlines() or [""]
-    # The error of a callback tells the host's whole traceback, whose last line says what it was.
-    message = (
-        others[-1] if others and first.endswith("Traceback (most recent call last):") else first
-    )
-    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", *_INSTALLED)):
-            return f"{frame.filename}, line {frame.lineno}: {reason}"
-    return reason
 
 
 def check_spec(spec: EnvironmentSpec) -> None:

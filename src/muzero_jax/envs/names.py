@@ -1,12 +1,10 @@
 """What is wrong with an environment's name, told before anything is imported for it."""
 
-import importlib.machinery
 import re
-import sys
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
+from muzero_jax.user_code import locate
 
 # Packages of environments that are not supported, by the first word of a name.
 _UNSUPPORTED_PACKAGES = frozenset(
@@ -68,7 +66,7 @@ def _refuse_unsupported(bare: str, suites: Suites) -> None:
     """Refuses `gymnasium:NAME`, `ALE/Pong-v5`, `MiniGrid-Empty-8x8-v0` and their like."""
     word, *rest = re.split(r"[:/.-]", bare, maxsplit=1)
     package = word.lower() if word.lower() in _UNSUPPORTED_PACKAGES else None
-    if word.lower() in _UNSUPPORTED_WORDS and not has_module(word):
+    if word.lower() in _UNSUPPORTED_WORDS and not locate(word):
         package = _UNSUPPORTED_WORDS[word.lower()]
     if package is None:
         return
@@ -84,14 +82,6 @@ def _refuse_unsupported(bare: str, suites: Suites) -> None:
         f"built-in environments, {', '.join(f'{suite}:NAME' for suite in suites)}, and "
         f"MODULE:FACTORY for an environment of your own{hint}"
     )
-
-
-def has_module(name: str) -> bool:
-    """Whether a module of this name can be imported, here or from the working directory."""
-    try:
-        return bool(importlib.machinery.PathFinder.find_spec(name, [*sys.path, str(Path.cwd())]))
-    except ValueError:  # Something that no module can be called.
-        return False
 
 
 def _check_suite(bare: str, suites: Suites) -> None:
@@ -112,7 +102,7 @@ def _check_options(name: str, bare: str, known: Collection[str]) -> None:
     """Refuses what stands where an option should, and options that are given twice."""
     first, *rest = bare.split(":")
     # A module of one's own may have the name of a built-in environment.
-    num_parts = 1 if first in known and not has_module(first) else 2
+    num_parts = 1 if first in known and not locate(first) else 2
     pairs = [part.partition("=") for part in name.split(":") if "=" in part]
     wrong = rest[num_parts - 1 :] + [
         f"{option}={value}" for option, _, value in pairs if not (option.isidentifier() and value)

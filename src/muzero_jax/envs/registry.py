@@ -87,12 +87,6 @@ def make_environment(name: str, **options: Any) -> Environment:
     raise UnknownEnvironmentError(f"Unknown environment {name!r}{_suggest(name)}")
 
 
-def is_own_environment(name: str) -> bool:
-    """Whether `name` is `MODULE:FACTORY`, so that this package knows nothing of the environment."""
-    module_name = _split_options(name)[0].rpartition(":")[0]
-    return bool(module_name) and module_name not in _SUITES
-
-
 def _split_options(name: str) -> tuple[str, dict[str, Any]]:
     """`NAME:OPTION=VALUE:...` to name and options; values are numbers, true, false or text."""
     parts = name.split(":")

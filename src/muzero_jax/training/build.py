@@ -11,13 +11,14 @@ from muzero_jax.agents.factory import make_agent
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment
 from muzero_jax.envs.conformance import check_own_environment
-from muzero_jax.envs.registry import is_own_environment, make_environment
+from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.training.checkpoint import restore_newest
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
 from muzero_jax.training.loop import Train, make_train
 from muzero_jax.training.run_folder import CHECKPOINTS_FOLDER, load_config
 from muzero_jax.training.shards import Shards
+from muzero_jax.trust import module_of
 from muzero_jax.types import PyTree
 
 
@@ -117,7 +118,7 @@ def _make_env(config: ExperimentConfig) -> Environment:
     """
     name, limit = config.environment.name, config.environment.time_limit
     env = make_environment(name)
-    if is_own_environment(name):
+    if module_of(name):
         check_own_environment(env, name)
     if not limit:
         return env
