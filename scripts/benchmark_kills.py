@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from muzero_jax.commands.benchmark import positive
+from muzero_jax.terminal import run_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,4 +101,4 @@ def _table(folder: Path) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -13,6 +13,7 @@ import sys
 
 from muzero_jax.commands.benchmark import positive
 from muzero_jax.profiling.search_cost import SearchCell, grid, measure_search, toy_workload
+from muzero_jax.terminal import run_program
 
 REQUIRED = [
     SearchCell(64, 200, 4, 64, "flat", "gumbel"),
@@ -31,7 +32,7 @@ REQUIRED = [
 WHOLE = grid([16, 64, 256], [8, 16, 32, 64, 128], [2, 6, 18], [64], ["flat"], ["gumbel"])
 
 
-def main() -> None:
+def main() -> int:
     """Prints a line a cell, or one JSON object."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -54,7 +55,8 @@ def main() -> None:
         print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps({"cells": results}))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

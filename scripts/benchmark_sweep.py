@@ -21,6 +21,7 @@ from pathlib import Path
 from muzero_jax.commands.benchmark import benchmark_parser, positive
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.config import ConfigError
+from muzero_jax.terminal import run_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,4 +89,4 @@ def _run(arguments: Sequence[str], folder: Path, warm: bool) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,7 @@ from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.envs.gridworld import maze_mdp
 from muzero_jax.settings import apply_settings
+from muzero_jax.terminal import run_program
 from muzero_jax.training.build import build
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.train_state import TrainState
@@ -149,7 +151,7 @@ class CompiledRuns:
         return jax.block_until_ready(self.programs.train_chunk(state)[0])
 
 
-def main() -> None:
+def main() -> int:
     """Trains both through the whole schedule, a chunk each in turns, and prints their speeds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -189,7 +191,8 @@ def main() -> None:
         print(json.dumps(results))
     else:
         print("\n".join(f"{name:32} {value:,.1f}" for name, value in results.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

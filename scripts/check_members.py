@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from muzero_jax.commands.benchmark import positive
+from muzero_jax.terminal import run_program
 from muzero_jax.training.build import load_run
 from muzero_jax.training.compilation_cache import enable_compilation_cache
 from muzero_jax.training.run_folder import load_config
@@ -68,4 +69,4 @@ def _difference(x: jax.Array, y: jax.Array) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from muzero_jax.analysis.results import make_table, replace_table
 from muzero_jax.analysis.score_files import ResultsError
+from muzero_jax.terminal import run_program
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,4 +40,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

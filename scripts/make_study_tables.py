@@ -10,6 +10,7 @@ from pathlib import Path
 
 from muzero_jax.analysis.results import ResultsError, replace_table
 from muzero_jax.analysis.study_tables import STUDY_TABLES, make_study_table
+from muzero_jax.terminal import run_program
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,4 +38,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -24,6 +24,7 @@ from muzero_jax.commands.benchmark import read_experiment
 from muzero_jax.config import ConfigError
 from muzero_jax.dotted import flatten
 from muzero_jax.settings import config_to_dict
+from muzero_jax.terminal import run_program
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,4 +197,4 @@ def _describe_device(kind: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -10,13 +10,16 @@ time = 2 (N - 1) / N x bytes / bandwidth + 2 log2(N) x latency. Beside it a devi
 
 import argparse
 import math
+import sys
+
+from muzero_jax.terminal import run_program
 
 _SIZES = (8, 64, 256, 1024)
 # Parameters, in MB of float32: CartPole's and Breakout's presets, and the paper's Atari network.
 _NETWORKS = (("cartpole", 0.203), ("minatar_breakout", 0.469), ("resnet, 256 x 16 blocks", 154.1))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,6 +38,7 @@ def main() -> None:
             shares = [update / (update + reduce_ms) for update in options.update_ms]
             told = ", ".join(f"{share:.0%}" for share in shares)
             print(f"| {name} | {megabytes:g} | {num_devices:,} | {reduce_ms:.2f} ms | {told} |")
+    return 0
 
 
 def all_reduce_ms(megabytes: float, num_devices: int, bandwidth: float, latency_us: float) -> float:
@@ -51,4 +55,4 @@ def all_reduce_ms(megabytes: float, num_devices: int, bandwidth: float, latency_
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

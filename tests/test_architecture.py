@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
 
 # Rooms of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "files", "plain_yaml", "types", "dotted", "cache_folder"),
+    ("errors", "files", "plain_yaml", "types", "dotted", "cache_folder", "terminal"),
     ("user_code", "trust", "analysis", "maths"),
     ("config", "settings", "presets", "envs", "search"),
     ("networks", "replay", "oracle"),
@@ -23,7 +23,17 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}
 # A floor's common ground: what its siblings may import although it stands on their floor.
-COMMON = {"errors", "files", "plain_yaml", "types", "dotted", "cache_folder", "user_code", "config"}
+COMMON = {
+    "errors",
+    "files",
+    "plain_yaml",
+    "types",
+    "dotted",
+    "cache_folder",
+    "terminal",
+    "user_code",
+    "config",
+}
 # Environment suites come with extras: an adapter imports them inside functions only.
 SUITES = {"gymnax", "pgx", "gymnasium"}
 EXTRAS = SUITES | {"matplotlib", "pandas", "PIL", "tensorboardX", "wandb", "optuna", "ray"}

@@ -37,7 +37,7 @@ def test_ten_sweeps_in_a_terminal_end(tmp_path: Path) -> None:
 
 def test_lanes_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkeypatch, capsys):
     """The quick form of the test above, with a picture that is drawn without pause."""
-    monkeypatch.setattr(board_module, "is_terminal", lambda: True)
+    monkeypatch.setattr(board_module, "is_live", lambda: True)
     screen = board_module.Screen
     monkeypatch.setattr(board_module, "Screen", lambda draw: screen(draw, draws_per_second=1e4))
     work = threading.Thread(target=run_board, args=(tmp_path / "board", 100, 0.0), daemon=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import os
 import sys
 import traceback
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import muzero_jax
 from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.commands.system import require_supported_system
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.settings import apply_settings
+from muzero_jax.terminal import run_program
 from muzero_jax.training.errors import InterruptedRunError, LostProcessError, RunError
 from muzero_jax.trust import trust_everything
 
@@ -53,13 +56,17 @@ usage: muzero COMMAND ...
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 2 for a mistake of the user, else see RunError."""
-    return _guard(_dispatch, sys.argv[1:] if argv is None else argv)
+    args = list(sys.argv[1:] if argv is None else argv)
+    command = next((arg for arg in args if arg not in (TRUST, TRACEBACK)), "")
+    works = command in _WORKING_COMMANDS and not {"-h", "--help"} & set(args)
+    return run_program(lambda: _guard(_dispatch, args), needs_reader=not works)
 
 
 def train_experiment(config: ExperimentConfig) -> None:
     """Lets an experiment's script be run: `python experiments/NAME.py --seed 1 ...`."""
     prog = f"python {sys.argv[0]}"
-    sys.exit(_guard(lambda args: _train(args, config, prog), sys.argv[1:]))
+    work = functools.partial(_train, config=config, prog=prog)
+    sys.exit(run_program(lambda: _guard(work, sys.argv[1:])))
 
 
 def _guard(work: Callable[[list[str]], None], args: Sequence[str]) -> int:
@@ -81,6 +88,7 @@ def _guard(work: Callable[[list[str]], None], args: Sequence[str]) -> int:
 def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
     try:
         with _traceback_first(shows_traceback):
+            require_supported_system()
             work()
     except ConfigError as error:
         return _complain(f"error: {error}", 2)
@@ -241,6 +249,8 @@ def _sweep_command(args: list[str]) -> None:
     sweep(args)
 
 
+# Commands that are worth going on with where nobody reads what they print.
+_WORKING_COMMANDS = ("train", "sweep", "profile")
 _RUN_COMMANDS = ("evaluate", "play", "inspect", "plot", "report", "list")
 _COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
     "train": _train_command,

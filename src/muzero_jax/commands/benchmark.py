@@ -9,8 +9,10 @@ from typing import Any
 
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.commands.options import parse_train_options
+from muzero_jax.commands.system import require_supported_system
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.errors import EnvironmentCreationError
+from muzero_jax.terminal import run_program
 
 
 def run_benchmark(
@@ -32,8 +34,19 @@ def run_benchmark(
     parser.add_argument("experiment", help="name of an experiment, or path of its script")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options, overrides = parser.parse_known_args(arguments)
+    return run_program(lambda: _measure(options, overrides, parser.prog, measure))
+
+
+def _measure(
+    options: argparse.Namespace,
+    overrides: Sequence[str],
+    prog: str,
+    measure: Callable[[ExperimentConfig, argparse.Namespace], Any],
+) -> int:
+    """Measures, and prints the result; returns the exit code."""
     try:
-        settings = read_experiment(options.experiment, overrides, parser.prog)
+        require_supported_system()
+        settings = read_experiment(options.experiment, overrides, prog)
         results = dataclasses.asdict(measure(settings, options))
     except (ConfigError, EnvironmentCreationError) as error:
         print(f"error: {error}", file=sys.stderr)

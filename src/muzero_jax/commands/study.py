@@ -12,8 +12,10 @@ from typing import Any
 
 from muzero_jax.analysis.extras import MissingExtraError, import_extra
 from muzero_jax.commands.benchmark import positive
+from muzero_jax.commands.system import require_supported_system
 from muzero_jax.config import ConfigError
 from muzero_jax.envs.errors import EnvironmentCreationError
+from muzero_jax.terminal import run_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,13 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
         type=Path,
         help="folder of the CSVs and figures; by default experiments/results and docs/images",
     )
+    sys.exit(run_program(lambda: _run(parser, script, study)))
+
+
+def _run(
+    parser: argparse.ArgumentParser, script: str, study: Callable[[StudyFiles, int], None]
+) -> int:
+    """Reads the options, and runs the study; returns the exit code."""
     options = parser.parse_args()
     here = Path(script).resolve().parent
     files = StudyFiles(
@@ -77,19 +86,25 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
     )
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, found {options.seeds}")
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
-
-    enable_compilation_cache()
     start = time.perf_counter()
     try:
-        # What would stop the study at its end stops it at its beginning.
-        import_extra("matplotlib.figure", purpose="Studies", package="matplotlib")
-        for folder in (files.results, files.figures):
-            folder.mkdir(parents=True, exist_ok=True)
+        require_supported_system()
+        _prepare(files)
         study(files, options.seeds)
     except (ConfigError, EnvironmentCreationError, MissingExtraError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     print(f"{files.name}: {time.perf_counter() - start:.0f} s; files in {files.results}")
+    return 0
+
+
+def _prepare(files: StudyFiles) -> None:
+    """What would stop a study at its end stops it at its beginning."""
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
+
+    enable_compilation_cache()
+    import_extra("matplotlib.figure", purpose="Studies", package="matplotlib")
+    for folder in (files.results, files.figures):
+        folder.mkdir(parents=True, exist_ok=True)

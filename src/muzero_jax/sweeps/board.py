@@ -13,9 +13,10 @@ from muzero_jax.sweeps.definition import Member
 from muzero_jax.sweeps.lanes import Stop
 from muzero_jax.sweeps.sweep_state import MemberProgress, Snapshot, SweepState
 from muzero_jax.sweeps.table_keeper import TableKeeper
+from muzero_jax.terminal import is_live
 from muzero_jax.training.errors import InterruptedRunError, RunError
 from muzero_jax.training.progress import clock
-from muzero_jax.training.screen import Screen, is_terminal
+from muzero_jax.training.screen import Screen
 from muzero_jax.training.signals import StopAsked, StopRequest
 
 # More runs at once than these are not drawn one by one.
@@ -51,7 +52,7 @@ class Board:
         self.folder, self.title = folder, title
         self._state = SweepState(varied, num_runs, steps_of_a_run)
         self._keeper = TableKeeper(folder, self._state, self._tell_end, self.note, is_shared)
-        self._screen = Screen(self._draw if is_terminal() else None)
+        self._screen = Screen(self._draw if is_live() else None)
 
     def __enter__(self) -> Self:
         self._keeper.start()

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from muzero_jax.config import ExperimentConfig
-from muzero_jax.training.screen import Screen, is_terminal
+from muzero_jax.terminal import is_live
+from muzero_jax.training.screen import Screen
 
 
 class Listener(Protocol):
@@ -50,10 +51,10 @@ class Display(Listener, Protocol):
 def make_display(
     config: ExperimentConfig, total_env_steps: int, title: str, is_silent: bool = False
 ) -> Display:
-    """A live display where stdout and stderr are terminals, else a quiet one, or a silent one."""
+    """A live display where a terminal can show it, else a quiet one, or a silent one."""
     if is_silent:
         return _SilentDisplay()
-    if is_terminal():
+    if is_live():
         return _LiveDisplay(config.name, total_env_steps, title)
     return _PlainDisplay()
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -100,6 +99,8 @@ def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
       BlockingIOError: another process holds the lock, and this one does not wait.
       ConfigError: the file is a link.
     """
+    import fcntl  # Windows has none; there, what locks nothing works all the same.
+
     descriptor = open_own(path, 0)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

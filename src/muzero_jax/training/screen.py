@@ -13,11 +13,6 @@ from typing import Any, Self
 Draw = Callable[[], Any]
 
 
-def is_terminal() -> bool:
-    """Whether somebody watches: stdout and stderr are terminals."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
-
-
 class Screen:
     """Lines that stay, and in a terminal a picture below them that is drawn again and again.
 
@@ -100,7 +95,7 @@ class Screen:
             if self._picture is not None:
                 self._picture.print(text, style)
             else:
-                _print_plain(text)
+                print(text, flush=True)
 
         self._guard(show)
 
@@ -179,9 +174,3 @@ class _Picture:
         self._console.print(
             text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True
         )
-
-
-def _print_plain(text: str) -> None:
-    """Prints a line; a character that stdout's encoding lacks becomes a question mark."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)

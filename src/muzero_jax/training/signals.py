@@ -10,7 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # The last says that the terminal was closed.
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StopAsked(Protocol):
@@ -23,7 +24,9 @@ class StopAsked(Protocol):
 
 
 class StopRequest:
-    """While it is entered, Ctrl-C and SIGTERM are remembered instead of obeyed.
+    """While it is entered, Ctrl-C, SIGTERM and SIGHUP are remembered instead of obeyed.
+
+    A signal that the process was started to ignore stays ignored: SIGHUP under `nohup`.
 
     Python runs signal handlers only between its own instructions, so during a long compiled chunk
     they would wait for its end. A thread that reads the interpreter's wake-up socket hears them at
@@ -48,7 +51,8 @@ class StopRequest:
             self._reader, self._writer = socket.socketpair()
             self._writer.setblocking(False)
             self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-            self._old_handlers = {s: signal.signal(s, lambda *_: None) for s in _SIGNALS}
+            heard = [s for s in _SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
+            self._old_handlers = {s: signal.signal(s, lambda *_: None) for s in heard}
             self._thread = threading.Thread(target=self._listen, daemon=True)
             self._thread.start()
         return self
