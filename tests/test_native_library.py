@@ -1,13 +1,18 @@
 """The kernel in C++: which searches use it, and what happens where it cannot be compiled."""
 
 import functools
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muzero_jax import cache_folder
 from muzero_jax.config import SearchConfig
 from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search import engine, native_library
@@ -109,12 +114,24 @@ def test_a_traced_setting_of_a_rule_is_followed(engine_name):
         np.testing.assert_array_equal(together, visits(float(setting)))
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A library that was compiled in a folder of its own."""
+    return native_library._library_in(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def library(compiled, tmp_path):
+    """The compiled library, to be damaged."""
+    return Path(shutil.copy2(compiled, tmp_path))
+
+
 @has_compiler
-def test_the_library_is_compiled_once(other_machine):
-    library = native_library.compiled_library()
+def test_the_library_is_compiled_once(library):
     compiled = library.stat().st_mtime_ns
-    assert native_library.compiled_library() == library and library.stat().st_mtime_ns == compiled
-    assert list(other_machine.iterdir()) == [library]
+    assert native_library._library_in(library.parent) == library
+    assert library.stat().st_mtime_ns == compiled
+    assert list(library.parent.iterdir()) == [library]
 
 
 @pytest.mark.parametrize(
@@ -137,13 +154,85 @@ def test_without_a_compiler_xla_searches_as_well(
     assert not other_machine.exists() or not list(other_machine.iterdir())
 
 
-@has_compiler
-def test_a_library_that_cannot_be_loaded_is_one_that_is_not_there(other_machine):
-    native_library.compiled_library().write_bytes(b"not a library")
-    assert not native_library.is_available()
+def cut_short(library, monkeypatch):
+    library.write_bytes(library.read_bytes()[:5000])
+
+
+def empty(library, monkeypatch):
+    library.write_bytes(b"")
+
+
+def altered(library, monkeypatch):
+    content = bytearray(library.read_bytes())
+    content[len(content) // 2] ^= 1
+    library.write_bytes(content)
+
+
+def writable_for_others(library, monkeypatch):
+    library.chmod(0o757)
+
+
+def a_link(library, monkeypatch):
+    library.rename(library.with_suffix(".elsewhere"))
+    library.symlink_to(library.with_suffix(".elsewhere"))
+
+
+def of_another_user(library, monkeypatch):
+    owner = library.stat().st_uid
+    monkeypatch.setattr(cache_folder, "_trusted_users", lambda: {owner + 1})
 
 
 @has_compiler
-def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(other_machine):
-    other_machine.write_text("a file, not a folder")
-    assert native_library.compiled_library().is_file()
+@pytest.mark.parametrize(
+    "damage", [cut_short, empty, altered, writable_for_others, a_link, of_another_user]
+)
+def test_a_library_that_is_not_the_one_that_was_written_is_made_again(library, monkeypatch, damage):
+    content = library.read_bytes()
+    compile_ = native_library._compile
+    damage(library, monkeypatch)
+    calls = []
+
+    def copy(compiler, result):
+        """As the compiler, but at once."""
+        calls.append(compiler)
+        result.write_bytes(content)
+
+    monkeypatch.setattr(native_library, "_compile", copy)
+    again = native_library._library_in(library.parent)
+    monkeypatch.setattr(native_library, "_compile", compile_)
+    assert len(calls) == 1
+    assert again.read_bytes() == content and again.stat().st_mode & 0o777 == 0o755
+    assert not again.is_symlink()
+
+
+@has_compiler
+@pytest.mark.slow
+def test_a_library_that_is_cut_short_ends_no_process(tmp_path):
+    program = "from muzero_jax.search import native_library as n; assert n.is_available()"
+    environment = {**os.environ, "MUZERO_CACHE_DIR": str(tmp_path / "cache")}
+    for size in (None, 5000, 0):
+        if size is not None:
+            (library,) = (tmp_path / "cache").iterdir()
+            library.write_bytes(library.read_bytes()[:size])
+        subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=200)
+
+
+def test_where_the_cache_is_no_place_for_a_library_it_goes_with_the_process(
+    other_machine, monkeypatch
+):
+    tried = []
+
+    def load(path):
+        tried.append(Path(path))
+        if len(tried) == 1:
+            raise OSError("failed to map segment")  # As on a disk that no program may be run from.
+
+    monkeypatch.setattr(native_library, "_library_in", lambda folder: folder)
+    monkeypatch.setattr(native_library.ctypes, "CDLL", load)
+    monkeypatch.setattr(native_library, "_register", lambda library: None)
+    native_library.load()
+    assert tried[0] == other_machine and len(tried) == 2
+    other_machine.rmdir()
+    other_machine.write_text("a file, not a folder", encoding="utf-8")
+    cache_folder._usable_folder.cache_clear()
+    assert list(native_library._folders()) == [tried[1]]

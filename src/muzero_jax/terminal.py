@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import select
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any, TextIO
 # What a shell reports of a program that a closed pipe ended: 128 + SIGPIPE.
 UNREAD_EXIT_CODE = 141
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # A pipe without a reader; a terminal that was closed.
+_LEAST_COLUMNS = 40
 _IN_ASCII = {
     **{"±": "+-", "µ": "u", "·": "-", "…": "..."},
     **{"→": ">", "←": "<", "↑": "^", "↓": "v", "↺": "o", "↙": "/", "↘": "\\"},
@@ -64,6 +66,25 @@ def is_live() -> bool:
     """Whether a display that is redrawn again and again can be shown: in a terminal that can."""
     is_terminal = all(s is not None and s.isatty() for s in (sys.stdout, sys.stderr))
     return is_terminal and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+@contextlib.contextmanager
+def wide_enough() -> Iterator[None]:
+    """While it is entered, text is laid out for 40 columns where the terminal has fewer.
+
+    tyro does not come to an end where a column of its help has no room at all.
+    """
+    if shutil.get_terminal_size().columns >= _LEAST_COLUMNS:
+        yield
+        return
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(_LEAST_COLUMNS)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 class _Descriptor(io.FileIO):

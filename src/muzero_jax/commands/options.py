@@ -16,6 +16,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.dotted import flatten
 from muzero_jax.plain_yaml import read_yaml
 from muzero_jax.settings import check_names
+from muzero_jax.terminal import wide_enough
 from muzero_jax.trust import admit_file, code_references
 
 OptionsT = TypeVar("OptionsT")
@@ -94,7 +95,7 @@ def parse_options(
     complaint = io.StringIO()
     start: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), wide_enough():
             parsed = tyro.cli(kind, prog=prog, args=args, use_underscores=True, **start)
     except SystemExit as error:
         if not error.code:

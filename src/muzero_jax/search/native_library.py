@@ -1,27 +1,29 @@
 """The search kernel in C++, compiled for this machine when it is first wanted.
 
 It needs a C++17 compiler (`$CXX`, c++, g++ or clang++; GCC from version 12 on); its headers come
-with JAX. The library is kept in the folder of compiled programs and made again when its source, the
-compiler's options, the processor or JAX change. Without a compiler searches run in XLA's kernel
-(one_kernel.py), with the same results.
+with JAX. The library is kept in the folder of compiled programs. It is made again when its source,
+the compiler's options, the processor or JAX change, and when its file is damaged. Without a
+compiler searches run in XLA's kernel (one_kernel.py), with the same results.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 
-from muzero_jax.cache_folder import cache_folder, kind_of_processor
+from muzero_jax.cache_folder import cache_folder, is_private, kind_of_processor
 
 SOURCES = Path(__file__).parent / "native"
 TARGETS = ("muzero_search_gumbel", "muzero_search_puct")
@@ -63,62 +65,106 @@ def load() -> None:
     Raises:
       NativeUnavailableError: there is no compiler, it failed, or its library cannot be loaded.
     """
-    try:
-        library = ctypes.CDLL(str(compiled_library()))
-    except OSError as error:
-        raise NativeUnavailableError(f"{error}.") from error
+    problems = []
+    for folder in _folders():
+        try:
+            return _register(ctypes.CDLL(str(_library_in(folder))))
+        except NativeUnavailableError as error:
+            problems.append(str(error))
+        except OSError as error:  # For example a disk that no program may be run from.
+            problems.append(f"{error}.")
+    raise NativeUnavailableError(" ".join(dict.fromkeys(problems)))
+
+
+def _folders() -> Iterator[Path]:
+    """The folder of compiled programs, and one that goes with this process."""
+    if folder := cache_folder():
+        yield folder
+    with contextlib.suppress(OSError):
+        yield Path(_folder_of_this_process().name)
+
+
+def _register(library: ctypes.CDLL) -> None:
     for target in TARGETS:
         capsule = jax.ffi.pycapsule(getattr(library, target))
         jax.ffi.register_ffi_target(target, capsule, platform="cpu")
 
 
-def compiled_library() -> Path:
-    """The library, compiled where it is not in the cache of compiled programs yet.
+def _library_in(folder: Path) -> Path:
+    """The library, compiled where the folder has none yet, or a damaged one.
+
+    A library that is cut short ends the process at the first look at what is missing, so its name
+    holds the digest of its content. Files whose content is another, or that others can change, are
+    removed.
 
     Raises:
       NativeUnavailableError: there is no compiler, or it failed.
+      OSError: the folder cannot be written.
     """
     compilers = _compilers()
     parts = [source.read_bytes() for source in sorted(SOURCES.glob("*.*"))]
     parts += [repr((OPTIONS, compilers, kind_of_processor(), version("jaxlib"))).encode()]
-    name = f"native-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}.so"
-    if folder := cache_folder():
-        try:
-            return _compiled_in(Path(folder), name, compilers)
-        except OSError:
-            pass  # It cannot be written; the library is then compiled by every process.
+    stem = f"native-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
+    for library in sorted(folder.glob(f"{stem}-*.so")):
+        if _is_whole(library):
+            return library
+        library.unlink(missing_ok=True)
+    return _compiled_in(folder, stem, compilers)
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a file is the library that was written, and nobody else can change it."""
     try:
-        return _compiled_in(Path(_folder_of_this_process().name), name, compilers)
-    except OSError as error:
-        raise NativeUnavailableError(f"{error}.") from error
+        descriptor = os.open(library, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        is_private_file = stat.S_ISREG(status.st_mode) and is_private(status)
+        return is_private_file and library.stem.endswith(f"-{_digest(file.read())}")
 
 
-def _compiled_in(folder: Path, name: str, compilers: Sequence[str]) -> Path:
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _compiled_in(folder: Path, stem: str, compilers: Sequence[str]) -> Path:
     """Writes the library whole or not at all: other processes may be doing the same."""
-    library = folder / name
-    if library.is_file():
-        return library
-    folder.mkdir(parents=True, exist_ok=True)
+    problems = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        result = Path(scratch) / name
-        problems = []
+        result = Path(scratch) / "native.so"
         for compiler in compilers:
             problem = _compile(compiler, result)
             if problem is None:
-                os.replace(result, library)
-                return library
+                return _keep(result, folder, stem)
             problems.append(problem)
     raise NativeUnavailableError(" ".join(problems))
+
+
+def _keep(result: Path, folder: Path, stem: str) -> Path:
+    """Moves what was compiled to where it stays, also if the machine stops right after that."""
+    result.chmod(0o755)
+    with result.open("rb") as file:
+        library = folder / f"{stem}-{_digest(file.read())}.so"
+        os.fsync(file.fileno())
+    result.replace(library)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return library
 
 
 def _compile(compiler: str, result: Path) -> str | None:
     """What went wrong, in a sentence, or None."""
     include = f"-I{jax.ffi.include_dir()}"
     command = [compiler, *OPTIONS, include, str(SOURCES / "kernel.cc"), "-o", str(result)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0:
         return None
-    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    told = done.stderr.decode("utf-8", errors="replace")
+    errors = [line for line in told.splitlines() if "error" in line]
     return f"{compiler} failed: {(errors or ['no reason given'])[0]}."
 
 
