@@ -1,7 +1,6 @@
 """The screen: lines from any thread, a picture, and terminals that are slow, closed or broken."""
 
 import contextlib
-import io
 import os
 import signal
 import sys
@@ -120,14 +119,6 @@ def test_where_nobody_reads_any_more_the_screen_is_silent(has_picture: bool) -> 
         screen.print("nor this")
         assert sys.stdout is stdout
         print("and what others print does not fail", flush=True)
-
-
-def test_a_character_that_stdout_lacks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    with Screen() as screen:
-        screen.print("score 1 ± 0")
-    assert written.getvalue() == b"score 1 ? 0\n"
 
 
 _UNREAD = """
