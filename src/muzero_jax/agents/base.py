@@ -12,6 +12,10 @@ from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transiti
 Hyperparameters: TypeAlias = Mapping[str, Array | float]
 """Traced settings by their dotted name, for example `optimizer.learning_rate`."""
 
+LARGEST_SUFFIX = "_largest"
+"""Ends the name of a metric of learning whose largest value over a chunk and over the shards is
+reported; of every other metric the mean is reported."""
+
 
 class AgentState(Protocol):
     """A pytree with at least these fields."""
@@ -43,7 +47,8 @@ class LearnOutput(struct.PyTreeNode):
 
     Attributes:
       state: the agent's next state.
-      metrics: scalars, by name; one that is not finite stops the run.
+      metrics: scalars, by name; one that is not finite stops the run. An agent averages them over
+        the shards, except those whose names end in `LARGEST_SUFFIX`, which the loop maximises.
       priorities: `[B]` the new replay priorities of the batch.
     """
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput
+from muzero_jax.agents.clipped_targets import clipped_share, largest_size
 from muzero_jax.agents.losses import muzero_loss
 from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
 from muzero_jax.agents.planning import Planner, make_muzero_model
@@ -14,6 +15,7 @@ from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel
+from muzero_jax.networks.model_checks import check_model
 from muzero_jax.replay.buffer import Batch
 from muzero_jax.search.policies import RootFnOutput
 from muzero_jax.types import Array, Params, PRNGKey, PyTree
@@ -52,8 +54,9 @@ def make_muzero(
       average: of gradients and metrics, over those that learn together.
 
     Raises:
-      ConfigError: the network does not suit the observations, or the consistency loss is asked of
-        a model without projections.
+      ConfigError: the network does not suit the observations, the outputs of `model` have other
+        shapes than they should have, or the consistency loss is asked of a model without
+        projections.
     """
     model = model or make_muzero_model(config, spec)
     if config.loss.consistency_weight > 0 and model.project is None:
@@ -72,6 +75,10 @@ class _MuZero:
         average: Callable[[PyTree], PyTree],
     ):
         self.config, self.model, self.average = config, model, average
+        observation = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
+        num_bins = check_model(model, observation, spec.num_actions)
+        assert model.support_spacing is not None, "the loss is of categorical heads"
+        self.support = (num_bins - 1) // 2, model.support_spacing
         self.planner = Planner(config, spec, model)
         self.window = make_window_spec(
             config.target, all_unrolled=config.loss.consistency_weight > 0
@@ -114,9 +121,10 @@ class _MuZero:
 
         gradient, (metrics, error) = jax.grad(loss, has_aux=True)(state.params)
         metrics |= {"target/value": targets.value[:, 0].mean()}
+        metrics |= clipped_share(targets, *self.support)
         gradient, metrics = self.average((gradient, metrics))
         state, norm = self._update(state, gradient)
-        metrics |= {"gradient/norm": norm}
+        metrics |= {"gradient/norm": norm, **largest_size(targets)}
         return LearnOutput(state, metrics, priorities=error)
 
     def _update(self, state: MuZeroState, gradient: Params) -> tuple[MuZeroState, Array]:

@@ -52,10 +52,14 @@ class NetworkConfig:
     head_hidden_size: int = 64
     """resnet: width of the hidden layer of each head."""
     support_size: int = 30
-    """Half-width S of the transformed categorical support of 2 S + 1 atoms (paper: 300)."""
+    """Half-width S of the transformed categorical support of 2 S + 1 atoms (paper: 300). Values and
+    rewards x are told apart up to sqrt(|x| + 1) - 1 + 0.001 |x| = S times support_spacing: for a
+    spacing of 1, up to 117 with S 10, 905 with S 30, 58,700 with S 300. What lies beyond is clipped
+    and looks all the same; the metrics target/value_clipped and target/reward_clipped count it."""
     support_spacing: float = 1.0
     """Distance of neighbouring atoms, in units of the transformed value: the support reaches to S
-    times this much; closer atoms tell smaller differences of value apart (paper: 1)."""
+    times this much; closer atoms tell smaller differences of value apart (paper: 1). Choose S times
+    the spacing for the largest return, and the spacing for the smallest difference that matters."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 

@@ -65,6 +65,19 @@ def scalar_to_support(x: Array, support_size: int, spacing: float = 1.0) -> Arra
     return two_hot(signed_hyperbolic(x) / spacing, support_size)
 
 
+def is_beyond_support(x: Array, support_size: int, spacing: float = 1.0) -> Array:
+    """Whether `scalar_to_support` clips each of `[...]` scalars to an edge of the support.
+
+    A scalar that lies on the edge, to rounding, is not beyond it.
+
+    Args:
+      x: scalars.
+      support_size: half-width S, in atoms.
+      spacing: distance of neighbouring atoms, in units of the transformed scalar.
+    """
+    return jnp.abs(signed_hyperbolic(x)) / spacing > support_size * (1.0 + 1e-5)
+
+
 def support_to_scalar(logits: Array, spacing: float = 1.0) -> Array:
     """`[..., 2 S + 1]` logits to the `[...]` scalars of their mean, transformed back.
 

@@ -14,7 +14,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx, struct
 
+from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.maths.value_support import support_to_scalar
+from muzero_jax.networks.module_checks import (
+    explained,
+    require_methods,
+    require_only_nnx_params,
+    require_only_params,
+    shapes_of,
+)
 from muzero_jax.types import Array, Params, PRNGKey
 
 
@@ -23,7 +31,8 @@ class NetworkOutput(struct.PyTreeNode):
 
     Attributes:
       embedding: `[B, *E]` the latent states.
-      prior_logits: `[B, A]` unnormalised log-probabilities of the prior policy.
+      prior_logits: `[B, A]` unnormalised log-probabilities of the prior policy; -inf from a network
+        that masks actions arrives here as a finite number, see `maths.masked_logits`.
       value_logits: `[B, bins]` logits of the value's categorical support.
       reward_logits: `[B, bins]` logits of the reward of the step that led here; all 0 at a root.
       support_spacing: distance of the support's atoms; see `maths.value_support`. None where the
@@ -84,7 +93,7 @@ class MuZeroModel:
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""
         embedding = self.represent(params, observation)
-        prior_logits, value_logits = self.predict(params, embedding)
+        prior_logits, value_logits = self._predict(params, embedding)
         no_reward = jnp.zeros_like(value_logits)
         return NetworkOutput(embedding, prior_logits, value_logits, no_reward, self.support_spacing)
 
@@ -97,7 +106,7 @@ class MuZeroModel:
           action: `[B]` int32, one action each.
         """
         embedding, reward_logits = self.dynamics(params, embedding, action)
-        prior_logits, value_logits = self.predict(params, embedding)
+        prior_logits, value_logits = self._predict(params, embedding)
         return NetworkOutput(
             embedding, prior_logits, value_logits, reward_logits, self.support_spacing
         )
@@ -127,13 +136,17 @@ class MuZeroModel:
         embeddings = jnp.concatenate([root[None], embeddings])
         flat = embeddings.reshape((-1, *root.shape[1:]))
         prior_logits, value_logits = jax.tree.map(
-            lambda x: x.reshape((*embeddings.shape[:2], -1)), self.predict(params, flat)
+            lambda x: x.reshape((*embeddings.shape[:2], -1)), self._predict(params, flat)
         )
         no_reward = jnp.zeros_like(value_logits[:1])
         reward_logits = jnp.concatenate([no_reward, reward_logits])
         return NetworkOutput(
             embeddings, prior_logits, value_logits, reward_logits, self.support_spacing
         )
+
+    def _predict(self, params: Params, embedding: Array) -> tuple[Array, Array]:
+        prior_logits, value_logits = self.predict(params, embedding)
+        return finite_logits(prior_logits), value_logits
 
 
 def scale_gradient(x: Array, scale: float) -> Array:
@@ -152,7 +165,12 @@ def model_from_linen(
         `use_projection` is False.
       observation: shape and dtype of one unbatched observation.
       support_spacing: see `MuZeroModel`.
+
+    Raises:
+      ConfigError: the module lacks a method, cannot be traced, or has variables that are not
+        parameters, such as running averages.
     """
+    require_methods(module)
 
     def init(rng_key: PRNGKey) -> Params:
         dummy = jnp.zeros((1, *observation.shape), observation.dtype)
@@ -161,6 +179,9 @@ def model_from_linen(
     def method(name: str) -> Callable[..., Any]:
         return lambda params, *inputs: module.apply(params, *inputs, method=name)
 
+    name = type(module).__name__
+    variables = shapes_of(f"the network {name}", init, jax.eval_shape(jax.random.key, 0))
+    require_only_params(name, variables)
     has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
     return _model(init, method, support_spacing, has_projection=has_projection)
 
@@ -181,9 +202,15 @@ def model_from_nnx(
     Args:
       make_module: builds the module from its random streams; it is traced, never stored.
       support_spacing: see `MuZeroModel`.
+
+    Raises:
+      ConfigError: the module lacks a method, cannot be built in a trace, or has variables that are
+        not parameters, such as running averages.
     """
-    abstract = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-    graph, _ = nnx.split(abstract)
+    abstract = explained("the network", lambda: nnx.eval_shape(lambda: make_module(nnx.Rngs(0))))
+    require_methods(abstract)
+    graph, state = nnx.split(abstract)
+    require_only_nnx_params(type(abstract).__name__, state)
 
     def init(rng_key: PRNGKey) -> Params:
         return nnx.split(make_module(nnx.Rngs(rng_key)))[1]

@@ -10,7 +10,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
+from muzero_jax.training.chunk_metrics import chunk_metrics, gather, is_largest, nothing_gathered
 from muzero_jax.training.cutting import cut_at_end, mean_discounted_return
 from muzero_jax.training.shards import ONE_SHARD, Shards
 from muzero_jax.training.train_state import FirstFailure, StepCount, TrainState
@@ -35,7 +36,8 @@ class Train:
       init: `(rng_key, hyperparameters=None) -> state`; the traced settings of the config where
         None. The `rng_key` is consumed.
       train_chunk: `state -> (state, metrics)`, `iterations_per_chunk` iterations; the metrics are
-        scalars by slash-grouped name, means over the chunk; NaN where nothing was counted.
+        scalars by slash-grouped name, means over the chunk, or the largest of the chunk where the
+        name ends in `_largest`; NaN where nothing was counted.
       learn_metric_names: names of the metrics that `Agent.learn` gives, causes before consequences.
     """
 
@@ -129,15 +131,16 @@ class _Loop:
     def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
         length = self.config.training.iterations_per_chunk
         state, sums = jax.lax.scan(self._iteration, state, None, length=length)
+        learned = gather(sums.pop("learn"))
         totals = jax.tree.map(lambda x: x.sum(axis=0), sums)
-        learn_totals = {name: totals.pop(name) for name in ("learn", "learn_count")}
+        learn_totals = {"learn": learned, "learn_count": totals.pop("learn_count")}
         # Learning is the same in all shards; acting is not.
         totals = self.shards.total(totals) | learn_totals
         counts = {"num_updates": totals["learn_count"], "episodes": totals["episode_count"]}
         metrics = {f"train/{name}": count for name, count in counts.items()}
         for group in ("act", "episode", "cut", "learn"):
             if group in totals:  # Not every run cuts its episodes.
-                metrics |= _mean(totals[group], totals[f"{group}_count"])
+                metrics |= chunk_metrics(totals[group], totals[f"{group}_count"])
         return state, metrics
 
     def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
@@ -250,7 +253,7 @@ class _Loop:
     def _learn(
         self, replay: ReplayState, rng_key: PRNGKey, learner: "_Learner"
     ) -> tuple["_Learner", Metrics, Array]:
-        """All updates of one iteration; returns the sums of their metrics, and their number."""
+        """All updates of one iteration; returns their gathered metrics, and their number."""
         length = self.config.num_updates_per_iteration
 
         def update(learner: _Learner, rng_key: PRNGKey) -> tuple[_Learner, Metrics]:
@@ -258,11 +261,10 @@ class _Loop:
             return learner, output.metrics
 
         learner, metrics = jax.lax.scan(update, learner, jax.random.split(rng_key, length))
-        return learner, jax.tree.map(jnp.sum, metrics), jnp.asarray(length)
+        return learner, gather(metrics), jnp.asarray(length)
 
     def _skip_learning(self, learner: "_Learner") -> tuple["_Learner", Metrics, Array]:
-        zeros = {name: jnp.zeros(()) for name in self.learn_shapes.metrics}
-        return learner, zeros, jnp.asarray(0)
+        return learner, nothing_gathered(self.learn_shapes.metrics), jnp.asarray(0)
 
     def _update(
         self, replay: ReplayState, learner: "_Learner", rng_key: PRNGKey
@@ -278,6 +280,9 @@ class _Loop:
             settings["replay.importance_exponent"],
         )
         output = self.agent.learn(learner.agent, learn_key, batch)
+        # The agent has averaged its metrics over the shards, but an average hides the largest.
+        largest = {name: x for name, x in output.metrics.items() if is_largest(name)}
+        output = output.replace(metrics=output.metrics | self.shards.maximum(largest))
         names = _causes_first(output.metrics)
         is_bad = ~jnp.isfinite(jnp.stack([output.metrics[name] for name in names]))
         failed_before = learner.first_failure.update >= 0
@@ -307,8 +312,3 @@ class _Learner(struct.PyTreeNode):
 def _causes_first(names: Iterable[str]) -> tuple[str, ...]:
     """Orders metrics so that the first bad one is the culprit, which spoils total and gradient."""
     return tuple(sorted(names, key=lambda n: ("gradient" in n, "total" in n, "loss" in n, n)))
-
-
-def _mean(sums: Metrics, count: Array) -> Metrics:
-    """Means of a chunk; NaN where nothing was counted."""
-    return cast(Metrics, jax.tree.map(lambda x: x / count, sums))

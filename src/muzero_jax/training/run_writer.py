@@ -32,6 +32,7 @@ from muzero_jax.training.run_folder import (
     RESULT_FILE,
     write_versions,
 )
+from muzero_jax.training.support_warning import SupportWarning
 from muzero_jax.training.tracking import Position, Tracker, summarise, write_scores
 from muzero_jax.training.train_state import TrainState
 from muzero_jax.types import PyTree
@@ -139,6 +140,7 @@ class RunWriter:
         self._checkpoints = CheckpointWriter(folder, num_kept)
         self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
         self._position = self._tracker.position()
+        self._support_warning = SupportWarning(config.network)
         if start.state is not None:
             display.note(f"resumed at {start.counters.env_steps:,} environment steps")
 
@@ -156,6 +158,8 @@ class RunWriter:
         self._tracker.write_metrics(row)
         self._position = self._tracker.position()
         self.display.metrics(row)
+        if warning := self._support_warning.watch(row):
+            self.display.note(warning)
 
     def write_evaluation(self, result: EvaluationResult) -> dict[str, float]:
         """An evaluation of the present parameters; returns its row."""

@@ -32,6 +32,10 @@ class Shards:
         """The sum over the shards of a pytree of arrays."""
         return jax.lax.psum(tree, self.axes) if self.axes else tree
 
+    def maximum(self, tree: PyTree) -> PyTree:
+        """The elementwise maximum over the shards of a pytree of arrays."""
+        return jax.lax.pmax(tree, self.axes) if self.axes else tree
+
     def eval_shape(self, function: Callable[..., PyTree], *args: PyTree) -> PyTree:
         """`jax.eval_shape` of what one shard does, outside of the mapped axes."""
         for axis in self.axes:

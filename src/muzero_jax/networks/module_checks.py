@@ -1,0 +1,122 @@
+"""What a module of the user's own must be to serve as a model; it is traced, and never run."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import flax
+import jax
+from flax import nnx
+
+from muzero_jax.config import ConfigError
+from muzero_jax.types import PyTree
+
+T = TypeVar("T")
+
+_METHODS = ("represent", "predict", "dynamics")
+_PACKAGE_FOLDER = str(Path(__file__).parents[1])
+
+
+def require_methods(module: Any) -> None:
+    """Refuses a module without one of MuZero's three functions.
+
+    Raises:
+      ConfigError: with the methods that are missing.
+    """
+    missing = [name for name in _METHODS if not callable(getattr(module, name, None))]
+    if missing:
+        raise ConfigError(
+            f"the network {type(module).__name__} has no method {' and no method '.join(missing)}; "
+            "it needs represent(observation), predict(embedding) and dynamics(embedding, action)."
+        )
+
+
+def require_only_params(name: str, variables: PyTree) -> None:
+    """Refuses linen variables outside the collection `params`.
+
+    Args:
+      name: of the module.
+      variables: what its `init` gives, or shapes of it.
+
+    Raises:
+      ConfigError: with the collection and the module that it belongs to.
+    """
+    for collection, content in variables.items():
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(content)]
+        if collection == "params" or not paths:
+            continue
+        where = "/".join(str(getattr(key, "key", key)) for key in paths[0][:-1]) or name
+        _refuse_state(name, f"of the collection {collection}", where)
+
+
+def require_only_nnx_params(name: str, state: PyTree) -> None:
+    """Refuses nnx variables that are not `nnx.Param`.
+
+    Args:
+      name: of the module.
+      state: of the module, or shapes of it.
+
+    Raises:
+      ConfigError: with the kind of variable and its place in the module.
+    """
+    for path, variable in nnx.to_flat_state(state):
+        kind = getattr(variable, "type", type(variable))
+        if not issubclass(kind, nnx.Param):
+            where = ".".join(map(str, path[:-1])) or name
+            _refuse_state(name, f"of the type {kind.__name__}", where)
+
+
+def _refuse_state(name: str, kind: str, where: str) -> None:
+    raise ConfigError(
+        f"the network {name} has variables {kind}, in {where}, which would be trained as if they "
+        "were parameters; a network may hold parameters only: use LayerNorm or GroupNorm in the "
+        "place of BatchNorm, and no dropout."
+    )
+
+
+def explained(what: str, work: Callable[[], T]) -> T:
+    """Returns `work()`, which calls the user's code; its errors become one sentence.
+
+    Args:
+      what: what is traced, for the message.
+      work: is called once.
+
+    Raises:
+      ConfigError: the user's code raised an error; with its place in that code.
+    """
+    try:
+        return work()
+    except ConfigError:
+        raise
+    except Exception as error:  # It is the user's code: anything may happen in it.
+        hint = ""
+        if isinstance(error, flax.errors.InvalidRngError):
+            hint = "; a network gets no random numbers after its init, so leave dropout out"
+        raise ConfigError(
+            f"{what} cannot be traced: {_one_line(error)}{hint}{_place(error)}."
+        ) from error
+
+
+def shapes_of(what: str, function: Callable[..., PyTree], *args: PyTree) -> PyTree:
+    """`jax.eval_shape` of `function(*args)`, whose errors are explained; see `explained`."""
+    return explained(what, lambda: jax.eval_shape(function, *args))
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0].strip().rstrip('.')}"
+
+
+def _place(error: Exception) -> str:
+    """Where in the user's code an error arose; empty where no user's code was called."""
+    libraries = tuple(
+        str(Path(sys.modules[name].__file__ or "").parent) for name in ("jax", "flax", "jaxlib")
+    )
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*libraries, _PACKAGE_FOLDER, "<"))
+    ]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

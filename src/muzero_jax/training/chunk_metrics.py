@@ -1,0 +1,36 @@
+"""How the metrics of many steps or updates become the metrics of one chunk."""
+
+from collections.abc import Iterable
+
+import jax.numpy as jnp
+
+from muzero_jax.agents.base import LARGEST_SUFFIX
+from muzero_jax.types import Array, Metrics
+
+
+def is_largest(name: str) -> bool:
+    """Whether the largest of a metric's values is kept, and not their mean."""
+    return name.endswith(LARGEST_SUFFIX)
+
+
+def gather(metrics: Metrics) -> Metrics:
+    """Metrics of `[N]` values to `[]`: the sum of each, or the largest where its name says so."""
+    return {n: x.max(axis=0) if is_largest(n) else x.sum(axis=0) for n, x in metrics.items()}
+
+
+def nothing_gathered(names: Iterable[str]) -> Metrics:
+    """What `gather` gives for no values at all: it changes nothing when it is gathered again."""
+    return {name: jnp.float32(-jnp.inf if is_largest(name) else 0.0) for name in names}
+
+
+def chunk_metrics(gathered: Metrics, count: Array) -> Metrics:
+    """The metrics of a chunk; NaN where nothing was counted.
+
+    Args:
+      gathered: sums and largest values, from `gather`.
+      count: `[]` how many values were gathered for each metric.
+    """
+    return {
+        name: jnp.where(count > 0, x, jnp.nan) if is_largest(name) else x / count
+        for name, x in gathered.items()
+    }

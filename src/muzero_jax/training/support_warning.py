@@ -1,0 +1,57 @@
+"""Tells once that a run's values or rewards lie beyond what its networks can express."""
+
+import math
+from collections.abc import Mapping
+
+from muzero_jax.config import NetworkConfig
+from muzero_jax.maths.value_support import EPSILON
+
+# A value target rests on predictions that may overshoot early; a reward is a fact.
+_MOST_CLIPPED = {"value": 0.01, "reward": 0.001}
+# The largest target seen rests on clipped predictions, so that later ones will be larger.
+_HEADROOM = 1.25
+
+
+class SupportWarning:
+    """Watches the metrics of a run's chunks.
+
+    Args:
+      config: the network's section of the settings.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        self._config, self._has_told = config, False
+
+    def watch(self, metrics: Mapping[str, float]) -> str | None:
+        """The warning, with the first chunk in which too many targets are clipped; else None."""
+        told = [
+            f"{100 * share:.2g} % of the {name} targets"
+            for name, most in _MOST_CLIPPED.items()
+            if (share := metrics.get(f"target/{name}_clipped", 0.0)) >= most
+        ]
+        if self._has_told or not told:
+            return None
+        self._has_told = True
+        largest = max(metrics[f"target/{name}_largest"] for name in _MOST_CLIPPED)
+        return (
+            f"warning: {' and '.join(told)} lie beyond the support of the networks, which take "
+            f"them all for its edge; the largest target is {largest:.4g}, so "
+            f"{self._advice(largest)}."
+        )
+
+    def _advice(self, largest: float) -> str:
+        """What to change so that `largest` would not be clipped."""
+        reach = _HEADROOM * transformed(largest)
+        if not math.isfinite(reach):
+            return "look at the rewards of the environment"
+        size = math.ceil(reach / self._config.support_spacing)
+        spacing = reach / self._config.support_size
+        return (
+            f"raise network.support_size to {size}, or network.support_spacing to {spacing:.2g}, "
+            "or make the rewards of the environment smaller"
+        )
+
+
+def transformed(x: float) -> float:
+    """`maths.value_support.signed_hyperbolic` of a number of at least 0, on the host."""
+    return math.sqrt(x + 1.0) - 1.0 + EPSILON * x
