@@ -77,7 +77,7 @@ class _MuZero:
         self.config, self.model, self.average = config, model, average
         observation = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
         num_bins = check_model(model, observation, spec.num_actions)
-        assert model.support_spacing is not None, "the loss is of categorical heads"
+        assert model.support_spacing is not None  # `check_model` refuses a model of plain numbers.
         self.support = (num_bins - 1) // 2, model.support_spacing
         self.planner = Planner(config, spec, model)
         self.window = make_window_spec(

@@ -19,7 +19,7 @@ def check_model(model: MuZeroModel, observation: jax.ShapeDtypeStruct, num_actio
     """Refuses a model whose parameters or outputs are not what MuZero's loss and search read.
 
     Args:
-      model: with categorical heads; it is traced, not run.
+      model: is traced, not run.
       observation: shape and dtype of one unbatched observation.
       num_actions: `A`.
 
@@ -30,6 +30,10 @@ def check_model(model: MuZeroModel, observation: jax.ShapeDtypeStruct, num_actio
       ConfigError: the model cannot be traced, or an output has another shape than it should have;
         with both shapes.
     """
+    if model.support_spacing is None:
+        raise ConfigError(
+            "the network must give logits of a categorical support, but support_spacing is None."
+        )
     params = shapes_of("init of the network", model.init, jax.eval_shape(jax.random.key, 0))
     _require_floating(params)
     observations = jax.ShapeDtypeStruct((_BATCH_SIZE, *observation.shape), observation.dtype)

@@ -16,6 +16,7 @@ from flax import struct
 from mctx import RecurrentFnOutput, RootFnOutput
 
 from muzero_jax.config import SearchConfig
+from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.search import engine
 from muzero_jax.search.depth import depths_by_doubling, depths_in_order
 from muzero_jax.search.gumbel_rules import CompletedQValues
@@ -124,6 +125,8 @@ def make_search(config: SearchConfig) -> Search:
     ) -> SearchOutput:
         chex.assert_rank([root.prior_logits, legal_action_mask], 2)
         chex.assert_equal_shape([root.prior_logits, legal_action_mask])
+        # Illegal actions get lower logits than the legal ones that a network masks.
+        root = root.replace(prior_logits=finite_logits(root.prior_logits))
         grow = functools.partial(
             search_tree,
             params=params,
