@@ -1,16 +1,18 @@
 """The table and the page of a sweep, from folders written by hand."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
-from muzero_jax.analysis.sweep_figures import far_apart
+from muzero_jax.analysis.fluid_svg import TEXT_PIXELS
 from muzero_jax.analysis.sweep_report import write_report
 from muzero_jax.analysis.sweep_summary import (
     effects,
@@ -117,11 +119,6 @@ def test_the_effect_of_a_setting_is_over_all_runs_with_its_value(folder):
     assert not is_logarithmic([0.0, 1.0]) and not is_logarithmic([True, False])
 
 
-def test_labels_that_would_touch_are_left_out():
-    assert far_apart([1, 2, 16, 17, 64]) == [0, 2, 4]
-    assert far_apart([0, 1, 2]) == [0, 1, 2] and far_apart([3]) == [0]
-
-
 def test_one_seed_has_no_interval(folder):
     assert "over 2 seeds" in write_report(folder).read_text()
     for other in folder.glob("members/*/seed-0"):
@@ -160,14 +157,13 @@ def test_the_page_is_whole_and_fetches_nothing(folder):
     for heading in ("Effect of learning_rate", "Effect of schedule", "Settings", "Failures"):
         assert f"<h2>{heading}</h2>" in page
     assert "loss/total was not finite &lt;at&gt; update 3." in page
-    assert page.count("<svg") == 6
-    assert "<title>learning_rate=0.001, schedule=linear: 10.5, 4 s</title>" in page
+    assert "<title>1: learning_rate=0.001, schedule=linear: 10.5, 4 s</title>" in page
 
 
 def test_the_command_trains_the_best_setting_with_a_new_seed(folder):
     page = write_report(folder).read_text()
     (command,) = re.findall(r"<pre>(.*)</pre>", page)
-    assert command == (
+    assert re.sub(r"</?span>", "", command) == (
         "muzero train tiny --seed 2 --search.num_simulations 4 --logging.no_tensorboard "
         "--optimizer.learning_rate 0.001 --optimizer.schedule linear"
     )
@@ -184,3 +180,92 @@ def test_a_sweep_without_a_finished_run_has_no_page(folder, tmp_path):
     (folder / "sweep.yaml").write_text("- 1")
     with pytest.raises(SweepFolderError, match="cannot be used"):
         read_sweep(folder)
+
+
+def _charts(page: str) -> list[ElementTree.Element]:
+    """The outer SVG of every chart or strip of a page."""
+    found = re.findall(r"<svg .*?</svg>(?=</div>|<p )", page)
+    return [ElementTree.fromstring(text) for text in found]
+
+
+def _boxes(chart: ElementTree.Element, width: float) -> dict[str, tuple[float, float, float]]:
+    """Left edge, right edge and baseline in pixels of a chart's texts, from the SVG alone."""
+    boxes = {}
+    for number, text in enumerate(chart.iter("text")):
+        length = 0.56 * TEXT_PIXELS * len(text.text)
+        x = float(text.get("x").rstrip("%")) / 100 * width + float(text.get("dx", 0))
+        x -= {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor")] * length
+        boxes[f"{number}: {text.text}"] = (x, x + length, float(text.get("y")))
+    return boxes
+
+
+@pytest.fixture(scope="module")
+def varied_page(tmp_path_factory) -> str:
+    """The page of 40 settings with long names, many values and scores that lie close together."""
+    folder = tmp_path_factory.mktemp("sweeps") / "sweep"
+    names = ("optimizer.learning_rate", "optimizer.schedule")
+    settings = []
+    for number in range(40):
+        rate = 1e-5 * 1.2**number
+        kind = f"a_schedule_of_my_own_with_number_{number % 5}"
+        settings.append(dict(zip(names, (rate, kind), strict=True)))
+        for seed in (0, 1):
+            score = 100.0 + 7.3 * (number % 7) + seed
+            run_dir = _write_run(folder, number, seed, rate, score=score, seconds=9.0 + number % 4)
+            tree = yaml.safe_load((run_dir / "config.yaml").read_text())
+            tree["optimizer"]["schedule"] = kind
+            (run_dir / "config.yaml").write_text(yaml.safe_dump(tree))
+    sweep = {"experiment": "tiny", "seeds": [0, 1], "settings": settings}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    return write_report(folder).read_text()
+
+
+@pytest.mark.parametrize("width", [290, 354, 550, 1160])
+def test_texts_of_charts_neither_touch_nor_leave_the_page(varied_page, width):
+    """At the widths that charts have in windows of 420 and of 1280 pixels."""
+    charts = _charts(varied_page)
+    assert sum(len(list(chart.iter("text"))) for chart in charts) > 40
+    for chart in charts:
+        boxes = _boxes(chart, width)
+        for name, (left, right, y) in boxes.items():
+            assert left >= -60 and right <= width + 16, name
+            for other, (other_left, other_right, other_y) in boxes.items():
+                if other != name and abs(y - other_y) < TEXT_PIXELS:
+                    assert right <= other_left or other_right <= left, (name, other)
+
+
+def test_text_keeps_its_size_and_no_chart_needs_more_than_the_page(varied_page):
+    for chart in _charts(varied_page):
+        # A viewBox would scale the text with the page.
+        assert chart.get("viewBox") is None and chart.get("width") == "100%"
+        for inner in chart.iter("svg"):
+            assert inner is chart or not list(inner.iter("text"))
+    assert f"font-size: {TEXT_PIXELS}px" in varied_page and TEXT_PIXELS >= 12
+    assert "min-width: 620px" not in varied_page
+
+
+def test_every_point_says_what_it_is(varied_page):
+    circles = [circle for chart in _charts(varied_page) for circle in chart.iter("circle")]
+    assert len(circles) > 40
+    assert all(circle.findtext("title") for circle in circles)
+    section = varied_page[varied_page.index("<h2>Cost against score</h2>") :]
+    (chart, *_) = _charts(section)
+    ranks = {text.text for text in chart.iter("text") if text.get("class") is None}
+    front = re.findall(r"</span>(\d+): learning_rate", section[: section.index("</ul>")])
+    assert front and set(front) <= ranks
+
+
+def test_no_line_crosses_the_values_of_parallel_coordinates(varied_page):
+    section = varied_page[varied_page.index("<h2>Parallel coordinates</h2>") :]
+    (chart, *_) = _charts(section)
+    bands = [
+        (float(band.get("y")), float(band.get("y")) + float(band.get("height")))
+        for band in chart.iter("rect")
+    ]
+    assert len(bands) == 3
+    for words in chart.iter("text"):
+        assert any(top < float(words.get("y")) <= bottom - 3 for top, bottom in bands)
+    for line in chart.iter("path"):
+        pairs = re.findall(r"M\S+ (\S+) L\S+ (\S+)", line.get("d"))
+        for (start, end), (upper, lower) in zip(pairs, itertools.pairwise(bands), strict=True):
+            assert (float(start), float(end)) == (upper[1], lower[0])

@@ -1,59 +1,42 @@
-"""The figures of a sweep's report, as SVG that shows a title where the mouse rests."""
+"""The charts of a sweep's report that have two axes: learning curves, and cost against score."""
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
-from xml.sax.saxutils import escape
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from typing import NamedTuple, TypeAlias
 
-import numpy as np
-
-from muzero_jax.analysis.curves import score_curve
-from muzero_jax.analysis.extras import import_extra
-from muzero_jax.analysis.plots import COLOURS, INK, style_axis
-from muzero_jax.analysis.runs import RunGroup, read_run
-from muzero_jax.analysis.sweep_summary import (
-    SettingSummary,
-    are_numbers,
-    effects,
-    is_logarithmic,
-    pareto_front,
+from muzero_jax.analysis.curves import Curve, score_curve
+from muzero_jax.analysis.fluid_svg import (
+    PALE,
+    Block,
+    Dot,
+    Words,
+    fits,
+    is_inside,
+    path,
+    plot,
+    stretched,
 )
+from muzero_jax.analysis.plots import COLOURS
+from muzero_jax.analysis.runs import RunGroup, read_run
+from muzero_jax.analysis.scales import Scale, make_scale
+from muzero_jax.analysis.sweep_summary import SettingSummary, is_logarithmic, pareto_front
 from muzero_jax.analysis.sweep_table import SweepRecord
 
-_WIDTH, _HEIGHT = 5.6, 3.7
-_PALE = "#C9CED6"
+_HEIGHT = 280
+_MOST_DOTS = 40
 
 Label: TypeAlias = Callable[[int], str]
 """From a setting's number to a few words."""
 
 
-class Figure:
-    """A matplotlib figure whose artists can be given titles."""
+class _Line(NamedTuple):
+    """One setting's learning curve, with its name, and its colour where it is among the best."""
 
-    def __init__(self, width: float = _WIDTH, height: float = _HEIGHT):
-        module = import_extra("matplotlib.figure", purpose="Reports", package="matplotlib")
-        self.figure = module.Figure(figsize=(width, height), layout="constrained")
-        self._titles: dict[str, str] = {}
-
-    def title(self, artist: Any, text: str) -> None:
-        """Shows `text` where the mouse rests on an artist."""
-        name = f"titled-{id(self)}-{len(self._titles)}"
-        artist.set_gid(name)
-        self._titles[name] = text
-
-    def svg(self) -> str:
-        """The figure as an SVG element that fills the width it is given."""
-        file = io.StringIO()
-        # Text stays text, and the same figure always gives the same file.
-        with _matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": "muzero"}):
-            self.figure.savefig(file, format="svg", metadata={"Date": None})
-        svg = file.getvalue()[file.getvalue().index("<svg") :]
-        svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-        svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-        for name, text in self._titles.items():
-            svg = svg.replace(f'<g id="{name}">', f"<g><title>{escape(text)}</title>", 1)
-        return svg
+    name: str
+    colour: str
+    is_best: bool
+    curve: Curve
 
 
 def learning_curves(
@@ -65,165 +48,140 @@ def learning_curves(
       sweep: as read.
       summaries: of its settings, the best first.
       label: names a setting.
-      most: settings that get a colour.
+      most: settings that get a colour and a line in the legend.
     """
-    figure = Figure(2 * _WIDTH, _HEIGHT)
-    axis = figure.figure.subplots()
-    for rank, summary in reversed(list(enumerate(summaries))):
-        name = label(summary.number)
-        runs = tuple(read_run(sweep.folder / folder) for folder in summary.folders)
-        curve = score_curve(RunGroup(name, runs)) if runs else None
-        if curve is None:
-            continue
-        is_good = rank < most
-        style = {"color": _PALE, "linewidth": 1, "zorder": 1}
-        if is_good:
-            style = {"color": COLOURS[rank], "linewidth": 2, "zorder": 3, "label": name}
-            band = {"color": COLOURS[rank], "alpha": 0.15, "linewidth": 0}
-            axis.fill_between(curve.env_steps, curve.low, curve.high, **band)
-        (line,) = axis.plot(curve.env_steps, curve.value, **style)
-        figure.title(line, name)
-    style_axis(axis, "Environment steps", engineering=True)
-    axis.set_ylabel("Greedy score", color=INK)
-    handles = axis.get_legend_handles_labels()[0][::-1]
-    figure.figure.legend(
-        handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    lines = []
+    for rank, summary in enumerate(summaries):
+        curve = _curve(sweep, summary)
+        if curve is not None:
+            colour = COLOURS[rank] if rank < most else PALE
+            name = f"{rank + 1}: {label(summary.number)}"
+            lines.append(_Line(name, colour, rank < most, curve))
+    x = make_scale([steps for line in lines for steps in line.curve.env_steps], margin=0.02)
+    y = make_scale([score for line in lines for score in _heights(line)])
+    # The best are drawn last, and so lie on top.
+    paths = [one for line in reversed(lines) for one in _paths(line, x, y)]
+    dots = [dot.svg() for line in reversed(lines) for dot in _dots(line, x, y)]
+    content = stretched(paths, _HEIGHT) + "".join(dots)
+    legend = _legend([(line.colour, line.name) for line in lines if line.is_best])
+    labels = ("Environment steps", "Greedy score")
+    return plot(content, x, y, labels=labels, height=_HEIGHT) + legend
+
+
+def _curve(sweep: SweepRecord, summary: SettingSummary) -> Curve | None:
+    runs = tuple(read_run(sweep.folder / folder) for folder in summary.folders)
+    return score_curve(RunGroup("", runs)) if runs else None
+
+
+def _heights(line: _Line) -> Iterable[float]:
+    """All scores that are drawn: the curve, and its band where it has one."""
+    curve = line.curve
+    return itertools.chain(curve.value, *((curve.low, curve.high) if line.is_best else ()))
+
+
+def _paths(line: _Line, x: Scale, y: Scale) -> list[str]:
+    curve, width = line.curve, 2 if line.is_best else 1
+    points = _points(curve, curve.value, x, y)
+    drawn = path([points], stroke=line.colour, width=width, title=line.name)
+    if not line.is_best:
+        return [drawn]
+    band = [*_points(curve, curve.high, x, y), *_points(curve, curve.low, x, y)[::-1]]
+    return [path([band], fill=line.colour), drawn]
+
+
+def _dots(line: _Line, x: Scale, y: Scale) -> list[Dot]:
+    """The evaluations of a good setting, and those of which a line alone would show nothing."""
+    curve = line.curve
+    points = _points(curve, curve.value, x, y)
+    if len(points) > (_MOST_DOTS if line.is_best else 1):
+        return []
+    told = zip(points, curve.value, curve.env_steps, strict=True)
+    return [
+        Dot(*place, 3, line.colour, f"{line.name}: {score:.4g} after {steps:,.0f} steps")
+        for place, score, steps in told
+    ]
+
+
+def _points(
+    curve: Curve, heights: Iterable[float], x: Scale, y: Scale
+) -> list[tuple[float, float]]:
+    pairs = zip(curve.env_steps, heights, strict=True)
+    return [(x.share(steps), _HEIGHT * (1 - y.share(height))) for steps, height in pairs]
+
+
+def _legend(entries: Iterable[tuple[str, str]]) -> str:
+    """Coloured names, which wrap as the page needs it."""
+    items = "".join(
+        f'<li><span class="key" style="background: {colour}"></span>{escape(name)}</li>'
+        for colour, name in entries
     )
-    return figure.svg()
-
-
-def parallel_coordinates(
-    summaries: Sequence[SettingSummary], varied: Sequence[str], label: Label
-) -> str:
-    """A line for each setting through its values, ending at and coloured by its score."""
-    figure = Figure(2 * _WIDTH, _HEIGHT)
-    axis = figure.figure.subplots()
-    known = [(summary, summary.score.estimate) for summary in summaries if summary.score]
-    columns: dict[str, list[Any]] = {name: [s.values[name] for s, _ in known] for name in varied}
-    columns["score"] = [score for _, score in known]
-    pairs = enumerate(columns.items())
-    heights = {name: _draw_upright(axis, place, values) for place, (name, values) in pairs}
-    colormap = _matplotlib().colormaps["viridis"]
-    for index, (summary, score) in reversed(list(enumerate(known))):
-        path = [heights[name][index] for name in columns]
-        style = {"color": colormap(0.92 * path[-1]), "linewidth": 1.6, "alpha": 0.85}
-        (line,) = axis.plot(range(len(columns)), path, **style)
-        figure.title(line, f"{label(summary.number)}: {score:.4g}")
-    axis.set_xticks(range(len(columns)), [name.rpartition(".")[2] for name in columns])
-    axis.set_yticks([])
-    axis.set_ylim(-0.06, 1.06)
-    axis.set_xlim(-0.15, len(columns) - 0.7)
-    axis.tick_params(colors=INK, labelsize=9, length=0, pad=8)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    return figure.svg()
-
-
-def _draw_upright(axis: Any, place: int, values: Sequence[Any]) -> list[float]:
-    """Draws one upright axis with its values; returns where each lies between 0 and 1."""
-    axis.axvline(place, color=_PALE, linewidth=1, zorder=0)
-    names, numbers = _as_numbers(values)
-    low, high = min(numbers), max(numbers)
-    heights = [(x - low) / (high - low) if high > low else 0.5 for x in numbers]
-    shown = sorted(dict(zip(heights, names, strict=True)).items())
-    background = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}
-    style = {"fontsize": 8, "color": INK, "va": "center", "bbox": background, "zorder": 5}
-    for height, name in shown if len(shown) <= 7 else [shown[0], shown[-1]]:
-        offset = {"xytext": (4, 0), "textcoords": "offset points"}
-        axis.annotate(name, (place, height), **offset, **style)
-    return heights
-
-
-def _as_numbers(values: Sequence[Any]) -> tuple[list[str], list[float]]:
-    """Values as text, and as numbers to place them by: of words, the place in the alphabet."""
-    if not are_numbers(values):
-        order = sorted({str(value) for value in values})
-        return [str(v) for v in values], [float(order.index(str(v))) for v in values]
-    numbers = np.log(values) if is_logarithmic(values) else np.asarray(values, float)
-    return [f"{value:.4g}" for value in values], list(map(float, numbers))
-
-
-def marginal_effect(sweep: SweepRecord, name: str) -> str:
-    """Scores of all finished runs by the value of one setting, and their IQM with its interval."""
-    found = effects(sweep, name)
-    figure = Figure(_WIDTH, 0.85 * _HEIGHT)
-    axis = figure.figure.subplots()
-    values = [effect.value for effect in found]
-    is_number = are_numbers(values)
-    places = values if is_number else list(range(len(values)))
-    for place, effect in zip(places, found, strict=True):
-        count = len(effect.scores)
-        dots = axis.scatter([place] * count, effect.scores, s=14, color=_PALE, zorder=1)
-        figure.title(dots, f"{name} = {effect.value}: {count} runs")
-        axis.plot([place] * 2, [effect.score.low, effect.score.high], color=COLOURS[0], linewidth=2)
-    estimates = [effect.score.estimate for effect in found]
-    axis.plot(places, estimates, "o-", color=COLOURS[0], linewidth=1.5)
-    style_axis(axis, name)
-    if is_logarithmic(values):
-        axis.set_xscale("log")
-    if len(places) <= 6 or not is_number:
-        labels = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
-        # Of words all are shown: between two of them there is no axis to read the rest from.
-        shown = far_apart(_as_numbers(values)[1]) if is_number else range(len(values))
-        axis.set_xticks([places[i] for i in shown], [labels[i] for i in shown])
-        axis.minorticks_off()
-    axis.set_ylabel("Final score", color=INK)
-    return figure.svg()
-
-
-def far_apart(places: Sequence[float], least: float = 0.08) -> list[int]:
-    """Which of ascending places to label, so that no two labels touch.
-
-    Args:
-      places: along an axis.
-      least: distance of two labels, as a share of the axis.
-    """
-    shown = [0]
-    for i in range(1, len(places)):
-        if places[i] - places[shown[-1]] >= least * (places[-1] - places[0]):
-            shown.append(i)
-    return shown
-
-
-def seed_scatter(summaries: Sequence[SettingSummary], label: Label, most: int = 16) -> str:
-    """Final scores of every seed, setting by setting, the best first."""
-    known = [(summary, summary.score) for summary in summaries if summary.score][:most]
-    figure = Figure(_WIDTH, max(_HEIGHT, 0.24 * len(known) + 1))
-    axis = figure.figure.subplots()
-    for place, (summary, score) in enumerate(known):
-        scores = summary.scores
-        dots = axis.scatter(scores, [place] * len(scores), s=16, color=_PALE, zorder=1)
-        figure.title(dots, ", ".join(f"{one:.4g}" for one in scores))
-        axis.plot([score.low, score.high], [place] * 2, color=COLOURS[0], linewidth=2)
-        mark = {"marker": "|", "markersize": 10, "markeredgewidth": 2}
-        axis.plot(score.estimate, place, color=COLOURS[0], **mark)
-    style_axis(axis, "Final score")
-    names = [label(summary.number) for summary, _ in known]
-    axis.set_yticks(range(len(known)), names, fontsize=8)
-    axis.invert_yaxis()
-    return figure.svg()
+    return f'<ul class="legend">{items}</ul>'
 
 
 def cost_against_score(summaries: Sequence[SettingSummary], label: Label) -> str:
-    """Every setting's score against its training seconds, and the front that nothing beats."""
-    figure = Figure()
-    axis = figure.figure.subplots()
+    """Every setting's score against its training seconds, and the front that nothing beats.
+
+    Settings are numbered by their ranks. Those of the front are named below the chart.
+    """
+    known = [(rank, s, s.score.estimate) for rank, s in enumerate(summaries, 1) if s.score]
+    seconds = [summary.device_seconds for _, summary, _ in known]
+    x = make_scale(seconds, is_logarithmic=is_logarithmic(seconds), margin=0.1)
+    y = make_scale([score for _, _, score in known])
     front = {summary.number for summary in pareto_front(summaries)}
-    known = [(s, s.device_seconds, s.score.estimate) for s in summaries if s.score]
-    for summary, seconds, score in known:
-        style = {"s": 18, "color": _PALE, "zorder": 1}
-        if summary.number in front:
-            style = {"s": 36, "color": COLOURS[1], "zorder": 3}
-        dot = axis.scatter([seconds], [score], **style)
-        figure.title(dot, f"{label(summary.number)}: {score:.4g}, {seconds:.3g} s")
-    best = sorted((x, y) for summary, x, y in known if summary.number in front)
-    axis.step(*zip(*best, strict=True), where="post", color=COLOURS[1], linewidth=1.2, zorder=2)
-    style_axis(axis, "Device seconds of training a run")
-    if is_logarithmic([seconds for _, seconds, _ in known]):
-        axis.set_xscale("log")
-    axis.set_ylabel("Final score (IQM)", color=INK)
-    return figure.svg()
+    dots: dict[int, Dot] = {}
+    # Those of the front come last, to lie on top, and get their numbers first.
+    for rank, summary, score in sorted(known, key=lambda one: one[1].number in front):
+        radius, colour = (5, COLOURS[1]) if summary.number in front else (3.5, PALE)
+        title = f"{rank}: {label(summary.number)}: {score:.4g}, {summary.device_seconds:.3g} s"
+        y_pixels = _HEIGHT * (1 - y.share(score))
+        dots[rank] = Dot(x.share(summary.device_seconds), y_pixels, radius, colour, title)
+    best = sorted((dots[rank] for rank, s, _ in known if s.number in front), key=lambda d: d.share)
+    stairs = _stairs(best)
+    line = path([stairs], stroke=COLOURS[1], width=1.2)
+    drawn = [dot.svg() for dot in dots.values()]
+    drawn += [words.svg() for words in _numbers(dots, _blocks(stairs))]
+    labels = ("Device seconds of training a run", "Final score (IQM)")
+    content = stretched([line], _HEIGHT) + "".join(drawn)
+    names = [(COLOURS[1], dot.title) for dot in best]
+    return plot(content, x, y, labels=labels, height=_HEIGHT) + _legend(names)
 
 
-def _matplotlib() -> Any:
-    return import_extra("matplotlib", purpose="Reports", package="matplotlib")
+def _stairs(dots: Sequence[Dot]) -> list[tuple[float, float]]:
+    """From each dot to the right, then up or down to the next."""
+    corners = [(dots[0].share, dots[0].y)]
+    for dot in dots[1:]:
+        corners += [(dot.share, corners[-1][1]), (dot.share, dot.y)]
+    return corners
+
+
+def _blocks(corners: Sequence[tuple[float, float]]) -> list[Block]:
+    """What the stairs cover, piece by piece."""
+    pairs = itertools.pairwise(corners)
+    return [Block(x1, x2, min(y1, y2), max(y1, y2)) for (x1, y1), (x2, y2) in pairs]
+
+
+def _numbers(dots: Mapping[int, Dot], blocks: Sequence[Block]) -> list[Words]:
+    """The ranks beside the dots, wherever one touches no other number, no dot and no block.
+
+    Args:
+      dots: by rank; the last are the first to get a number.
+      blocks: what no number shall touch.
+    """
+    placed: list[Words] = []
+    for rank, dot in reversed(list(dots.items())):
+        text, near = str(rank), dot.radius + 3
+        places = (
+            Words(text, dot.share, dot.y - near, "middle"),
+            Words(text, dot.share, dot.y + near + 10, "middle"),
+            Words(text, dot.share, dot.y + 4, "start", near),
+            Words(text, dot.share, dot.y + 4, "end", -near),
+            Words(text, dot.share, dot.y - near, "end", -near / 2),
+            Words(text, dot.share, dot.y + near + 10, "start", near / 2),
+            Words(text, dot.share, dot.y - near, "start", near / 2),
+            Words(text, dot.share, dot.y + near + 10, "end", -near / 2),
+        )
+        for words in places:
+            if is_inside(words) and fits(words, [*dots.values(), *placed, *blocks]):
+                placed.append(words)
+                break
+    return placed

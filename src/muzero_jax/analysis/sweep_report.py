@@ -6,13 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.analysis.sweep_figures import (
-    cost_against_score,
-    learning_curves,
-    marginal_effect,
-    parallel_coordinates,
-    seed_scatter,
-)
+from muzero_jax.analysis.fluid_svg import CHART_STYLE
+from muzero_jax.analysis.parallel_coordinates import parallel_coordinates
+from muzero_jax.analysis.sweep_figures import cost_against_score, learning_curves
+from muzero_jax.analysis.sweep_rows import ROW_STYLE, marginal_effect, seed_scatter
 from muzero_jax.analysis.sweep_summary import SettingSummary, summarise_settings
 from muzero_jax.analysis.sweep_table import SweepFolderError, SweepRecord, read_sweep
 from muzero_jax.dotted import describe_setting, short_value
@@ -23,22 +20,24 @@ _STATUSES = ("finished", "failed", "pruned", "unfinished")
 
 _NOTES = {
     "curves": "Greedy evaluation score, interquartile mean over seeds with its 95 % bootstrap "
-    "interval. The best settings are coloured; a line says its setting under the mouse.",
-    "lines": "A line for each setting, dark to bright by its score.",
+    "interval. The best settings are coloured; a line shows its setting under the mouse.",
+    "lines": "Each line is a setting, from its values down to its score; the brighter, the better.",
     "seeds": "Every dot is a run; the bar is the interquartile mean with its 95 % interval. One "
     "lucky seed does not make a good setting.",
-    "cost": "The line joins the settings that no other beats in both.",
+    "cost": "Every dot is a setting, numbered by its rank where there is room. The line joins the "
+    "settings that no other beats in both score and cost; they are named below the chart.",
     "effect": "All finished runs with a value, whatever else they differ in: interquartile mean "
     "and 95 % interval.",
 }
-_STYLE = """
+_STYLE = (
+    """
 :root { color-scheme: light; --ink: #222; --muted: #666; --line: #e3e5ea; --paper: #f6f7f9; }
 * { box-sizing: border-box; }
 body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
   background: var(--paper); }
 main { max-width: 1240px; margin: 0 auto; padding: 24px 16px 48px; }
-h1 { font-size: 24px; margin: 0 0 4px; }
-h2 { font-size: 17px; margin: 0 0 4px; }
+h1 { font-size: 24px; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 17px; margin: 0 0 4px; overflow-wrap: anywhere; }
 p { margin: 0 0 10px; color: var(--muted); max-width: 75ch; }
 .cards { display: grid; gap: 16px;
   grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
@@ -46,20 +45,27 @@ section { background: white; border: 1px solid var(--line); border-radius: 8px; 
   min-width: 0; }
 .wide { grid-column: 1 / -1; }
 .scroll { overflow-x: auto; }
-svg { width: 100%; height: auto; display: block; }
-.wide svg { min-width: 620px; }
+.legend { list-style: none; margin: 8px 0 0; padding: 0; font-size: 13px; line-height: 1.4;
+  display: flex; flex-wrap: wrap; gap: 4px 20px; }
+.legend li { overflow-wrap: anywhere; padding-left: 18px; text-indent: -18px; }
+.key { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
+  vertical-align: -1px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: 14px; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }
-td.reason { white-space: normal; min-width: 24ch; }
+  white-space: nowrap; vertical-align: top; }
+td.long { white-space: normal; min-width: 24ch; }
 th { color: var(--muted); font-weight: 600; }
 pre { background: white; border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px;
-  margin: 0 0 16px; overflow-x: auto; font-size: 13px; }
+  margin: 0 0 16px; font-size: 13px; white-space: pre-wrap; overflow-wrap: anywhere; }
+pre span { display: inline-block; max-width: 100%; }
 dl { display: flex; flex-wrap: wrap; gap: 8px 32px; margin: 12px 0 20px; }
 dt { color: var(--muted); font-size: 13px; }
-dd { margin: 0; font-size: 19px; font-weight: 600; }
+dd { margin: 0; font-size: 19px; font-weight: 600; overflow-wrap: anywhere; }
 """
+    + CHART_STYLE
+    + ROW_STYLE
+)
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -74,7 +80,6 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
     Raises:
       SweepFolderError: it is no sweep folder, or no run of it has a score yet.
-      MissingExtraError: matplotlib is not installed.
     """
     sweep = read_sweep(folder)
     summaries = summarise_settings(sweep)
@@ -89,7 +94,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def _page(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
-    title = f"{escape(Path(sweep.experiment).stem)}: {len(summaries)} settings"
+    count = "1 setting" if len(summaries) == 1 else f"{len(summaries)} settings"
+    title = f"{escape(Path(sweep.experiment).stem)}: {count}"
     sections = "".join(_sections(sweep, summaries))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -125,8 +131,8 @@ def _labeller(summaries: Sequence[SettingSummary]) -> Callable[[int], str]:
 
 def _section(heading: str, note: str, content: str, *, wide: bool = False) -> str:
     kind = ' class="wide"' if wide else ""
-    body = f'<div class="scroll">{content}</div>' if wide else content
-    return f"<section{kind}>\n<h2>{escape(heading)}</h2>\n<p>{note}</p>\n{body}\n</section>\n"
+    told = f"<p>{note}</p>\n" if note else ""
+    return f"<section{kind}>\n<h2>{escape(heading)}</h2>\n{told}{content}\n</section>\n"
 
 
 def _facts(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
@@ -150,8 +156,10 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     assert best.score is not None
     seeds = [row["seed"] for row in sweep.rows]
     changes = {**sweep.changed, **best.values}
-    tokens = ["muzero", "train", sweep.experiment, "--seed", str(max(seeds) + 1)]
-    tokens += [token for name, value in changes.items() for token in _option(name, value)]
+    options = [["--seed", str(max(seeds) + 1)], *(_option(k, v) for k, v in changes.items())]
+    # A line may end between two options only, not after the hyphens of one.
+    parts = [shlex.join(part) for part in (["muzero", "train", sweep.experiment], *options)]
+    command = " ".join(f"<span>{escape(part)}</span>" for part in parts)
     if len(best.scores) == 1:
         told = f"Score {best.score.estimate:.4g} of one seed."
     else:
@@ -160,7 +168,7 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
             f"{best.score.high:.4g}, over {len(best.scores)} seeds."
         )
     told += " With a seed that the sweep has not used:"
-    return f"<h2>Best setting</h2><p>{told}</p><pre>{escape(shlex.join(tokens))}</pre>"
+    return f"<h2>Best setting</h2><p>{told}</p><pre>{command}</pre>"
 
 
 def _option(name: str, value: Any) -> list[str]:
@@ -173,8 +181,9 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
-    header = ["#", *(name.rpartition(".")[2] for name in varied)]
-    header += ["score (IQM)", "95 % interval", "seeds", "device s"]
+    # The scores come first, where a narrow window shows them without scrolling.
+    header = ["#", "score (IQM)", "95 % interval", "seeds", "device s"]
+    header += [name.rpartition(".")[2] for name in varied]
     rows = []
     for rank, summary in enumerate(summaries[:_MOST_ROWS], start=1):
         score, statuses = summary.score, ", ".join(dict.fromkeys(summary.statuses))
@@ -185,7 +194,7 @@ def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
         )
         seconds = f"{summary.device_seconds:.3g}" if score else ""
         values = [short_value(summary.values[name]) for name in varied]
-        rows.append([str(rank), *values, *measured, str(len(summary.scores)), seconds])
+        rows.append([str(rank), *measured, str(len(summary.scores)), seconds, *values])
     note = "" if len(summaries) <= _MOST_ROWS else f"The best {_MOST_ROWS}; table.csv has all."
     return _section("Settings", note, _table(header, rows), wide=True)
 
@@ -208,8 +217,9 @@ def _failures(sweep: SweepRecord) -> str:
 def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>\n" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
 
 
 def _cell(text: str) -> str:
-    return f"<td{' class=reason' if len(text) > 60 else ''}>{escape(text)}</td>"
+    return f"<td{' class=long' if len(text) > 40 else ''}>{escape(text)}</td>"

@@ -163,15 +163,14 @@ def report(options: ReportOptions) -> None:
     """Writes the page of a sweep, and says where.
 
     Raises:
-      ConfigError: there is nothing to show, or nothing to draw with.
+      ConfigError: there is nothing to show.
     """
-    from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.analysis.sweep_report import write_report
     from muzero_jax.analysis.sweep_table import SweepFolderError
 
     try:
         out = write_report(Path(options.sweep), Path(options.out) if options.out else None)
-    except (SweepFolderError, MissingExtraError) as error:
+    except SweepFolderError as error:
         raise ConfigError(str(error)) from error
     print(out)
 
