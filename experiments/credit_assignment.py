@@ -7,6 +7,9 @@ of a given fan-in and fan-out, until the values of the first layer are right to 
     python experiments/credit_assignment.py [--seeds 30] [--out DIR]
 """
 
+import functools
+import itertools
+
 import numpy as np
 
 from muzero_jax.presets import tabular
@@ -22,6 +25,7 @@ TASKS = {
 }
 
 
+@functools.cache
 def processes(name, size, num_seeds):
     """One process a seed; a process without anything random is the same for all."""
     from muzero_jax.envs.registry import make_environment
@@ -74,21 +78,20 @@ def first_layer_is_right(mdps):
 
 def study(files, num_seeds):
     """Counts backups; writes a row for each process and order, and draws medians."""
+    from muzero_jax.stages import each
+
     solved, branching = {}, {}
-    for task, (name, sizes) in TASKS.items():
-        for size in sizes:
-            mdps = processes(name, size, num_seeds)
-            for order in ORDERS:
-                numbers = count(mdps, order, greedy_is_optimal(mdps))
-                solved[task, size, order] = numbers
-                print(f"{task} {size}, {order}: median {np.median(numbers):,.0f}", flush=True)
-    for fan_in in FANS:
-        for fan_out in FANS:
-            name = f"random_mdp:fan_in={fan_in}:fan_out={fan_out}:seed={{seed}}"
-            mdps = processes(name, 0, num_seeds)
-            for order in ORDERS[:2]:
-                numbers = count(mdps, order, first_layer_is_right(mdps))
-                branching[fan_in, fan_out, order] = numbers
+    sized = [(task, size) for task, (_, sizes) in TASKS.items() for size in sizes]
+    for (task, size), order in each(list(itertools.product(sized, ORDERS)), "arms"):
+        mdps = processes(TASKS[task][0], size, num_seeds)
+        numbers = count(mdps, order, greedy_is_optimal(mdps))
+        solved[task, size, order] = numbers
+        print(f"{task} {size}, {order}: median {np.median(numbers):,.0f}", flush=True)
+    fans = list(itertools.product(FANS, FANS, ORDERS[:2]))
+    for fan_in, fan_out, order in each(fans, "arms on random processes"):
+        name = f"random_mdp:fan_in={fan_in}:fan_out={fan_out}:seed={{seed}}"
+        mdps = processes(name, 0, num_seeds)
+        branching[fan_in, fan_out, order] = count(mdps, order, first_layer_is_right(mdps))
     columns = ("task", "size", "order"), ("fan_in", "fan_out", "order")
     for cells, names, suffix in ((solved, columns[0], ""), (branching, columns[1], "_branching")):
         rows = [

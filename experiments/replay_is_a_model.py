@@ -8,6 +8,7 @@ the sampling (hypothesis H1-a, docs/tabular.md).
 """
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -38,26 +39,33 @@ def walks(env, num_seeds):
 
 def study(files, num_seeds):
     """Counts updates until the greedy policy is optimal; writes a row for each walk and arm."""
-    from muzero_jax.envs.registry import make_environment
-    from muzero_jax.envs.tabular import underlying_tabular
+    from muzero_jax.stages import each
 
     rows, counts = [], {}
-    for task in TASKS:
-        env = underlying_tabular(make_environment(task))
-        steps = walks(env, num_seeds)
-        for arm, numbers in updates(env.mdp, steps).items():
-            counts[task, arm] = numbers
-            print(f"{task}, {arm}: median {np.median(numbers):,.0f} updates", flush=True)
-            rows += [
-                {"task": task, "arm": arm, "seed": seed, "updates": float(number)}
-                for seed, number in enumerate(numbers)
-            ]
+    for task, arm in each(list(itertools.product(TASKS, ARMS)), "arms"):
+        mdp, steps = given_steps(task, num_seeds)
+        counts[task, arm] = updates(mdp, steps, ARMS[arm])
+        print(f"{task}, {arm}: median {np.median(counts[task, arm]):,.0f} updates", flush=True)
+        rows += [
+            {"task": task, "arm": arm, "seed": seed, "updates": float(number)}
+            for seed, number in enumerate(counts[task, arm])
+        ]
     files.write_rows(rows)
     draw(files, counts)
 
 
-def updates(mdp, steps):
-    """Updates `[num_seeds]` of every arm, from the same walks."""
+@functools.cache
+def given_steps(task, num_seeds):
+    """A task's process, and the steps that all arms are given."""
+    from muzero_jax.envs.registry import make_environment
+    from muzero_jax.envs.tabular import underlying_tabular
+
+    env = underlying_tabular(make_environment(task))
+    return env.mdp, walks(env, num_seeds)
+
+
+def updates(mdp, steps, order):
+    """Updates `[num_seeds]` of one arm, from given walks."""
     import jax
 
     from muzero_jax.maths.outcomes import count_steps, empty_table
@@ -73,7 +81,7 @@ def updates(mdp, steps):
         return np.array([policy_return(mdp, p) >= 0.99 * best for p in policies])
 
     given = {"is_good": is_good, "steps": steps, "most": 200_000}
-    return {arm: count_backups(tables, mdp.discount, order, **given) for arm, order in ARMS.items()}
+    return count_backups(tables, mdp.discount, order, **given)
 
 
 def draw(files, counts):

@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=positive, default=16, help="runs each way (default 16)")
     parser.add_argument("--warm", action="store_true", help="share one compilation cache")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options, overrides = parser.parse_known_args(arguments)
     try:
+        options, overrides = parser.parse_known_args(arguments)
         load_experiment(options.experiment)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
 
 # Rooms of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "files", "plain_yaml", "types", "dotted", "cache_folder", "terminal"),
+    ("errors", "files", "plain_yaml", "types", "dotted", "cache_folder", "terminal", "stages"),
     ("user_code", "trust", "analysis", "maths"),
     ("config", "settings", "presets", "envs", "search"),
     ("networks", "replay", "oracle"),

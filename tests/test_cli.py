@@ -281,7 +281,9 @@ def test_resume_takes_no_settings(finished: Path, capsys: pytest.CaptureFixture[
 
 def test_evaluate_prints_one_object(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(finished), "--episodes", "7", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    assert told.err == f"evaluating {finished}: 7 greedy episodes of catch\n"
+    result = json.loads(told.out)
     assert {"score_mean", "score_std", "score_min", "score_max"} < set(result)
     assert (result["episodes"], result["env_steps"]) == (7, 512)
     assert main(["evaluate", str(finished), "--episodes", "7"]) == 0
@@ -294,12 +296,15 @@ def test_plot_writes_the_file(finished: Path, tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
-def test_play_hands_its_options_on(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_play_hands_its_options_on(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from muzero_jax.training import play
 
     seen: dict[str, object] = {}
     monkeypatch.setattr(play, "play_run", lambda run_dir, **options: seen.update(options))
     assert main(["play", str(finished), "--episodes", "2", "--gif", "a.gif", "--seed", "3"]) == 0
+    assert capsys.readouterr().err == f"playing {finished}: 2 greedy episodes of catch\n"
     assert seen == {"episodes": 2, "gif_path": Path("a.gif"), "seed": 3}
     assert set(runs.COMMANDS) == {"evaluate", "play", "inspect", "plot", "report", "list"}
 

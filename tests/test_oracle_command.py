@@ -36,9 +36,18 @@ def test_numbers_in_a_name_may_have_an_exponent(capsys):
     assert 0.9365 < found["optimal_return"] < 0.9373
 
 
+def test_large_processes_are_announced_and_stay_one_object(capsys):
+    assert main(["oracle", "deep_sea:size=20", "--json"]) == 0
+    told = capsys.readouterr()
+    size = json.loads(told.out)["num_states"]
+    assert told.err == f"solving deep_sea:size=20 exactly: {size} states, 2 actions\n"
+
+
 def test_large_processes_are_listed(capsys):
     assert main(["oracle", "random_mdp:fan_in=1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert not told.err
     assert lines[-1] == "... and 40 states more; --json gives them all."
 
 

@@ -28,7 +28,18 @@ def test_it_ends_when_all_seeds_are_done(capsys):
     configs = {"short": config(table__optimistic_value=10.0), "none": config()}
     found = learn_curves_of(configs, 2, solved=lambda greedy_return: greedy_return > -1e9)
     assert [len(curves.env_steps) for curves in found.values()] == [1, 1]
-    assert "short: 2 seeds of 50 steps" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "short: 2 seeds of 50 steps" in told.out
+    lines = told.err.splitlines()
+    assert lines[0].startswith("2 arms of 2 seeds each, ")
+    assert lines[1].startswith("1/2 arms done, about 0:") and lines[1].endswith(" left")
+    assert lines[2:] == ["2/2 arms done"]
+
+
+def test_every_chunk_is_told_of():
+    shares: list[float] = []
+    learn_curves(config(), num_seeds=2, on_chunk=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_only_where_answers_are_exact():

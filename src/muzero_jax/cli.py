@@ -220,7 +220,6 @@ def _profile_command(args: list[str]) -> None:
     """`muzero profile search`, `muzero profile loop EXPERIMENT`."""
     from muzero_jax.commands import profile
     from muzero_jax.commands.options import parse_options
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
 
     name, *rest = args or ["--help"]
     if name in ("-h", "--help"):
@@ -229,9 +228,9 @@ def _profile_command(args: list[str]) -> None:
         return profile.profile_loop(rest)
     if name != "search":
         raise ConfigError(f"unknown profile {name!r}; there are search and loop.")
-    options = parse_options(profile.ProfileSearchOptions, rest, "muzero profile search")
-    enable_compilation_cache()
-    return profile.profile_search(options)
+    return profile.profile_search(
+        parse_options(profile.ProfileSearchOptions, rest, "muzero profile search")
+    )
 
 
 def _oracle_command(args: list[str]) -> None:

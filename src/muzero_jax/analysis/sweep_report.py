@@ -54,7 +54,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
   font-size: 14px; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; vertical-align: top; }
-td.long { white-space: normal; min-width: 24ch; }
+td.long { white-space: normal; overflow-wrap: anywhere; min-width: 15ch; }
 th { color: var(--muted); font-weight: 600; }
 pre { background: white; border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px;
   margin: 0 0 16px; font-size: 13px; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -187,11 +187,9 @@ def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
     rows = []
     for rank, summary in enumerate(summaries[:_MOST_ROWS], start=1):
         score, statuses = summary.score, ", ".join(dict.fromkeys(summary.statuses))
-        measured = (
-            [f"{score.estimate:.4g}", f"{score.low:.4g} to {score.high:.4g}"]
-            if score
-            else [statuses, ""]
-        )
+        measured = [f"{score.estimate:.4g}" if score else statuses, ""]
+        if score and len(summary.scores) > 1:
+            measured[1] = f"{score.low:.4g} to {score.high:.4g}"
         seconds = f"{summary.device_seconds:.3g}" if score else ""
         values = [short_value(summary.values[name]) for name in varied]
         rows.append([str(rank), *measured, str(len(summary.scores)), seconds, *values])

@@ -5,13 +5,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from muzero_jax.commands.experiments import load_experiment
 from muzero_jax.commands.options import parse_train_options
 from muzero_jax.commands.system import require_supported_system
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.terminal import run_program
 
 
@@ -33,22 +32,21 @@ def run_benchmark(
     """
     parser.add_argument("experiment", help="name of an experiment, or path of its script")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options, overrides = parser.parse_known_args(arguments)
-    return run_program(lambda: _measure(options, overrides, parser.prog, measure))
+    return run_program(lambda: _measure(parser, measure, arguments))
 
 
 def _measure(
-    options: argparse.Namespace,
-    overrides: Sequence[str],
-    prog: str,
+    parser: argparse.ArgumentParser,
     measure: Callable[[ExperimentConfig, argparse.Namespace], Any],
+    arguments: Sequence[str] | None,
 ) -> int:
     """Measures, and prints the result; returns the exit code."""
     try:
         require_supported_system()
-        settings = read_experiment(options.experiment, overrides, prog)
+        options, overrides = parser.parse_known_args(arguments)
+        settings = read_experiment(options.experiment, overrides, parser.prog)
         results = dataclasses.asdict(measure(settings, options))
-    except (ConfigError, EnvironmentCreationError) as error:
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(results) if options.json else _table(results))
@@ -82,9 +80,21 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def benchmark_parser(doc: str) -> argparse.ArgumentParser:
+class SentenceParser(argparse.ArgumentParser):
+    """A parser that complains in one sentence instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print.
+
+        Raises:
+          ConfigError: always.
+        """
+        raise ConfigError(f"{message}; see {self.prog} --help.")
+
+
+def benchmark_parser(doc: str) -> SentenceParser:
     """A parser that shows the whole docstring of a script, examples and all."""
-    return argparse.ArgumentParser(
+    return SentenceParser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Any setting of the experiment can be added; see `muzero train EXPERIMENT --help`.",

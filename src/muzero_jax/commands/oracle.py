@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from muzero_jax.config import ConfigError
+from muzero_jax.stages import announce
 
 if TYPE_CHECKING:
     from muzero_jax.envs.mdp import TabularMDP
     from muzero_jax.oracle.dynamic_programming import Solution
 
 _MOST_COLUMNS, _MOST_STATES = 12, 40
+# Processes of so many states may take longer than a moment.
+_LARGE = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,11 @@ def show_oracle(options: OracleOptions) -> None:
     if not 0.0 <= options.discount <= 1.0:
         raise ConfigError(f"--discount must be between 0 and 1, found {options.discount!r}.")
     mdp = dataclasses.replace(env.mdp, discount=options.discount or env.mdp.discount)
+    if options.figure and mdp.grid is None:
+        raise ConfigError(f"{mdp.name} does not lie on a grid; leave out --figure.")
+    size = f"{mdp.num_states} states, {mdp.num_actions} actions"
+    if mdp.num_states >= _LARGE:
+        announce(f"solving {options.environment} exactly: {size}")
     solution = solve(mdp)
     if options.figure:
         _draw(mdp, solution, Path(options.figure))
@@ -99,8 +107,6 @@ def _draw(mdp: "TabularMDP", solution: "Solution", out: Path) -> None:
     from muzero_jax.analysis.value_maps import draw_value_maps
     from muzero_jax.oracle.maps import value_map
 
-    if mdp.grid is None:
-        raise ConfigError(f"{mdp.name} does not lie on a grid; leave out --figure.")
     title = f"{mdp.name}: optimal return {solution.optimal_return:.4f}"
     try:
         draw_value_maps([value_map(mdp, solution.value, solution.optimal_actions, title)], out)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from muzero_jax.config import ConfigError
+from muzero_jax.stages import announce
 
 Policy = Literal["gumbel", "muzero"]
 Engine = Literal["native", "linear", "mctx"]
@@ -54,20 +55,13 @@ def profile_search(options: ProfileSearchOptions) -> None:
       ConfigError: an option cannot work, or there is nothing to draw with.
       RunError: the run cannot be read.
     """
+    _check(options)
+    announce(f"timing searches with {', '.join(options.engine)}; the table goes to {options.out}")
     from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.profiling.search_grid import measure_grid
+    from muzero_jax.training.compilation_cache import enable_compilation_cache
 
-    for name in ("batch", "simulations", "actions", "embedding"):
-        values = getattr(options, name)
-        if not values or min(values) < 1:
-            raise ConfigError(
-                f"--{name} must be one or more integers of at least 1, found {values}."
-            )
-    for name in ("prior", "policy", "engine"):
-        if not getattr(options, name):
-            raise ConfigError(f"--{name} needs at least one value.")
-    if options.repeats < 1:
-        raise ConfigError(f"--repeats must be at least 1, found {options.repeats}.")
+    enable_compilation_cache()
     try:
         measure_grid(
             Path(options.out),
@@ -86,6 +80,20 @@ def profile_search(options: ProfileSearchOptions) -> None:
         raise ConfigError(str(error)) from error
 
 
+def _check(options: ProfileSearchOptions) -> None:
+    for name in ("batch", "simulations", "actions", "embedding"):
+        values = getattr(options, name)
+        if not values or min(values) < 1:
+            raise ConfigError(
+                f"--{name} must be one or more integers of at least 1, found {values}."
+            )
+    for name in ("prior", "policy", "engine"):
+        if not getattr(options, name):
+            raise ConfigError(f"--{name} needs at least one value.")
+    if options.repeats < 1:
+        raise ConfigError(f"--repeats must be at least 1, found {options.repeats}.")
+
+
 def profile_loop(args: Sequence[str]) -> None:
     """Splits one training chunk of an experiment into its parts; prints them, and advice.
 
@@ -97,7 +105,6 @@ def profile_loop(args: Sequence[str]) -> None:
       EnvironmentCreationError: the environment cannot be made.
     """
     from muzero_jax.commands.benchmark import benchmark_parser, positive, read_experiment
-    from muzero_jax.profiling.loop_parts import measure_loop_parts
 
     parser = benchmark_parser("Splits one training chunk of an experiment into its parts.")
     parser.prog = "muzero profile loop"
@@ -106,6 +113,9 @@ def profile_loop(args: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options, overrides = parser.parse_known_args(args)
     config = read_experiment(options.experiment, overrides, parser.prog)
+    announce(f"timing a training chunk of {options.experiment}, and its parts")
+    from muzero_jax.profiling.loop_parts import measure_loop_parts
+
     parts = measure_loop_parts(config, options.repeats)
     if options.json:
         return print(json.dumps({**dataclasses.asdict(parts), "advice": parts.advice()}))

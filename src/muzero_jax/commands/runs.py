@@ -10,6 +10,7 @@ import tyro
 
 from muzero_jax.commands.experiments import describe_experiment, find_experiments
 from muzero_jax.config import ConfigError
+from muzero_jax.stages import announce, announced_if_slow, stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,7 @@ def evaluate(options: EvaluateOptions) -> None:
       RunError: the run cannot be read, or an episode does not end.
     """
     _require_episodes(options.episodes)
+    _announce("evaluating", options.run, _count(options.episodes))
     result = _evaluate(Path(options.run), options.episodes, options.seed)
     if options.json:
         return print(json.dumps(result))
@@ -105,11 +107,12 @@ def play(options: PlayOptions) -> None:
       ConfigError: an option cannot work, or there is nothing to draw with.
       RunError: the run cannot be read.
     """
+    _require_episodes(options.episodes)
+    _announce("playing", options.run, _count(options.episodes))
     from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.play import play_run
 
-    _require_episodes(options.episodes)
     enable_compilation_cache()
     gif = Path(options.gif) if options.gif else None
     try:
@@ -125,12 +128,13 @@ def inspect(options: InspectOptions) -> None:
       ConfigError: an option cannot work, or there is nothing to draw with.
       RunError: the run cannot be read, or its episode ends earlier.
     """
+    if options.step < 0:
+        raise ConfigError(f"--step must be at least 0, found {options.step}.")
+    _announce("inspecting", options.run, f"step {options.step} of a greedy episode")
     from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.inspection import inspect_run
 
-    if options.step < 0:
-        raise ConfigError(f"--step must be at least 0, found {options.step}.")
     enable_compilation_cache()
     run_dir = Path(options.run)
     out = Path(options.out) if options.out else run_dir / "inspect"
@@ -152,8 +156,10 @@ def plot(options: PlotOptions) -> None:
 
     if not options.runs:
         raise ConfigError("name at least one run folder to plot.")
+    runs = [Path(run) for run in options.runs]
     try:
-        plot_runs([Path(run) for run in options.runs], Path(options.out))
+        with announced_if_slow(f"drawing the learning curves of {len(runs)} runs"):
+            plot_runs(runs, Path(options.out))
     except (RunFolderError, MissingExtraError) as error:
         raise ConfigError(str(error)) from error
     print(options.out)
@@ -169,7 +175,8 @@ def report(options: ReportOptions) -> None:
     from muzero_jax.analysis.sweep_table import SweepFolderError
 
     try:
-        out = write_report(Path(options.sweep), Path(options.out) if options.out else None)
+        with announced_if_slow(f"reading the runs of {options.sweep}, and drawing them"):
+            out = write_report(Path(options.sweep), Path(options.out) if options.out else None)
     except SweepFolderError as error:
         raise ConfigError(str(error)) from error
     print(out)
@@ -193,6 +200,26 @@ def _require_episodes(episodes: int) -> None:
         raise ConfigError(f"--episodes must be at least 1, found {episodes}.")
 
 
+def _count(episodes: int) -> str:
+    return f"{episodes} greedy episode{'s' if episodes > 1 else ''}"
+
+
+def _announce(doing: str, run: str, what: str) -> None:
+    """Says what is done with a run, before anything large is imported.
+
+    Args:
+      doing: the command's verb.
+      run: the run folder.
+      what: what is played or looked at.
+
+    Raises:
+      InvalidRunError: it is not a run folder.
+    """
+    from muzero_jax.training.run_folder import load_config
+
+    announce(f"{doing} {run}: {what} of {load_config(Path(run)).environment.name}")
+
+
 def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
     from muzero_jax.training.build import load_run
     from muzero_jax.training.compilation_cache import enable_compilation_cache
@@ -205,8 +232,12 @@ def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
     run = load_run(run_dir)
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
     rng_key = fresh_evaluation_key(seed, run.num_env_steps)
+    evaluate = Evaluate(run.env, run.agent, config)
+    stage("compiling")
+    evaluate.prepare(run.agent_state)
+    stage("playing")
     try:
-        result = Evaluate(run.env, run.agent, config)(run.agent_state, rng_key, episodes)
+        result = evaluate(run.agent_state, rng_key, episodes)
     except UnfinishedEpisodeError as error:
         raise RunError(str(error)) from error
     return {

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.analysis.extras import MissingExtraError, import_extra
-from muzero_jax.commands.benchmark import positive
+from muzero_jax.commands.benchmark import SentenceParser, positive
 from muzero_jax.commands.system import require_supported_system
 from muzero_jax.config import ConfigError
-from muzero_jax.envs.errors import EnvironmentCreationError
+from muzero_jax.stages import announce
 from muzero_jax.terminal import run_program
 
 
@@ -61,37 +61,26 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
       study: from the files to write and a number of seeds.
       seeds: how many it has if nothing else is asked for.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--seeds", type=positive, default=seeds, help=f"default {seeds}")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="folder of the CSVs and figures; by default experiments/results and docs/images",
-    )
-    sys.exit(run_program(lambda: _run(parser, script, study)))
+    sys.exit(run_program(lambda: _tell_errors(script, doc, study, seeds)))
 
 
-def _run(
-    parser: argparse.ArgumentParser, script: str, study: Callable[[StudyFiles, int], None]
+def _tell_errors(
+    script: str, doc: str, study: Callable[[StudyFiles, int], None], seeds: int
 ) -> int:
-    """Reads the options, and runs the study; returns the exit code."""
-    options = parser.parse_args()
-    here = Path(script).resolve().parent
-    files = StudyFiles(
-        Path(script).stem,
-        options.out or here / "results",
-        options.out or here.parent / "docs" / "images",
-    )
-    if options.seeds < 2:
-        parser.error(f"--seeds must be at least 2, found {options.seeds}")
+    """Reads the options and runs the study; returns the exit code."""
     start = time.perf_counter()
     try:
         require_supported_system()
-        _prepare(files)
-        study(files, options.seeds)
-    except (ConfigError, EnvironmentCreationError, MissingExtraError, OSError) as error:
+        options = _parse(doc, seeds)
+        here = Path(script).resolve().parent
+        files = StudyFiles(
+            Path(script).stem,
+            options.out or here / "results",
+            options.out or here.parent / "docs" / "images",
+        )
+        announce(f"{files.name}: a study of {options.seeds} seeds; its files go to {files.results}")
+        _run(files, study, options.seeds)
+    except (ConfigError, MissingExtraError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -100,11 +89,36 @@ def _run(
     return 0
 
 
-def _prepare(files: StudyFiles) -> None:
-    """What would stop a study at its end stops it at its beginning."""
+def _parse(doc: str, seeds: int) -> argparse.Namespace:
+    """The options of a study's script.
+
+    Raises:
+      ConfigError: an option is unknown, or its value is not allowed.
+    """
+    parser = SentenceParser(
+        prog=f"python {sys.argv[0]}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--seeds", type=positive, default=seeds, help=f"default {seeds}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the CSVs and figures; by default experiments/results and docs/images",
+    )
+    options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error(f"--seeds must be at least 2, found {options.seeds}")
+    return options
+
+
+def _run(files: StudyFiles, study: Callable[[StudyFiles, int], None], num_seeds: int) -> None:
     from muzero_jax.training.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
+    # What would stop the study at its end stops it at its beginning.
     import_extra("matplotlib.figure", purpose="Studies", package="matplotlib")
     for folder in (files.results, files.figures):
         folder.mkdir(parents=True, exist_ok=True)
+    study(files, num_seeds)

@@ -4,9 +4,9 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
-from muzero_jax.commands.benchmark import read_experiment
+from muzero_jax.commands.benchmark import SentenceParser, read_experiment
 from muzero_jax.commands.experiments import is_built_in, load_experiment
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.plain_yaml import read_yaml
@@ -231,16 +231,8 @@ def _count(request: Mapping[str, Any], name: str, default: int) -> int:
     return number
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises what argparse would print."""
-        raise ConfigError(f"{message}; see muzero sweep --help.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = SentenceParser(
         prog="muzero sweep",
         description=_DESCRIPTION,
         epilog=_EPILOG,

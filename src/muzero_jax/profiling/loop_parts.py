@@ -20,6 +20,7 @@ from muzero_jax.envs.base import random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.profiling.loop_cost import NetworkWork, require_networks
 from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile, timed_in_turns
+from muzero_jax.stages import stage
 from muzero_jax.training.build import Experiment, build
 from muzero_jax.training.loop import make_loop_replay
 from muzero_jax.training.train_state import TrainState
@@ -96,10 +97,12 @@ def measure_loop_parts(config: ExperimentConfig, num_repeats: int = 5) -> LoopPa
     """
     require_networks(config)
     experiment = build(config)
+    stage("compiling the chunk, and filling the replay")
     state = jax.jit(experiment.train.init)(jax.random.key(config.seed))
     chunk, _ = timed_compile(experiment.train.train_chunk, state)
     for _ in range(config.num_warm_up_chunks):
         (state, _), _ = timed_call(chunk, state)
+    stage("compiling its parts")
     programs: dict[str, tuple[Compiled, tuple[Any, ...]]] = {
         name: (part, (state,)) for name, part in _programs(experiment, state).items()
     }
@@ -111,6 +114,7 @@ def measure_loop_parts(config: ExperimentConfig, num_repeats: int = 5) -> LoopPa
     for name, part in (("act_network", network.acting), ("learn_network", network.learning)):
         args = state.agent.params, jax.random.key(0)
         programs[name] = timed_compile(part, *args)[0], args
+    stage("timing them in turns")
     times = timed_in_turns(programs, num_repeats)
     return _parts(config, {name: 1e3 * statistics.median(t) for name, t in times.items()}, chunk)
 

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import rich.box
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from muzero_jax.analysis.search_plots import SETTING, plot_search_costs
@@ -27,6 +26,7 @@ from muzero_jax.profiling.search_cost import (
 )
 from muzero_jax.profiling.search_trace import trace_search
 from muzero_jax.profiling.trained_workload import TrainedNetwork
+from muzero_jax.stages import each, stage
 
 Measured = list[tuple[SearchCell, SearchCost]]
 
@@ -70,15 +70,12 @@ def measure_grid(
     cells = grid(batch, num_simulations, num_actions, embedding, prior, policy)
     table = _Table(out / "search_costs.csv")
     console = Console()
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("measuring", total=len(cells))
-        for cell in cells:
-            progress.update(task, description=str(cell))
-            if not table.holds(cell, engines):
-                workload = network.workload(cell.batch) if network else toy_workload(cell)
-                config = network.search if network else None
-                table.add(cell, measure_search(cell, workload, engines, num_repeats, config))
-            progress.advance(task)
+    missing = [cell for cell in cells if not table.holds(cell, engines)]
+    for cell in each(missing, "grid cells"):
+        stage(str(cell))
+        workload = network.workload(cell.batch) if network else toy_workload(cell)
+        config = network.search if network else None
+        table.add(cell, measure_search(cell, workload, engines, num_repeats, config))
     measured = table.of(cells, engines)
     exponents = _exponents(measured)
     write_json(out / "search_costs.json", _as_json(measured, exponents))

@@ -5,6 +5,7 @@ runs: all seeds are vmapped, and after every chunk their greedy policies are eva
 """
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.stages import Tally
 from muzero_jax.training.build import build
 from muzero_jax.training.exact_evaluation import ExactEvaluation
 from muzero_jax.training.programs import Programs
@@ -62,7 +64,10 @@ Solved = Callable[[np.ndarray], np.ndarray]
 
 
 def learn_curves(
-    config: ExperimentConfig, num_seeds: int, solved: Solved | None = None
+    config: ExperimentConfig,
+    num_seeds: int,
+    solved: Solved | None = None,
+    on_chunk: Callable[[float], None] | None = None,
 ) -> SeedCurves:
     """Trains the seeds `config.seed`, `config.seed + 1`, ... side by side.
 
@@ -70,6 +75,7 @@ def learn_curves(
       config: the settings; a chunk is the distance of two points of the curves.
       num_seeds: at least 2.
       solved: ends the training early where it holds for all seeds.
+      on_chunk: told after each chunk which share of all chunks is done.
 
     Raises:
       ConfigError: the environment is not tabular, or a setting does not suit it.
@@ -86,7 +92,7 @@ def learn_curves(
     answers = jax.jit(jax.vmap(exact.answers)).lower(state.agent).compile()
     compile_seconds = time.perf_counter() - start
     train_seconds, points, values = 0.0, [], []
-    for _ in range(config.num_chunks):
+    for number in range(config.num_chunks):
         start = time.perf_counter()
         state, metrics = programs.train_chunk(state)
         points.append(jax.device_get(metrics))
@@ -94,6 +100,8 @@ def learn_curves(
         actions, value = jax.device_get(answers(state.agent))
         points[-1] |= _exact_metrics(exact, actions, value)
         values.append(value)
+        if on_chunk is not None:
+            on_chunk((number + 1) / config.num_chunks)
         if solved is not None and solved(points[-1]["oracle/greedy_return"]).all():
             break
     return SeedCurves(
@@ -119,14 +127,19 @@ def learn_curves_of(
 ) -> dict[str, SeedCurves]:
     """The curves of several settings, a thread for each core, with a line for each on the screen.
 
+    How many settings are done and how long the others will take is said on stderr.
+
     Args:
       configs: settings by name; the longest first.
       num_seeds: of each.
       solved: see `learn_curves`.
     """
+    num_threads = min(os.cpu_count() or 1, len(configs))
+    tally = Tally(len(configs), "arms", f" of {num_seeds} seeds each, {num_threads} at a time")
 
     def learn(name: str) -> SeedCurves:
-        curves = learn_curves(configs[name], num_seeds, solved)
+        on_chunk = functools.partial(tally.advance, name)
+        curves = learn_curves(configs[name], num_seeds, solved, on_chunk)
         reached = np.median(curves.greedy_return[:, -1])
         print(
             f"{name}: {num_seeds} seeds of {curves.env_steps[-1]:,} steps in "
@@ -134,7 +147,8 @@ def learn_curves_of(
             f"median greedy return {reached:.4f}, optimal {curves.optimal_return:.4f}",
             flush=True,
         )
+        tally.finish(name)
         return curves
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads) as pool:
         return dict(zip(configs, pool.map(learn, configs), strict=True))

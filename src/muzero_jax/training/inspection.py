@@ -13,6 +13,7 @@ from muzero_jax.agents.planning import Planner
 from muzero_jax.envs.render_text import render_text
 from muzero_jax.search.policies import SearchOutput
 from muzero_jax.search.render import draw_tree, prior_of
+from muzero_jax.stages import stage
 from muzero_jax.training.build import LoadedRun, load_run
 from muzero_jax.training.errors import RunError
 from muzero_jax.types import TimeStep
@@ -65,6 +66,7 @@ def inspect_run(run_dir: Path, *, step: int, seed: int, out: Path) -> Decision:
       MissingExtraError: matplotlib is not installed; the numbers have been printed by then.
     """
     run = load_run(run_dir)
+    stage("compiling and playing")
     decision = find_decision(run, step, seed)
     console = Console()
     console.print(render_text(run.env.spec, decision.timestep), highlight=False, markup=False)

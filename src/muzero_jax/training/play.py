@@ -20,6 +20,7 @@ from muzero_jax.analysis.animation import Frame, write_gif
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState
 from muzero_jax.envs.render import render_frame
 from muzero_jax.envs.render_text import render_text
+from muzero_jax.stages import stage
 from muzero_jax.training.build import load_run
 from muzero_jax.types import PRNGKey, PyTree, TimeStep
 
@@ -66,6 +67,7 @@ def play_run(
       MissingExtraError: Pillow is not installed; the episodes have been shown by then.
     """
     run = load_run(run_dir)
+    stage("compiling and playing")
     played = play_episodes(
         run.env,
         run.agent,

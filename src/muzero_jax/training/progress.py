@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.stages import clock
 from muzero_jax.terminal import is_live
 from muzero_jax.training.screen import Screen
 
@@ -217,10 +218,3 @@ def _evaluation_line(row: Mapping[str, float]) -> str:
 def _score(row: Mapping[str, float]) -> str:
     mean, std = row["score_mean"], row["score_std"]
     return f"score {mean:.4g} ± {std:.3g} over {row['episodes']:.0f} episodes"
-
-
-def clock(seconds: float) -> str:
-    """A duration as minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
