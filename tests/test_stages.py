@@ -28,19 +28,23 @@ class _Clock:
 def test_a_tally_says_how_much_is_done_and_left(monkeypatch, capsys):
     clock = _Clock(monkeypatch)
     tally = stages.Tally(4, "arms", " of 3 seeds")
-    clock.now += 30
+    tally.advance("first", 0.0)
+    clock.now += 20
+    tally.advance("first", 0.25)  # Most of that time was compiling.
+    clock.now += 10
     tally.finish("first")
     clock.now += 5
-    tally.advance("second", 0.5)  # Something was said five seconds ago.
+    tally.advance("second", 0.25)  # Something was said five seconds ago.
     clock.now += 10
-    tally.advance("third", 0.5)
+    tally.advance("third", 0.8)
     for name in ("second", "third", "fourth"):
         tally.finish(name)
     assert capsys.readouterr().err.splitlines() == [
         "4 arms of 3 seeds",
+        "0/4 arms done, the furthest at 25%",
         "1/4 arms done, about 1:30 left",
-        "1/4 arms done, about 0:45 left",
-        "2/4 arms done, about 0:27 left",
+        "1/4 arms done, about 0:33 left",
+        "2/4 arms done, about 0:19 left",
         "3/4 arms done, about 0:15 left",
         "4/4 arms done",
     ]

@@ -64,7 +64,7 @@ class Tally:
 
         Args:
           part: name of the part.
-          share: what is done of it, from 0 to 1.
+          share: what is done of it, from 0 to 1; 0 where it has just begun.
         """
         with self._lock:
             self._shares[part] = share
@@ -80,12 +80,19 @@ class Tally:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        made = self._num_done + sum(self._shares.values())
-        rest = ""
-        if 0 < made < self._num_parts:
-            left = (self._told - self._began) * (self._num_parts - made) / made
-            rest = f", about {clock(left)} left"
-        announce(f"{self._num_done}/{self._num_parts} {self._name} done{rest}")
+        announce(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
+
+    def _rest(self) -> str:
+        """How long the parts that are not done will take, from those that are."""
+        if self._num_done == self._num_parts:
+            return ""
+        if self._num_done == 0:
+            # A part may begin with compiling: its share says nothing about seconds.
+            return f", the furthest at {max(self._shares.values()):.0%}"
+        made = self._num_done + sum(max(share, 0.5) for share in self._shares.values())
+        made = min(made, self._num_parts - 0.5)
+        left = (self._told - self._began) * (self._num_parts - made) / made
+        return f", about {clock(left)} left"
 
 
 def each(items: Sequence[ItemT], name: str) -> Iterator[ItemT]:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.stages import Tally
+from muzero_jax.stages import Tally, stage
 from muzero_jax.training.build import build
 from muzero_jax.training.exact_evaluation import ExactEvaluation
 from muzero_jax.training.programs import Programs
@@ -139,6 +139,8 @@ def learn_curves_of(
 
     def learn(name: str) -> SeedCurves:
         on_chunk = functools.partial(tally.advance, name)
+        on_chunk(0.0)
+        stage(f"compiling {name}")
         curves = learn_curves(configs[name], num_seeds, solved, on_chunk)
         reached = np.median(curves.greedy_return[:, -1])
         print(
