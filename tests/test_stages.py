@@ -119,7 +119,9 @@ def test_a_study_refuses_in_one_sentence(script, options, told, monkeypatch, cap
 def test_a_study_says_what_it_does_before_it_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["a.py", "--seeds", "3", "--out", str(tmp_path / "out")])
     before: list[str] = []
-    run_study("a.py", "A study.", lambda *_: before.append(capsys.readouterr().err), 30)
+    with pytest.raises(SystemExit) as ended:
+        run_study("a.py", "A study.", lambda *_: before.append(capsys.readouterr().err), 30)
+    assert ended.value.code == 0
     assert before == [f"a: a study of 3 seeds; its files go to {tmp_path / 'out'}\n"]
 
 
