@@ -259,6 +259,28 @@ class CountsItsCalls(Walk):
         return state, timestep.replace(legal_action_mask=mask)
 
 
+class CountsInItsOutput(WithTimestep):
+    calls = itertools.count()
+
+    def change(self, timestep, count):
+        return timestep.replace(to_play=jnp.int32(next(self.calls)))
+
+
+class DrawsATable(WithTimestep):
+    def change(self, timestep, count):
+        shift = jnp.asarray(GENERATOR.random(8), jnp.float32)[count]
+        return timestep.replace(observation=timestep.observation + shift)
+
+
+class DrawsAnIndex(WithTimestep):
+    calls = itertools.count()
+
+    def change(self, timestep, count):
+        start = next(self.calls) % 3
+        cell = jax.lax.slice(jnp.arange(3.0), (start,), (start + 1,))
+        return timestep.replace(observation=timestep.observation + cell)
+
+
 class DictObservation(WithTimestep):
     def change(self, timestep, count):
         return timestep.replace(observation={"noise": timestep.observation})
@@ -449,6 +471,9 @@ def test_an_error_is_placed_where_the_users_code_made_it():
         (HiddenGenerator, "reset becomes another program each time that it is traced"),
         (DrawsAtTheEnd, "step becomes another program each time that it is traced"),
         (CountsItsCalls, "step becomes another program each time that it is traced"),
+        (CountsInItsOutput, "reset becomes another program each time that it is traced"),
+        (DrawsATable, "reset becomes another program each time that it is traced"),
+        (DrawsAnIndex, "reset becomes another program each time that it is traced"),
         (CallsTheHost, "the same key gives different results"),
         (FailsOnTheHost, "playing copies side by side fails: .*ZeroDivisionError"),
         (KeepsATracer, "playing copies side by side fails: UnexpectedTracerError"),

@@ -17,7 +17,8 @@ class EnvironmentSpec:
 
     Attributes:
       name: the registry name, for messages and run folders.
-      observation_shape: shape of one observation; rank 1 is a vector, rank 3 a grid `[H, W, C]`.
+      observation_shape: shape of one observation; rank 1 is a vector, rank 3 a grid `[H, W, C]`,
+        and () is the number of one of `num_states` states.
       observation_dtype: NumPy name of the dtype in which observations are stored.
       num_actions: number of discrete actions `A`.
       num_players: 1, or 2 for a zero-sum game whose players alternate.

@@ -187,6 +187,7 @@ def _make(
     fields: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Environment:
+    """Makes an environment that gymnax has; `fields` are the caller's `params`."""
     if not isinstance(fields, Mapping):
         raise EnvironmentCreationError(
             "params is for programs, which give a mapping; in a name each field of EnvParams is "
