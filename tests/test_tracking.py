@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -112,43 +111,3 @@ def test_missing_tensorboard_is_one_line(
     assert "logging.tensorboard is left out" in told
     assert "pip install 'muzero-jax[tensorboard]'" in told
     assert told.count("\n") == 1
-
-
-class _FakeWandbRun:
-    def __init__(self) -> None:
-        self.logged: list[dict[str, float]] = []
-        self.finished = False
-
-    def define_metric(self, *_: object, **__: object) -> None:
-        return None
-
-    def log(self, row: dict[str, float]) -> None:
-        self.logged.append(row)
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-def test_wandb_gets_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, module, seen = _FakeWandbRun(), types.ModuleType("wandb"), {}
-
-    def init(**options: Any) -> _FakeWandbRun:
-        seen.update(options)
-        return run
-
-    monkeypatch.setattr(module, "init", init, raising=False)
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    config = tiny(logging__tensorboard=False, logging__wandb=True)
-    tracker = Tracker(tmp_path, config)
-    tracker.write_metrics({"env_steps": 64, "loss/total": 0.25})
-    tracker.close()
-    assert run.logged == [{"env_steps": 64, "loss/total": 0.25}]
-    assert run.finished
-    assert seen["resume"] == "allow"
-    first = seen["id"]
-    Tracker(tmp_path, config).close()
-    assert seen["id"] == first
-    (tmp_path / "other").mkdir()
-    Tracker(tmp_path / "other", config).close()
-    assert seen["id"] != first
-    assert seen["config"]["environment"]["name"] == "catch"

@@ -24,6 +24,7 @@ from muzero_jax.sweeps.remote_worker import RemoteWorker
 from muzero_jax.training.build import build
 from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError, RunError
 from muzero_jax.training.run_folder import RESULT_FILE
+from muzero_jax.training.wandb_sink import check_login
 from muzero_jax.user_code import search_folders
 
 # Of the same worker's place; a run that kills its worker must not go round for ever.
@@ -48,11 +49,12 @@ def run_on_cluster(
       ConfigError: a setting cannot work, or there is no such cluster; nothing is started.
       InterruptedRunError: it was stopped; everything is saved.
     """
+    members = sweep.members() if isinstance(sweep, Sweep) else []
+    check_login([sweep.base, *(group[0].config for group in group_members(members))])
     # The driver computes nothing: the accelerators are the workers'.
     jax.config.update("jax_platforms", "cpu")
     ray = connect(address)  # Before JAX has threads, which do not go with Ray's forks.
     try:
-        members = sweep.members() if isinstance(sweep, Sweep) else []
         groups = group_members(members)
         for config in [group[0].config for group in groups] or [sweep.base]:
             build(config)

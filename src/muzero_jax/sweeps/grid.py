@@ -16,6 +16,7 @@ from muzero_jax.training.build import Experiment, build
 from muzero_jax.training.devices import prepare_devices
 from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError
 from muzero_jax.training.programs import Programs
+from muzero_jax.training.wandb_sink import check_login
 
 
 def run_sweep(
@@ -40,6 +41,7 @@ def run_sweep(
     """
     members = sweep.members()
     groups = group_members(members)
+    check_login(group[0].config for group in groups)
     devices = prepare_devices(num_devices)
     experiments = [build(group[0].config) for group in groups]
     for experiment in experiments:

@@ -24,6 +24,7 @@ from muzero_jax.training.devices import prepare_devices
 from muzero_jax.training.errors import InterruptedRunError
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.signals import StopAsked
+from muzero_jax.training.wandb_sink import check_login
 
 
 def run_study(
@@ -53,6 +54,7 @@ def run_study(
       InterruptedRunError: it was stopped; everything is saved.
     """
     import_optuna()
+    check_login([study.base])
     devices = prepare_devices(num_devices)
     build(study.base)
     title = f"{study.describe()}, on {len(devices)} x {devices[0].device_kind}: {folder}"

@@ -21,6 +21,7 @@ from muzero_jax.training.progress import make_display
 from muzero_jax.training.run_folder import load_config, locked, new_run_folder, read_result
 from muzero_jax.training.run_writer import Follower, RunWriter, Start, find_start
 from muzero_jax.training.signals import StopRequest
+from muzero_jax.training.wandb_sink import check_login
 
 LEARNING_CURVE_FILE = "learning_curve.png"
 
@@ -44,6 +45,8 @@ def train(
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
+    if hosts.is_main():
+        check_login([config])
     programs = Programs(build(config, prepare_devices(num_devices) if num_devices else None))
     if not hosts.is_main():
         return _execute(programs, config, Path(), started)
@@ -63,6 +66,7 @@ def resume(run_dir: Path, num_devices: int = 0) -> dict[str, Any]:
 
     Raises:
       InvalidRunError: it is not a run folder.
+      ConfigError: the run is to be sent to W&B, and nobody is logged in.
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
@@ -75,6 +79,8 @@ def resume(run_dir: Path, num_devices: int = 0) -> dict[str, Any]:
         if result is not None:
             print(f"{run_dir} is finished: {describe_result(result)}.")
             return result
+        if hosts.is_main():
+            check_login([config])
         return _execute(Programs(build(config, devices)), config, run_dir, started)
 
 

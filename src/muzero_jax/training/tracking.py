@@ -7,15 +7,14 @@ import json
 import math
 import os
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.files import open_own, write_text
-from muzero_jax.settings import config_to_dict
 from muzero_jax.training.evaluation import EvaluationResult
+from muzero_jax.training.wandb_sink import WandbSink
 
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.csv"
@@ -202,35 +201,6 @@ class _TensorBoard:
         self._writer.close()
 
 
-class _Wandb:
-    """Weights & Biases; a resumed run goes on in the same run there."""
-
-    def __init__(self, run_dir: Path, config: ExperimentConfig):
-        import wandb
-
-        id_file = run_dir / "wandb_id"
-        if not id_file.exists():
-            write_text(id_file, uuid.uuid4().hex)
-        self._run = wandb.init(
-            project="muzero_jax",
-            name="-".join(run_dir.absolute().parts[-2:]),
-            id=id_file.read_text(encoding="utf-8"),
-            resume="allow",
-            dir=str(run_dir),
-            config=config_to_dict(config),
-        )
-        self._run.define_metric("*", step_metric="env_steps")
-
-    def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
-        self._run.log({"env_steps": env_steps, **scalars})
-
-    def flush(self) -> None:
-        """W&B sends what it gets by itself."""
-
-    def close(self) -> None:
-        self._run.finish()
-
-
 def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> list[Sink]:
     """The sinks that are asked for and installed; the lack of one is told in one line."""
     wanted: dict[str, Any] = {}
@@ -238,7 +208,7 @@ def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> list
         folder = run_dir / TENSORBOARD_FOLDER
         wanted["tensorboard"] = lambda: _TensorBoard(folder, env_steps)
     if config.logging.wandb:
-        wanted["wandb"] = lambda: _Wandb(run_dir, config)
+        wanted["wandb"] = lambda: WandbSink(run_dir, config)
     sinks: list[Sink] = []
     for name, make in wanted.items():
         try:
