@@ -40,11 +40,12 @@ _EPILOG = """\
 --set NAME=1,2,3 lists values, NAME=low..high and NAME=low..high:log are ranges; the section of a
 name may be left out where the rest is unique. A YAML file holds `experiment` and any of `seeds`,
 `set` (NAME: values), `list` (a list of settings, each NAME: value), `points`, `samples`,
-`sample_seed`, `study`, `trials`, `pruner` and `base` (NAME: value, for all). Any setting of the
-experiment can be added as --any.setting value.
+`sample_seed`, `study`, `trials`, `pruner`, `deterministic` and `base` (NAME: value, for all). Any
+setting of the experiment can be added as --any.setting value.
 """
 _YAML = (".yaml", ".yml")
-_FROM_OPTIONS = ("seeds", "points", "samples", "sample_seed", "study", "trials", "pruner")
+_STUDY_OPTIONS = ("trials", "pruner", "deterministic")
+_FROM_OPTIONS = ("seeds", "points", "samples", "sample_seed", "study", *_STUDY_OPTIONS)
 _FILE_KEYS = ("experiment", "set", "list", "base", *_FROM_OPTIONS)
 
 
@@ -162,8 +163,12 @@ def _define_study(request: Mapping[str, Any], shared: dict[str, Any]) -> Study:
     if pruner not in get_args(Pruner):
         choices = ", ".join(get_args(Pruner))
         raise ConfigError(f"the pruner must be one of {choices}, found {pruner!r}.")
+    is_deterministic = request.get("deterministic", False)
+    if not isinstance(is_deterministic, bool):
+        raise ConfigError(f"deterministic must be true or false, found {is_deterministic!r}.")
     return Study(
         **shared,
+        is_deterministic=is_deterministic,
         name=str(request["study"]),
         space=tuple(request["axes"]),
         num_trials=_count(request, "trials", 1),
@@ -174,7 +179,7 @@ def _define_study(request: Mapping[str, Any], shared: dict[str, Any]) -> Study:
 
 def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[str, Any]]:
     """The settings of a sweep: those listed, times the grid or the samples of what varies."""
-    for name in ("trials", "pruner"):
+    for name in _STUDY_OPTIONS:
         if name in request:
             raise ConfigError(f"--{name} goes with --study NAME only.")
     num_samples = _count(request, "samples", 0)
@@ -254,6 +259,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--study", metavar="NAME", help="choose settings by what earlier ones scored (Optuna)")
     add("--trials", type=int, metavar="N", help="settings that the study tries")
     add("--pruner", metavar="KIND", help="hyperband, asha or none: what ends trials early")
+    add(
+        "--deterministic",
+        action="store_const",
+        const=True,
+        help="run the trials of a study in rounds, one trial a device, so that the study finds the "
+        "same when it is repeated; devices wait for the last trial of a round",
+    )
     add("--out", metavar="DIR", help="folder of the runs and the table")
     add("--resume", metavar="DIR", help="continue the sweep in DIR")
     add("--ray", metavar="ADDRESS", help="use a Ray cluster: its address, auto, or local")

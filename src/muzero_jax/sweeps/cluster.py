@@ -49,6 +49,11 @@ def run_on_cluster(
       ConfigError: a setting cannot work, or there is no such cluster; nothing is started.
       InterruptedRunError: it was stopped; everything is saved.
     """
+    if isinstance(sweep, Study) and sweep.is_deterministic:
+        raise ConfigError(
+            "a deterministic study is run by one process, with the devices of its machine; leave "
+            "out --ray or --deterministic."
+        )
     members = sweep.members() if isinstance(sweep, Sweep) else []
     check_login([sweep.base, *(group[0].config for group in group_members(members))])
     # The driver computes nothing: the accelerators are the workers'.

@@ -102,6 +102,9 @@ class Study:
       pruner: what ends trials early, at their evaluations.
       sample_seed: of the choices.
       changed: settings in which `base` differs from the experiment's own, by dotted name.
+      is_deterministic: whether the trials go in rounds, see `rounds.RoundTrials`.
+      round_size: trials of a round; 0 until the study is first run, which makes it the number of
+        devices.
     """
 
     experiment: str
@@ -113,6 +116,8 @@ class Study:
     pruner: Pruner = "hyperband"
     sample_seed: int = 0
     changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_deterministic: bool = False
+    round_size: int = 0
 
     def __post_init__(self) -> None:
         _check_seeds(self.seeds)
@@ -143,6 +148,7 @@ class Study:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `sweep.yaml`."""
+        deterministic = self.is_deterministic
         return {
             "experiment": self.experiment,
             "seeds": list(self.seeds),
@@ -152,6 +158,7 @@ class Study:
             "pruner": self.pruner,
             "sample_seed": self.sample_seed,
             "changed": _plain(self.changed),
+            **({"deterministic": True, "round_size": self.round_size} if deterministic else {}),
             "base": config_to_dict(self.base),
         }
 

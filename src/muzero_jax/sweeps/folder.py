@@ -60,11 +60,12 @@ def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
 def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     """Makes the folder, or finds the same sweep there.
 
-    A sweep is written by one process, which holds its lock; a study by any number.
+    A sweep is written by one process, which holds its lock; a study by any number, unless it is
+    deterministic.
 
     Raises:
       ConfigError: it holds something else, or cannot be made.
-      RunLockedError: another process writes this sweep.
+      RunLockedError: another process writes this sweep or deterministic study.
     """
     path = folder / SWEEP_FILE
     if path.exists():
@@ -76,9 +77,9 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
         raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}.") from error
     if is_used:
         raise ConfigError(f"{folder} is not empty, and holds no sweep; give another --out.")
-    lock = locked(folder) if isinstance(sweep, Sweep) else contextlib.nullcontext()
+    is_one_process_s = isinstance(sweep, Sweep) or sweep.is_deterministic
     refuse_links(folder)
-    with lock:
+    with locked(folder) if is_one_process_s else contextlib.nullcontext():
         seal_folder(folder, references_of(sweep))
         write_text(path, dump_yaml(sweep.to_dict()))
         yield
@@ -100,6 +101,8 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
         num_trials=tree["trials"],
         pruner=tree["pruner"],
         sample_seed=tree["sample_seed"],
+        is_deterministic=tree.get("deterministic", False),
+        round_size=tree.get("round_size", 0),
     )
 
 

@@ -1,5 +1,6 @@
 """Running a study: each trial is a setting, its seeds side by side, judged at every evaluation."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,15 @@ import numpy as np
 
 from muzero_jax.analysis.runs import read_run
 from muzero_jax.analysis.statistics import interquartile_mean
-from muzero_jax.analysis.sweep_table import read_member
+from muzero_jax.analysis.sweep_table import SWEEP_FILE, read_member
 from muzero_jax.config import ConfigError
 from muzero_jax.sweeps.block import FAILURES, give_up, is_over, run_block
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Study, group_key, make_members
 from muzero_jax.sweeps.fit import describe_fit, fit_programs
-from muzero_jax.sweeps.folder import opened_sweep
+from muzero_jax.sweeps.folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.lanes import Stop, memory_share, work_in_lanes
+from muzero_jax.sweeps.rounds import RoundTrials
 from muzero_jax.sweeps.trials import Claim, Trials, import_optuna
 from muzero_jax.training.build import build
 from muzero_jax.training.devices import prepare_devices
@@ -37,6 +39,9 @@ def run_study(
 ) -> dict[str, int]:
     """Runs a study, or what is left of it, together with any other process that does the same.
 
+    A deterministic study is one process's: with as many trials a round, which is the number of
+    devices that it was begun with, two of them choose, prune and find the same.
+
     Args:
       study: what to run.
       folder: new, empty, or one that holds this very study, which is then continued.
@@ -51,12 +56,15 @@ def run_study(
       ConfigError: a setting cannot work, the folder holds something else, or Optuna is missing;
         nothing is started or left behind.
       EnvironmentCreationError: likewise, of the environment.
+      RunLockedError: the study is deterministic, and another process works on it.
       InterruptedRunError: it was stopped; everything is saved.
     """
     import_optuna()
     check_login([study.base])
     devices = prepare_devices(num_devices)
     build(study.base)
+    if study.is_deterministic and not study.round_size:
+        study = dataclasses.replace(study, round_size=_round_size(folder) or len(devices))
     title = f"{study.describe()}, on {len(devices)} x {devices[0].device_kind}: {folder}"
     steps = study.base.total_env_steps
     board = Board(folder, study.varied, title, study.num_runs, steps, is_shared=True)
@@ -64,6 +72,12 @@ def run_study(
         work = _Work(study, folder, len(devices), width, stop, board)
         work_in_lanes(devices, work, stop)
     return board.counts()
+
+
+def _round_size(folder: Path) -> int:
+    """Trials of a round of the study that the folder holds; 0 where it holds none that has any."""
+    held = load_sweep(folder) if (folder / SWEEP_FILE).exists() else None
+    return held.round_size if isinstance(held, Study) else 0
 
 
 class _Work:
@@ -74,7 +88,8 @@ class _Work:
     ):
         self.study, self.folder, self.board, self.stop = study, folder, board, stop
         self.num_lanes, self.width = num_lanes, width
-        self.trials = Trials(folder, study)
+        is_in_rounds = study.is_deterministic
+        self.trials = RoundTrials(folder, study, stop) if is_in_rounds else Trials(folder, study)
 
     def __call__(self, device: jax.Device) -> None:
         lane = _Lane(self, device)
@@ -103,7 +118,7 @@ class _Lane:
             return work.trials.end(claim, "failed", str(error))
         work.board.expect(members)
         judge = _Judge(work.trials, claim, members, work.folder)
-        if not judge.is_decided():
+        if not judge.is_decided() and not all(map(is_over, judge.run_dirs)):
             try:
                 self._run(members, judge)
             except InterruptedRunError:

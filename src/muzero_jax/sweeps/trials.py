@@ -20,6 +20,8 @@ from muzero_jax.training.run_folder import locked_file
 JOURNAL_FILE = "journal.log"
 _TRIALS_FOLDER = "trials"
 
+TrialEnd = Literal["finished", "failed", "pruned"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -83,13 +85,10 @@ class Trials:
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
         """Notes a trial's objective at an evaluation; returns whether to go on with it."""
-        if step not in self.study.trials[claim.number].intermediate_values:
-            claim.trial.report(value, step)
+        self._note_report(claim, step, value)
         return not claim.trial.should_prune()
 
-    def end(
-        self, claim: Claim, state: Literal["finished", "failed", "pruned"], told: float | str
-    ) -> None:
+    def end(self, claim: Claim, state: TrialEnd, told: float | str) -> None:
         """Ends a trial for good, with its objective, or the reason why it has none."""
         states = self._optuna.trial.TrialState
         if state == "finished":
@@ -97,6 +96,12 @@ class Trials:
             return
         claim.trial.set_user_attr("reason", told)
         self.study.tell(claim.number, state=states.FAIL if state == "failed" else states.PRUNED)
+
+    def _note_report(self, claim: Claim, step: int, value: float) -> None:
+        """Notes a report, unless a process that died has noted it."""
+        trial = self.study.get_trials(deepcopy=False)[claim.number]
+        if step not in trial.intermediate_values:
+            claim.trial.report(value, step)
 
     def _adopt(self, stack: contextlib.ExitStack) -> Claim | None:
         running = self._optuna.trial.TrialState.RUNNING

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.files import write_text
 from muzero_jax.settings import config_to_dict
 
 _ID_FILE = "wandb_id"
@@ -41,7 +42,7 @@ class WandbSink:
         self._run: Any = None
         id_file = run_dir / _ID_FILE
         if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex, encoding="utf-8")
+            write_text(id_file, uuid.uuid4().hex)
         name, group = _name_and_group(run_dir.absolute())
         with _BEGINNING, self._failures_told():
             self._run = wandb.init(
