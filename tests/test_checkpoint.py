@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back bit for bit, and damage never goes unnoticed."""
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -10,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muzero_jax.training.checkpoint import (
-    CheckpointWriter,
-    checkpoint_steps,
-    restore_newest,
-    set_aside,
+from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest, restore_one
+from muzero_jax.training.checkpoint_folder import checkpoint_steps, set_aside
+from muzero_jax.training.errors import (
+    CheckpointMismatchError,
+    InvalidRunError,
+    NoCheckpointError,
 )
-from muzero_jax.training.errors import NoCheckpointError
 
 RECORD = {"counters": {"env_steps": 5, "train_seconds": 0.1}, "name": "x"}
 
@@ -171,11 +172,69 @@ def test_no_usable_checkpoint_is_one_sentence(tmp_path: Path) -> None:
         restore_newest(tmp_path, SHAPES)
 
 
-def test_another_structure_is_damage_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize(
+    ("agent", "told"),
+    [
+        ({"kernel": (64, 32)}, r"kernel was saved as float32\[64, 64\], and float32\[64, 32\] is"),
+        ({"more": (3,)}, r"more was saved as nothing, and float32\[3\] is needed"),
+    ],
+)
+def test_other_shapes_are_named_and_are_no_damage(
+    tmp_path: Path, agent: dict[str, Any], told: str, is_old: bool
+) -> None:
+    _write(tmp_path, {1: 1.0, 2: 1.0})
+    if is_old:
+        _unseal(tmp_path / "2", "shapes")
+    shapes = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in agent.items()}
+    with pytest.raises(CheckpointMismatchError, match=f"checkpoint 2 in .*{told}") as error:
+        restore_newest(tmp_path, {"agent": SHAPES["agent"] | shapes})
+    assert "\n" not in str(error.value)
+
+
+def _unseal(path: Path, *names: str) -> None:
+    """Makes a checkpoint one of a version that did not seal these entries."""
+    from muzero_jax.training import checkpoint
+
+    record = path / "record" / "metadata"
+    sealed = json.loads(record.read_text())
+    for name in ("digest", *names):
+        del sealed[name]
+    record.write_text(json.dumps({**sealed, "digest": checkpoint._json_digest(sealed)}))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_checkpoint_under_another_number_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_old: bool
+) -> None:
+    _write(tmp_path, {5: 1.0})
+    if is_old:  # The counters of `RECORD` tell the step.
+        _unseal(tmp_path / "5", "step")
+    assert restore_newest(tmp_path, SHAPES).step == 5
+    shutil.copytree(tmp_path / "5", tmp_path / "6")
+    assert restore_newest(tmp_path, SHAPES).step == 5
+    told = "checkpoint 6 is damaged (it was saved as checkpoint 5); using checkpoint 5"
+    assert told in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "5")
+    with pytest.raises(NoCheckpointError, match="it was saved as checkpoint 5"):
+        restore_newest(tmp_path, SHAPES)
+
+
+def test_one_checkpoint_can_be_asked_for(tmp_path: Path) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0})
+    _assert_same(restore_one(tmp_path, 1, SHAPES).groups, _groups(1.0))
+    with pytest.raises(InvalidRunError, match="holds no checkpoint 3; there are 1, 2"):
+        restore_one(tmp_path, 3, SHAPES)
+    _truncate(_largest(tmp_path / "2" / "agent"))
+    with pytest.raises(NoCheckpointError, match=r"checkpoint 2 in .* is damaged"):
+        restore_one(tmp_path, 2, SHAPES)
+
+
+def test_groups_that_are_optional_may_be_missing(tmp_path: Path) -> None:
     _write(tmp_path, {1: 1.0})
-    other = {"agent": {"kernel": jax.ShapeDtypeStruct((64, 64), jnp.float32)}}
-    with pytest.raises(NoCheckpointError, match="checkpoint 1 is damaged"):
-        restore_newest(tmp_path, other)
+    shapes = {"agent": SHAPES["agent"]}
+    optional = {"loop": SHAPES["loop"], "best": SHAPES["agent"]}
+    assert set(restore_newest(tmp_path, shapes, optional=optional).groups) == {"agent", "loop"}
 
 
 def test_damaged_checkpoints_make_room(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from muzero_jax.training import runner
 from muzero_jax.training.build import build
 from muzero_jax.training.data_parallel import make_layout, shard_config
 from muzero_jax.training.run_folder import write_config
-from muzero_jax.training.run_writer import find_start
+from muzero_jax.training.run_start import find_start
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_run_of_shards_is_trained_saved_and_evaluated(tmp_path):
     assert result["env_steps"] == 1024
     experiment = build(config)
     shapes = jax.eval_shape(experiment.train.init, jax.random.key(0))
-    state = find_start(tmp_path / "run", shapes).state
+    state = find_start(tmp_path / "run", config, shapes).state
     assert int(state.num_env_steps) == 1024
     assert state.replay.priorities.shape[0] == 4
 

@@ -13,7 +13,7 @@ from muzero_jax.config import EvaluationConfig
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.tic_tac_toe import TicTacToe
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.training.evaluation import Evaluate, UnfinishedEpisodeError
+from muzero_jax.training.evaluation import Evaluate
 
 
 class CoinState(struct.PyTreeNode):
@@ -76,12 +76,39 @@ def test_more_episodes_than_configured_are_refused(num_episodes):
         Evaluate(Coin(), ALWAYS_ONE, config())({}, jax.random.key(0), num_episodes)
 
 
-def test_an_episode_that_will_not_end_is_an_error_with_advice():
+def test_an_episode_that_will_not_end_is_cut_and_counted():
     evaluate = Evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=4))
-    with pytest.raises(UnfinishedEpisodeError, match=r"coin .*max_episode_steps = 4 .*time_limit"):
-        evaluate({}, jax.random.key(0), 3)
-    enough = Evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=5))
-    np.testing.assert_array_equal(enough({}, jax.random.key(0), 3).lengths, 5)
+    result = evaluate({}, jax.random.key(0), 7)
+    np.testing.assert_array_equal(result.lengths, 4)
+    np.testing.assert_array_equal(result.scores, 4.0)
+    assert result.num_cut == 7
+    enough = Evaluate(Coin(5, 5), ALWAYS_ONE, config(max_episode_steps=5))({}, jax.random.key(0), 3)
+    np.testing.assert_array_equal(enough.lengths, 5)
+    assert enough.num_cut == 0
+
+
+def test_cut_episodes_end_alone_and_favour_nobody():
+    """Each slot plays its quota: long episodes are cut, the short ones beside them go on."""
+    settings = config(final_num_episodes=400, num_envs=40, max_episode_steps=9)
+    result = Evaluate(Coin(3, 50), ALWAYS_ONE, settings)({}, jax.random.key(1), 400)
+    assert set(result.lengths) == {3, 9}
+    assert result.num_cut == (result.lengths == 9).sum()
+    assert 0.38 < (result.lengths == 9).mean() < 0.62
+    np.testing.assert_array_equal(result.scores, result.lengths)
+
+
+def test_a_limit_that_cuts_nothing_changes_nothing():
+    bounded = Evaluate(Coin(1, 9), ALWAYS_ONE, config(max_episode_steps=9))
+    free = Evaluate(Coin(1, 9), ALWAYS_ONE, config(max_episode_steps=10_000))
+    one, other = (evaluate({}, jax.random.key(4), 25).lengths for evaluate in (bounded, free))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("limit", [3, 4])
+def test_a_time_limit_of_the_environment_is_no_cut(limit):
+    env = TimeLimit(Coin(9, 9), max_steps=3)
+    result = Evaluate(env, ALWAYS_ONE, config(max_episode_steps=limit))({}, jax.random.key(0), 8)
+    assert (result.num_cut, set(result.lengths)) == (0, {3})
 
 
 def test_a_truncated_episode_is_complete():

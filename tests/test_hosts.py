@@ -14,7 +14,7 @@ import pytest
 from muzero_jax.cli import main
 from muzero_jax.training import hosts
 from muzero_jax.training.build import load_run
-from muzero_jax.training.checkpoint import checkpoint_steps
+from muzero_jax.training.checkpoint_folder import checkpoint_steps
 
 SETTINGS = ["--training.num_envs", "8", "--replay.ratio", "0.25", "--replay.min_size", "128"]
 SETTINGS += ["--training.num_env_steps", "1024", "--logging.no_tensorboard"]

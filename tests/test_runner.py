@@ -21,13 +21,12 @@ from muzero_jax.settings import config_from_dict
 from muzero_jax.training import build as build_module
 from muzero_jax.training import programs, runner
 from muzero_jax.training.build import load_run
-from muzero_jax.training.checkpoint import checkpoint_steps
+from muzero_jax.training.checkpoint_folder import checkpoint_steps
 from muzero_jax.training.errors import (
     DoesNotFitError,
     InterruptedRunError,
     InvalidRunError,
     NonFiniteError,
-    RunError,
     RunLockedError,
 )
 from muzero_jax.training.evaluation import Evaluate
@@ -298,8 +297,14 @@ def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(folder.parent == Path("runs/tiny") for folder in folders)
 
 
-def test_endless_evaluation_is_one_sentence(tmp_path: Path) -> None:
-    config = tiny(evaluation__max_episode_steps=2)
-    with pytest.raises(RunError, match="max_episode_steps = 2 steps"):
-        runner.train(config, tmp_path / "run")
-    assert checkpoint_steps(tmp_path / "run" / "checkpoints") == [128]
+def test_evaluations_that_are_cut_do_not_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: tuple[Path, dict[str, Any]]
+) -> None:
+    result = runner.train(tiny(evaluation__max_episode_steps=2), tmp_path / "run")
+    assert (result["episodes_cut"], result["length_mean"]) == (6, 2.0)
+    assert [row["episodes_cut"] for row in _evaluations(tmp_path / "run")] == ["4", "4", "4", "6"]
+    told = capsys.readouterr()
+    assert told.out.count("did not end within evaluation.max_episode_steps = 2 steps") == 1
+    assert "(6 of them cut)" in told.out
+    assert _without_times(tmp_path / "run") == _without_times(finished[0])
+    assert told.err == ""  # The environment itself says how long an episode may be.

@@ -1,7 +1,9 @@
 """Report files: lines, cuts, and the sinks beside them."""
 
+import errno
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,15 @@ import numpy as np
 import pytest
 from tiny_run import tiny
 
+from muzero_jax.training import tracking
 from muzero_jax.training.evaluation import EvaluationResult
-from muzero_jax.training.tracking import EVALUATION_COLUMNS, Tracker, summarise, write_scores
+from muzero_jax.training.tracking import (
+    EVALUATION_COLUMNS,
+    Position,
+    Tracker,
+    summarise,
+    write_scores,
+)
 
 QUIET = tiny(logging__tensorboard=False)
 ROW = dict.fromkeys(EVALUATION_COLUMNS, 1.5)
@@ -44,7 +53,42 @@ def test_files_are_cut_back_to_the_position(tmp_path: Path) -> None:
     resumed.close()
     assert _metrics(tmp_path) == [{"env_steps": 1}, {"env_steps": 2, "again": 1}]
     lines = (tmp_path / "evaluation.csv").read_text().splitlines()
-    assert lines == [",".join(EVALUATION_COLUMNS), "1" + ",1.5" * 8]
+    assert lines == [",".join(EVALUATION_COLUMNS), "1" + ",1.5" * 9]
+
+
+def test_an_evaluation_file_of_an_older_version_keeps_its_columns(tmp_path: Path) -> None:
+    old = EVALUATION_COLUMNS[:-1]
+    first = ",".join(old) + "\n" + "1" + ",1.5" * 8 + "\n"
+    (tmp_path / "evaluation.csv").write_text(first + "2,torn")
+    tracker = Tracker(tmp_path, QUIET, Position(0, len(first)))
+    tracker.write_evaluation({**ROW, "env_steps": 2})
+    tracker.close()
+    lines = (tmp_path / "evaluation.csv").read_text().splitlines()
+    assert lines == [*first.splitlines(), "2" + ",1.5" * 8]
+
+
+class _NarrowFile:
+    """A disk that takes three bytes at a time, and then is full."""
+
+    def __init__(self, room: int):
+        self.room, self.content = room, b""
+
+    def write(self, data: bytes) -> int:
+        if len(self.content) >= self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.content += data[:3]
+        return len(data[:3])
+
+
+def test_a_line_that_the_disk_takes_in_parts_is_written_whole(tmp_path: Path) -> None:
+    file = tracking._AppendFile(tmp_path / "a", 0)
+    file.close()
+    file._file = _NarrowFile(100)
+    file.append("a line\n")
+    assert file._file.content == b"a line\n"
+    file._file = _NarrowFile(3)
+    with pytest.raises(OSError, match="No space left"):
+        file.append("a line\n")
 
 
 def test_without_a_position_the_files_start_anew(tmp_path: Path) -> None:
@@ -72,7 +116,7 @@ def test_evaluation_summary_and_scores(tmp_path: Path) -> None:
     assert summary["score_mean"] == 1.0
     assert summary["score_std"] == pytest.approx(math.sqrt(8 / 3))
     assert (summary["score_min"], summary["score_max"], summary["episodes"]) == (-1.0, 3.0, 3)
-    assert summary["length_mean"] == 6.0
+    assert (summary["length_mean"], summary["episodes_cut"]) == (6.0, 0)
     write_scores(tmp_path, 64, result)
     lines = (tmp_path / "evaluation_scores.csv").read_text().splitlines()
     assert lines == ["env_steps,episode,score,length", "64,0,1.0,4", "64,1,3.0,5", "64,2,-1.0,9"]

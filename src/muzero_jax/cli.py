@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import os
 import sys
@@ -33,7 +34,10 @@ USAGE = (
 usage: muzero COMMAND ...
 
   train EXPERIMENT [--seed 0] [--out DIR] [--config FILE] [--any.setting value]
-  train --resume RUN         continue an interrupted run, bit for bit
+  train --resume RUN         continue an interrupted run, bit for bit, or a finished one for more
+                             steps: --training.num_env_steps
+  train EXPERIMENT --init-from RUN
+                             begin with what the agent of another run has learned
   sweep EXPERIMENT --out DIR [--seeds 5] [--set NAME=1,2,3 ...]
                              many settings and seeds, in one compiled program a group
   evaluate RUN               greedy score over complete episodes
@@ -52,6 +56,10 @@ usage: muzero COMMAND ...
 """
     + _EVERYWHERE
 )
+
+
+# A disk that is full, over its quota, read-only, or broken.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +109,11 @@ def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
         os._exit(error.exit_code)
     except RunError as error:
         return _complain(f"error: {error}", error.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f"{error.filename} " if error.filename else "a file "
+        return _complain(f"error: {where}cannot be written: {error.strerror}.", 1)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -149,15 +162,19 @@ def _train(
     args: Sequence[str], config: ExperimentConfig | None, prog: str, experiment: str = ""
 ) -> None:
     """Trains `config`, or resumes; without a `config` only that and --help are possible."""
-    from muzero_jax.commands.options import parse_train_options
+    from muzero_jax.commands.options import option_value, parse_train_options
 
+    if run := option_value("resume", args):
+        return _resume(Path(run), args, config, prog)
     options = parse_train_options(args, config or ExperimentConfig(), prog, experiment)
-    if options.resume:
-        return _resume(options, args, config)
     if config is None:
         raise ConfigError(
             "name an experiment first, such as `muzero train cartpole`; `muzero list` shows all."
         )
+    if options.restart:
+        raise ConfigError("--restart begins a run anew that --resume names.")
+    if options.checkpoint and not options.init_from:
+        raise ConfigError("--checkpoint is one of the run that --init-from names.")
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.runner import train
 
@@ -170,25 +187,32 @@ def _train(
         num_devices = count_devices()
     if num_devices > 1 and settings.training.num_shards == 1:
         settings = apply_settings(settings, {"training.num_shards": num_devices})
-    train(settings, Path(options.out) if options.out else None, options.num_devices)
+    out, init_from = (Path(p) if p else None for p in (options.out, options.init_from))
+    train(settings, out, options.num_devices, init_from, options.checkpoint)
 
 
-def _resume(options: "TrainOptions", args: Sequence[str], config: ExperimentConfig | None) -> None:
+def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, prog: str) -> None:
+    from muzero_jax.commands.options import given_settings, parse_train_options
+    from muzero_jax.training.continuing import continued_config
+    from muzero_jax.training.lost_checkpoints import check_not_lost
     from muzero_jax.training.run_folder import load_config
 
-    run = options.resume
-    saved = load_config(Path(run))
-    own = ("--resume", "--num-devices", "--distributed", run, str(options.num_devices))
-    if any(not {arg.partition("=")[0].replace("_", "-"), arg} & {*own} for arg in args):
-        raise ConfigError(f"--resume continues {run} with the settings it has; give no others.")
+    saved = load_config(run)
     if config is not None and config.name != saved.name:
         raise ConfigError(f"{run} is a run of {saved.name}, not of {config.name}.")
+    options = parse_train_options(args, saved, prog)
+    for name in ("out", "config", "init_from", "checkpoint"):
+        if getattr(options, name):
+            raise ConfigError(f"--resume continues {run}, where --{name} has no meaning.")
+    changes = given_settings(args, options.settings)
+    continued_config(run, saved, changes)
+    check_not_lost(run, saved, options.restart)
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.runner import resume
 
     enable_compilation_cache()
     _join_hosts(options)
-    resume(Path(run), options.num_devices)
+    resume(run, options.num_devices, changes, options.restart)
 
 
 def _join_hosts(options: "TrainOptions") -> None:

@@ -15,7 +15,7 @@ from muzero_jax.commands.setting_tokens import canonical_tokens, named_setting, 
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.dotted import flatten
 from muzero_jax.plain_yaml import read_yaml
-from muzero_jax.settings import check_names
+from muzero_jax.settings import check_names, config_to_dict
 from muzero_jax.terminal import wide_enough
 from muzero_jax.trust import admit_file, code_references
 
@@ -54,7 +54,14 @@ class TrainOptions:
     distributed: bool = False
     """Join the other processes of the run, one on each host (docs/scaling.md)."""
     resume: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run folder to continue, with the settings it has."""
+    """Run folder to continue with the settings it has; a higher training.num_env_steps, another
+    environment.time_limit and other settings of the evaluation may be given."""
+    restart: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --resume: begin anew a run whose checkpoints are gone or damaged."""
+    init_from: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    """Run folder with whose learned parameters the new run begins; everything else is new."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="STEP")] = ""
+    """With --init-from: checkpoint of that run to begin with, or best; the newest by default."""
 
 
 def parse_train_options(
@@ -82,6 +89,22 @@ def parse_train_options(
     if options.experiment != experiment:
         raise ConfigError(f"cannot make sense of {options.experiment!r}; see --help.")
     return options
+
+
+def option_value(name: str, args: Sequence[str]) -> str:
+    """The value of `--name value` or `--name=value`; empty where it is missing."""
+    return _value_of(name, args)
+
+
+def given_settings(args: Sequence[str], settings: ExperimentConfig) -> dict[str, Any]:
+    """The settings that are named on a command line, by dotted name, with their values.
+
+    Args:
+      args: the command line.
+      settings: the settings that were read from it.
+    """
+    values = flatten(config_to_dict(settings))
+    return {name: values[name] for name in _flag_names(args) if name in values}
 
 
 def parse_options(

@@ -14,11 +14,54 @@ from muzero_jax.stages import announce, announced_if_slow, stage
 
 
 @dataclasses.dataclass(frozen=True)
+class ChangedEnvironment:
+    """The environment, where it shall be another than the run's."""
+
+    name: str = ""
+    """Environment to play in, such as another variant of the run's; by default the run's own."""
+    time_limit: int | None = None
+    """Steps after which an episode is truncated; by default as in the run."""
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that shall be others than in the run, by dotted name."""
+        given = {"environment.name": self.name, "environment.time_limit": self.time_limit}
+        return {name: value for name, value in given.items() if value not in ("", None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedLimit:
+    """How long an episode may be, where it shall be another length than in the run."""
+
+    max_episode_steps: int | None = None
+    """Steps after which an episode that has not ended is cut; by default as in the run."""
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that shall be others than in the run, by dotted name."""
+        given = {f"evaluation.{name}": value for name, value in vars(self).items()}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedEvaluation(ChangedLimit):
+    """The evaluation, where it shall be another than the run's."""
+
+    num_envs: int | None = None
+    """Episodes that run at a time; by default as in the run."""
+
+
+_Checkpoint = Annotated[str, tyro.conf.arg(metavar="STEP")]
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
-    """Plays complete greedy episodes, without noise, with the newest checkpoint of a run."""
+    """Plays complete greedy episodes, without noise, with a checkpoint of a run."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    environment: ChangedEnvironment = dataclasses.field(default_factory=ChangedEnvironment)
+    evaluation: ChangedEvaluation = dataclasses.field(default_factory=ChangedEvaluation)
+    checkpoint: _Checkpoint = ""
+    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
     episodes: int = 100
     """Complete episodes."""
     seed: int = 0
@@ -29,10 +72,14 @@ class EvaluateOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PlayOptions:
-    """Plays greedy episodes with the newest checkpoint of a run, in the terminal and to a GIF."""
+    """Plays greedy episodes with a checkpoint of a run, in the terminal and to a GIF."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    environment: ChangedEnvironment = dataclasses.field(default_factory=ChangedEnvironment)
+    evaluation: ChangedLimit = dataclasses.field(default_factory=ChangedLimit)
+    checkpoint: _Checkpoint = ""
+    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
     episodes: int = 1
     """Complete episodes."""
     gif: str = ""
@@ -49,6 +96,8 @@ class InspectOptions:
     """Run folder."""
     step: int = 0
     """Step of the episode, from 0."""
+    checkpoint: _Checkpoint = ""
+    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
     seed: int = 0
     """Seed of the environment."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -85,17 +134,19 @@ def evaluate(options: EvaluateOptions) -> None:
 
     Raises:
       ConfigError: an option cannot work.
-      RunError: the run cannot be read, or an episode does not end.
+      RunError: the run cannot be read, or its agent does not fit the environment.
     """
     _require_episodes(options.episodes)
     _announce("evaluating", options.run, _count(options.episodes))
-    result = _evaluate(Path(options.run), options.episodes, options.seed)
+    result = _evaluate(options)
     if options.json:
         return print(json.dumps(result))
+    cut = result["episodes_cut"]
+    told = f", of which {cut} did not end and were cut" if cut else ""
     return print(
         f"score {result['score_mean']:.4g} ± {result['score_std']:.3g} (from "
         f"{result['score_min']:.4g} to {result['score_max']:.4g}) over {result['episodes']} greedy "
-        f"episodes of {result['length_mean']:.4g} steps on average, after "
+        f"episodes of {result['length_mean']:.4g} steps on average{told}, after "
         f"{result['env_steps']:,} environment steps of training"
     )
 
@@ -116,7 +167,14 @@ def play(options: PlayOptions) -> None:
     enable_compilation_cache()
     gif = Path(options.gif) if options.gif else None
     try:
-        play_run(Path(options.run), episodes=options.episodes, gif_path=gif, seed=options.seed)
+        play_run(
+            Path(options.run),
+            episodes=options.episodes,
+            gif_path=gif,
+            seed=options.seed,
+            checkpoint=options.checkpoint,
+            changes={**options.environment.changes(), **options.evaluation.changes()},
+        )
     except MissingExtraError as error:
         raise ConfigError(str(error)) from error
 
@@ -139,7 +197,9 @@ def inspect(options: InspectOptions) -> None:
     run_dir = Path(options.run)
     out = Path(options.out) if options.out else run_dir / "inspect"
     try:
-        inspect_run(run_dir, step=options.step, seed=options.seed, out=out)
+        inspect_run(
+            run_dir, step=options.step, seed=options.seed, out=out, checkpoint=options.checkpoint
+        )
     except MissingExtraError as error:
         raise ConfigError(str(error)) from error
 
@@ -220,32 +280,30 @@ def _announce(doing: str, run: str, what: str) -> None:
     announce(f"{doing} {run}: {what} of {load_config(Path(run)).environment.name}")
 
 
-def _evaluate(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
+def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     from muzero_jax.training.build import load_run
     from muzero_jax.training.compilation_cache import enable_compilation_cache
-    from muzero_jax.training.errors import RunError
-    from muzero_jax.training.evaluation import Evaluate, UnfinishedEpisodeError
+    from muzero_jax.training.evaluation import Evaluate
     from muzero_jax.training.keys import fresh_evaluation_key
     from muzero_jax.training.tracking import summarise
 
     enable_compilation_cache()
-    run = load_run(run_dir)
+    changes = {**options.environment.changes(), **options.evaluation.changes()}
+    run = load_run(Path(options.run), options.checkpoint, changes)
+    episodes = options.episodes
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
-    rng_key = fresh_evaluation_key(seed, run.num_env_steps)
+    rng_key = fresh_evaluation_key(options.seed, run.num_env_steps)
     evaluate = Evaluate(run.env, run.agent, config)
     stage("compiling")
     evaluate.prepare(run.agent_state)
     stage("playing")
-    try:
-        result = evaluate(run.agent_state, rng_key, episodes)
-    except UnfinishedEpisodeError as error:
-        raise RunError(str(error)) from error
+    result = evaluate(run.agent_state, rng_key, episodes)
     return {
         **summarise(result),
         "env_steps": run.num_env_steps,
         "environment": run.config.environment.name,
         "experiment": run.config.name,
-        "evaluation_seed": seed,
+        "evaluation_seed": options.seed,
     }
 
 

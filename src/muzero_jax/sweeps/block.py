@@ -11,9 +11,11 @@ from muzero_jax.analysis.sweep_table import OUTCOME_FILE
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.files import write_json
 from muzero_jax.sweeps.definition import Member
-from muzero_jax.training.checkpoint import checkpoint_steps, discard_after
-from muzero_jax.training.errors import RunError
+from muzero_jax.training.checkpoint_folder import checkpoint_steps, discard_after
+from muzero_jax.training.disk import writing
+from muzero_jax.training.errors import LostCheckpointsError, RunError
 from muzero_jax.training.lockstep import KeepGoing, Lockstep
+from muzero_jax.training.lost_checkpoints import check_not_lost
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.progress import Listener
 from muzero_jax.training.run_folder import (
@@ -23,7 +25,8 @@ from muzero_jax.training.run_folder import (
     locked,
     write_config,
 )
-from muzero_jax.training.run_writer import RunWriter, Start, find_start
+from muzero_jax.training.run_start import Start, find_start
+from muzero_jax.training.run_writer import RunWriter
 from muzero_jax.training.signals import StopAsked
 
 # What ends a run but not the sweep: errors of its own, and of its compiled programs.
@@ -81,15 +84,17 @@ def run_block(
 
     Raises:
       InterruptedRunError: it was stopped; everything is saved.
+      DiskError: the disk is full or read-only.
       RunError: a run cannot be taken up; its checkpoints are damaged, or another process is at it.
     """
     pending = [member for member in members if not is_over(folder / member.folder)]
     with contextlib.ExitStack() as stack:
         for member in pending:
             stack.enter_context(_member_folder(folder / member.folder, member.config))
+        pending = [member for member in pending if _can_go_on(member, folder)]
         while pending:
             step, part = _at_one_step(pending, folder, all_of_them=keep_going is not None)
-            starts = [find_start(folder / m.folder, programs.shapes, step) for m in part]
+            starts = [find_start(folder / m.folder, m.config, programs.shapes, step) for m in part]
             if any(start.counters.env_steps != step for start in starts):
                 continue  # Damaged checkpoints were set aside; the others decide anew.
             with _opened(part, starts, folder, make_display) as runs:
@@ -104,13 +109,26 @@ def run_block(
     return True
 
 
+def _can_go_on(member: Member, folder: Path) -> bool:
+    """Whether a member is what it was when it was last worked on; one that is not has failed."""
+    run_dir = folder / member.folder
+    try:
+        check_not_lost(run_dir, member.config)
+    except LostCheckpointsError as error:
+        give_up([member], folder, "failed", str(error))
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _member_folder(run_dir: Path, config: ExperimentConfig) -> Iterator[None]:
     """Makes a member's run folder unless it is there, and holds its lock."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    with writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
     with locked(run_dir):
         if not (run_dir / CONFIG_FILE).exists():
-            write_config(run_dir, config)
+            with writing(run_dir):
+                write_config(run_dir, config)
         yield
 
 

@@ -15,7 +15,7 @@ from muzero_jax.sweeps.lanes import Stop
 from muzero_jax.sweeps.sweep_state import MemberProgress, Snapshot, SweepState
 from muzero_jax.sweeps.table_keeper import TableKeeper
 from muzero_jax.terminal import is_live
-from muzero_jax.training.errors import InterruptedRunError, RunError
+from muzero_jax.training.errors import DiskError, InterruptedRunError, RunError
 from muzero_jax.training.screen import Screen
 from muzero_jax.training.signals import StopAsked, StopRequest
 
@@ -145,6 +145,7 @@ def stoppable(board: Board, stop_asked: StopAsked | None = None) -> Iterator[Sto
 
     Raises:
       InterruptedRunError: that of the runs, with the command that goes on.
+      DiskError: a run could not be written, with the command that goes on.
     """
 
     def confirm(signal_number: int) -> None:
@@ -153,10 +154,14 @@ def stoppable(board: Board, stop_asked: StopAsked | None = None) -> Iterator[Sto
     with StopRequest(confirm) as request:
         try:
             yield Stop(stop_asked or request)
-        except InterruptedRunError as error:
+        except (InterruptedRunError, DiskError) as error:
+            with contextlib.suppress(RunError):  # A full disk has no room for the table either.
+                board.finish()
             raise error.with_advice(board.resume_command()) from None
-        finally:
+        except BaseException:
             board.finish()
+            raise
+        board.finish()
 
 
 class MemberDisplay:

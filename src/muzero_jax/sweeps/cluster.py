@@ -22,7 +22,7 @@ from muzero_jax.sweeps.folder import opened_sweep
 from muzero_jax.sweeps.lanes import Queue, Stop, in_threads
 from muzero_jax.sweeps.remote_worker import RemoteWorker
 from muzero_jax.training.build import build
-from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError, RunError
+from muzero_jax.training.errors import DiskError, DoesNotFitError, InterruptedRunError, RunError
 from muzero_jax.training.run_folder import RESULT_FILE
 from muzero_jax.training.wandb_sink import check_login
 from muzero_jax.user_code import search_folders
@@ -255,6 +255,8 @@ class _Place:
             kind, name, content = self.pool.ray.get(reference)
             if kind == "stopped":
                 stopped = content
+            elif kind == "unwritable":
+                raise DiskError(content)
             elif kind == "files":
                 _write_files(self.folder / name, content)
             else:

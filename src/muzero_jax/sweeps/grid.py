@@ -14,7 +14,7 @@ from muzero_jax.sweeps.folder import opened_sweep
 from muzero_jax.sweeps.lanes import Queue, Stop, memory_share, work_in_lanes
 from muzero_jax.training.build import Experiment, build
 from muzero_jax.training.devices import prepare_devices
-from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError
+from muzero_jax.training.errors import DiskError, DoesNotFitError, InterruptedRunError
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.wandb_sink import check_login
 
@@ -103,7 +103,7 @@ class _Work:
             began = time.perf_counter()
             try:
                 run_block(programs, members, self.folder, self.stop, self.board.begin, waited)
-            except InterruptedRunError:
+            except (InterruptedRunError, DiskError):
                 raise
             except FAILURES as error:
                 self._give_up(members, str(error))

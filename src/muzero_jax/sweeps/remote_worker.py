@@ -21,7 +21,7 @@ from muzero_jax.sweeps.folder import load_sweep
 from muzero_jax.sweeps.study import run_study
 from muzero_jax.training.build import build
 from muzero_jax.training.compilation_cache import enable_compilation_cache
-from muzero_jax.training.errors import InterruptedRunError
+from muzero_jax.training.errors import DiskError, InterruptedRunError
 from muzero_jax.training.memory import device_memory_bytes
 from muzero_jax.training.programs import Programs
 from muzero_jax.trust import trust_everything
@@ -119,6 +119,8 @@ class RemoteWorker:
             run_block(self.programs, members, self.folder, self, make_display, compile_seconds)
         except InterruptedRunError:
             events.put(("stopped", "", self.signal_number))
+        except DiskError as error:
+            events.put(("unwritable", "", str(error)))
         except FAILURES as error:
             give_up(members, self.folder, "failed", str(error))
 

@@ -23,7 +23,7 @@ from muzero_jax.sweeps.rounds import RoundTrials
 from muzero_jax.sweeps.trials import Claim, Trials, import_optuna
 from muzero_jax.training.build import build
 from muzero_jax.training.devices import prepare_devices
-from muzero_jax.training.errors import InterruptedRunError
+from muzero_jax.training.errors import DiskError, InterruptedRunError
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.signals import StopAsked
 from muzero_jax.training.wandb_sink import check_login
@@ -121,7 +121,7 @@ class _Lane:
         if not judge.is_decided() and not all(map(is_over, judge.run_dirs)):
             try:
                 self._run(members, judge)
-            except InterruptedRunError:
+            except (InterruptedRunError, DiskError):
                 raise
             except (*FAILURES, ConfigError) as error:
                 judge.give_up("failed", str(error))

@@ -1,22 +1,26 @@
 """From settings to the parts of a run, for whoever trains, evaluates, plays or measures."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 
 from muzero_jax.agents.base import Agent
 from muzero_jax.agents.factory import make_agent
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
-from muzero_jax.envs.base import Environment
+from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.conformance import check_own_environment
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.training.checkpoint import restore_newest
+from muzero_jax.settings import apply_settings
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
+from muzero_jax.training.errors import CheckpointMismatchError
+from muzero_jax.training.load_agent import load_agent
 from muzero_jax.training.loop import Train, make_train
-from muzero_jax.training.run_folder import CHECKPOINTS_FOLDER, load_config
+from muzero_jax.training.run_folder import load_config
 from muzero_jax.training.shards import Shards
 from muzero_jax.trust import module_of
 from muzero_jax.types import PyTree
@@ -49,8 +53,8 @@ class LoadedRun:
       config: its settings.
       env: its environment.
       agent: its learner.
-      agent_state: of the newest checkpoint that is whole.
-      num_env_steps: environment steps it was trained for.
+      agent_state: state of the agent that was asked for.
+      num_env_steps: environment steps that the agent was trained for.
     """
 
     config: ExperimentConfig
@@ -93,22 +97,48 @@ def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None)
     return Experiment(config, env, agent, train, layout)
 
 
-def load_run(run_dir: Path) -> LoadedRun:
+def load_run(
+    run_dir: Path, checkpoint: str = "", changes: Mapping[str, Any] = MappingProxyType({})
+) -> LoadedRun:
     """Reads a run folder's settings and agent; the replay stays on disk.
 
+    Args:
+      run_dir: the run folder.
+      checkpoint: the number of a checkpoint, or `best` for the best agent by the run's evaluations;
+        the newest checkpoint where empty.
+      changes: settings, by dotted name, that shall be others than in the run.
+
     Raises:
-      InvalidRunError: it is not a run folder.
+      InvalidRunError: it is not a run folder, or it has no such checkpoint.
       NoCheckpointError: it holds no checkpoint that can be used.
       EnvironmentCreationError: its environment cannot be made, or is the user's own and breaks a
         rule of the protocol.
+      CheckpointMismatchError: the agent does not fit the changed environment.
+      ConfigError: a changed setting cannot work.
     """
-    config = load_config(run_dir)
+    saved = load_config(run_dir)
+    config = apply_settings(saved, changes)
     env = _make_env(config)
+    if config.environment.name != saved.environment.name:
+        _check_same_interface(run_dir, _make_env(saved).spec, env.spec)
     agent = make_agent(config, env.spec)
     key_shape = jax.eval_shape(jax.random.key, 0)
     shapes = jax.eval_shape(agent.init, key_shape, traced_settings(config))
-    restored = restore_newest(run_dir / CHECKPOINTS_FOLDER, {"agent": shapes})
-    return LoadedRun(config, env, agent, restored.groups["agent"], restored.step)
+    agent_state, num_env_steps = load_agent(run_dir, checkpoint, shapes)
+    return LoadedRun(config, env, agent, agent_state, num_env_steps)
+
+
+def _check_same_interface(run_dir: Path, own: EnvironmentSpec, other: EnvironmentSpec) -> None:
+    """Refuses an environment that shows or takes other things than the one of the run."""
+    names = ("observation_shape", "observation_dtype", "num_actions", "num_players", "num_states")
+    differing = [name for name in names if getattr(own, name) != getattr(other, name)]
+    if differing:
+        told = ", ".join(f"{name} {getattr(other, name)}" for name in differing)
+        trained = ", ".join(f"{name} {getattr(own, name)}" for name in differing)
+        raise CheckpointMismatchError(
+            f"the agent of {run_dir} was trained on {own.name} with {trained}, but {other.name} "
+            f"has {told}."
+        )
 
 
 def _make_env(config: ExperimentConfig) -> Environment:

@@ -23,6 +23,14 @@ class InvalidRunError(RunError):
     exit_code = 2
 
 
+class LostCheckpointsError(InvalidRunError):
+    """A run folder had checkpoints and has none now, so that its run cannot go on."""
+
+
+class CheckpointMismatchError(InvalidRunError):
+    """A checkpoint is whole, but holds other arrays than the settings and the environment need."""
+
+
 class RunLockedError(RunError):
     """Another process writes the run folder."""
 
@@ -30,9 +38,19 @@ class RunLockedError(RunError):
 class NoCheckpointError(RunError):
     """A run folder holds no checkpoint that can be used."""
 
+    exit_code = 2
+
 
 class LostProcessError(RunError):
     """Another process of a run over several hosts has ended."""
+
+
+class DiskError(RunError):
+    """The disk does not take what a run has to write; its checkpoints so far are good."""
+
+    def with_advice(self, command: str) -> "DiskError":
+        """The same error with the command that goes on."""
+        return DiskError(f"{self}; when that is mended, continue with: {command}")
 
 
 class NonFiniteError(RunError):

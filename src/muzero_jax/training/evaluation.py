@@ -1,4 +1,7 @@
-"""Greedy evaluation over complete episodes: no root noise, no temperature, no time cut.
+"""Greedy evaluation over whole episodes: no root noise, no temperature.
+
+An episode that does not end within `evaluation.max_episode_steps` steps is cut there: it counts
+with its return so far, and the result says how many were cut.
 
 In a game of two players the agent changes seats from episode to episode and from slot to slot; it
 plays against an opponent that plays uniformly among the legal moves; its score is its own return.
@@ -23,23 +26,21 @@ from muzero_jax.training.exact_evaluation import make_exact_evaluation
 from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
 
 
-class UnfinishedEpisodeError(RuntimeError):
-    """An episode did not end within the evaluation's limit."""
-
-
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """Undiscounted returns and lengths of complete episodes, `[num_episodes]` each.
+    """Undiscounted returns and lengths of episodes, `[num_episodes]` each.
 
     Attributes:
       scores: the returns.
       lengths: in steps.
       oracle: the comparison with the exact answers, by name; empty where there are none.
+      num_cut: how many of the episodes did not end by themselves and were cut.
     """
 
     scores: np.ndarray
     lengths: np.ndarray
     oracle: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    num_cut: int = 0
 
 
 class _EvaluationState(struct.PyTreeNode):
@@ -50,6 +51,7 @@ class _EvaluationState(struct.PyTreeNode):
     episode_length: Array
     scores: Array
     lengths: Array
+    cut: Array
     num_finished: Array
 
 
@@ -64,9 +66,6 @@ class Evaluate:
       agent: the learner.
       config: sizes.
       width: agents that `each` evaluates in one call; more than one are vmapped.
-
-    Raises (when called):
-      UnfinishedEpisodeError: an episode was longer than `config.max_episode_steps`.
     """
 
     def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig, width: int = 1):
@@ -92,16 +91,14 @@ class Evaluate:
     def __call__(
         self, agent_state: PyTree, rng_key: PRNGKey, num_episodes: int
     ) -> EvaluationResult:
-        """Plays `num_episodes` complete episodes."""
+        """Plays `num_episodes` episodes."""
         (result,) = self.each(agent_state, [rng_key], num_episodes)
-        if isinstance(result, UnfinishedEpisodeError):
-            raise result
         return result
 
     def each(
         self, agent_states: PyTree, rng_keys: Sequence[PRNGKey], num_episodes: int
-    ) -> list[EvaluationResult | UnfinishedEpisodeError]:
-        """Plays `num_episodes` complete episodes with each of `width` agents.
+    ) -> list[EvaluationResult]:
+        """Plays `num_episodes` episodes with each of `width` agents.
 
         Args:
           agent_states: side by side along a leading axis, which one agent alone does not have.
@@ -109,7 +106,7 @@ class Evaluate:
           num_episodes: of each.
 
         Returns:
-          A result for each agent, or the error that calling it alone would raise.
+          A result for each agent.
         """
         num_slots, max_quota = self.slots.num_slots, self.slots.max_quota
         if not 1 <= num_episodes <= max_quota * num_slots:
@@ -134,18 +131,13 @@ class Evaluate:
         quota: np.ndarray,
         scores: np.ndarray,
         lengths: np.ndarray,
-        num_finished: np.ndarray,
+        cut: np.ndarray,
         *answers: np.ndarray,
-    ) -> EvaluationResult | UnfinishedEpisodeError:
-        if (num_finished < quota).any():
-            return UnfinishedEpisodeError(
-                f"an evaluation episode of {self.env.spec.name} took more than "
-                f"evaluation.max_episode_steps = {self.config.max_episode_steps} steps; "
-                "raise it, or set environment.time_limit."
-            )
+    ) -> EvaluationResult:
         chosen = np.arange(self.slots.max_quota)[None] < quota[:, None]
         oracle = {} if self.exact is None else self.exact.metrics(*answers)
-        return EvaluationResult(scores[chosen], lengths[chosen], oracle)
+        num_cut = int(cut[chosen].sum())
+        return EvaluationResult(scores[chosen], lengths[chosen], oracle, num_cut)
 
 
 class _Slots:
@@ -155,7 +147,8 @@ class _Slots:
         most = max(config.num_episodes, config.final_num_episodes)
         self.num_slots = min(config.num_envs, most)
         self.max_quota = -(-most // self.num_slots)
-        self.max_episode_steps = config.max_episode_steps
+        self.max_episode_steps, bound = config.max_episode_steps, env.spec.max_episode_steps
+        self.may_cut = bound is None or bound > config.max_episode_steps
         self.agent, self.num_players = agent, env.spec.num_players
         self.env = Vectorised(AutoReset(env), self.num_slots)
 
@@ -164,7 +157,7 @@ class _Slots:
         return (jnp.arange(self.num_slots) + state.num_finished) % self.num_players
 
     def run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> tuple[Array, ...]:
-        """Scores and lengths `[num_slots, max_quota]`, and how many `[num_slots]` are finished."""
+        """Scores, lengths, and which episodes were cut, `[num_slots, max_quota]` each."""
         rng_key, reset_key = jax.random.split(rng_key)
         env_state, timestep = self.env.reset(reset_key)
         state = _EvaluationState(
@@ -175,16 +168,15 @@ class _Slots:
             episode_length=jnp.zeros(self.num_slots, jnp.int32),
             scores=jnp.zeros((self.num_slots, self.max_quota)),
             lengths=jnp.zeros((self.num_slots, self.max_quota), jnp.int32),
+            cut=jnp.zeros((self.num_slots, self.max_quota), bool),
             num_finished=jnp.zeros(self.num_slots, jnp.int32),
         )
 
         def unfinished(state: _EvaluationState) -> Array:
-            waiting = state.num_finished < quota
-            too_long = waiting & (state.episode_length >= self.max_episode_steps)
-            return waiting.any() & ~too_long.any()
+            return (state.num_finished < quota).any()
 
         state = jax.lax.while_loop(unfinished, functools.partial(self._step, agent_state), state)
-        return state.scores, state.lengths, state.num_finished
+        return state.scores, state.lengths, state.cut
 
     def _step(self, agent_state: PyTree, state: _EvaluationState) -> _EvaluationState:
         rng_key, act_key, env_key = jax.random.split(state.rng_key, 3)
@@ -195,19 +187,39 @@ class _Slots:
         reward = jnp.take_along_axis(outcome.reward, seat[:, None], axis=1)[:, 0]
         episode_return = state.episode_return + reward
         episode_length = state.episode_length + 1
+        cut = ~outcome.last & (episode_length >= self.max_episode_steps)
+        ended = outcome.last | cut
+        if self.may_cut:
+            env_state, timestep = self._begin_anew(cut, env_key, env_state, timestep)
         # Episodes beyond the last column are dropped: their slot has filled its quota.
-        column = jnp.where(outcome.last, state.num_finished, self.max_quota)
+        column = jnp.where(ended, state.num_finished, self.max_quota)
         slot = jnp.arange(self.num_slots)
         return _EvaluationState(
             rng_key=rng_key,
             env_state=env_state,
             timestep=timestep,
-            episode_return=jnp.where(outcome.last, 0.0, episode_return),
-            episode_length=jnp.where(outcome.last, 0, episode_length),
+            episode_return=jnp.where(ended, 0.0, episode_return),
+            episode_length=jnp.where(ended, 0, episode_length),
             scores=state.scores.at[slot, column].set(episode_return, mode="drop"),
             lengths=state.lengths.at[slot, column].set(episode_length, mode="drop"),
-            num_finished=state.num_finished + outcome.last,
+            cut=state.cut.at[slot, column].set(cut, mode="drop"),
+            num_finished=state.num_finished + ended,
         )
+
+    def _begin_anew(
+        self, cut: Array, rng_key: PRNGKey, env_state: EnvState, timestep: TimeStep
+    ) -> tuple[EnvState, TimeStep]:
+        """Resets the slots `[num_slots]` whose episode was cut; the others stay as they are."""
+
+        def restart() -> tuple[EnvState, TimeStep]:
+            # The key has been used for the step; folded it is another one, and the keys of
+            # evaluations in which nothing is cut stay what they were.
+            fresh = self.env.reset(jax.random.fold_in(rng_key, 1))
+            choose = functools.partial(_choose_rows, cut)
+            chosen: tuple[EnvState, TimeStep] = jax.tree.map(choose, fresh, (env_state, timestep))
+            return chosen
+
+        return jax.lax.cond(cut.any(), restart, lambda: (env_state, timestep))
 
     def _act(self, agent_state: PyTree, rng_key: PRNGKey, timestep: TimeStep, seat: Array) -> Array:
         """The agent's greedy action, or in its opponent's turn a random legal one."""
@@ -218,3 +230,8 @@ class _Slots:
         opponent_action = random_legal_action(opponent_key, timestep.legal_action_mask)
         is_own_turn = timestep.to_play == seat
         return jnp.where(is_own_turn, action, opponent_action.astype(action.dtype))
+
+
+def _choose_rows(wanted: Array, x: Array, otherwise: Array) -> Array:
+    """The rows of `x` where `wanted` `[num_rows]`, else those of `otherwise`."""
+    return jnp.where(wanted.reshape(-1, *[1] * (x.ndim - 1)), x, otherwise)

@@ -52,20 +52,23 @@ class Decision:
         return [{"action": a, **{k: float(v[a]) for k, v in columns.items()}} for a in actions]
 
 
-def inspect_run(run_dir: Path, *, step: int, seed: int, out: Path) -> Decision:
-    """Draws the search tree of a decision of a run's newest checkpoint, and prints its numbers.
+def inspect_run(
+    run_dir: Path, *, step: int, seed: int, out: Path, checkpoint: str = ""
+) -> Decision:
+    """Draws the search tree of a decision of a run's agent, and prints its numbers.
 
     Args:
       run_dir: the run folder.
       step: of a greedy episode, from 0.
       seed: of everything random in the episode.
       out: folder of the pictures, `tree_step<step>.svg` and `.png`.
+      checkpoint: the checkpoint to use, see `load_run`.
 
     Raises:
       RunError: the run cannot be read, or the episode ends before that step.
       MissingExtraError: matplotlib is not installed; the numbers have been printed by then.
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, checkpoint)
     stage("compiling and playing")
     decision = find_decision(run, step, seed)
     console = Console()

@@ -1,20 +1,25 @@
 """Runs that are advanced in step: what the host does for them between compiled chunks."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 
 from muzero_jax.training import hosts
-from muzero_jax.training.errors import InterruptedRunError, RunError
-from muzero_jax.training.evaluation import EvaluationResult, UnfinishedEpisodeError
+from muzero_jax.training.errors import InterruptedRunError
+from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.keys import evaluation_key
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.run_writer import RunWriter
 from muzero_jax.training.signals import StopAsked
 from muzero_jax.training.train_state import TrainState
+from muzero_jax.types import PyTree
 
 KeepGoing = Callable[[int], bool]
+BeginWith = Callable[[TrainState], TrainState]
+# A run, its evaluation, and what gives the agent that was evaluated.
+_Evaluated = tuple[RunWriter, EvaluationResult, Callable[[], PyTree]]
 
 
 class Lockstep:
@@ -32,6 +37,8 @@ class Lockstep:
       keep_going: called with the environment steps when an evaluation before the last is written;
         where it is false, the runs are saved and left there.
       most_saving: share of the time that checkpoints on the way may take, but for the first.
+      begin_with: changes the first state of a run that begins; it is saved at once, since what it
+        was changed with may not be there when the run is continued.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class Lockstep:
         stop: StopAsked,
         keep_going: KeepGoing = lambda env_steps: True,
         most_saving: float = 1.0,
+        begin_with: BeginWith | None = None,
     ):
         self.programs, self.runs, self.stop, self.keep_going = programs, runs, stop, keep_going
         self.most_saving, self._save_seconds = most_saving, 0.0
@@ -58,14 +66,18 @@ class Lockstep:
         for run in runs:
             run.counters.compile_seconds += time.perf_counter() - start
         programs.compile_evaluation()
+        if begin_with is not None:
+            for part in self.slices:
+                part.state = begin_with(part.state)
+            self._save()
 
     def finish(self) -> bool:
         """Runs all chunks that are left, then evaluates for good; returns whether it got there."""
         while self.env_steps < self.total and any(part.unfailed() for part in self.slices):
             self._stop_if_asked()
             if self._is_due(self.config.evaluation.interval):
-                for run, evaluation in self._evaluate(self.config.evaluation.num_episodes):
-                    run.write_evaluation(evaluation)
+                for run, result, agent in self._evaluate(self.config.evaluation.num_episodes):
+                    run.write_evaluation(result, agent)
                 self._stop_if_asked()
                 if not self.keep_going(self.env_steps):
                     self._save()
@@ -80,8 +92,8 @@ class Lockstep:
         self._stop_if_asked()
         for part in self.slices:
             hosts.check_same(self.programs.agents(part.state))
-        for run, evaluation in self._evaluate(self.config.evaluation.final_num_episodes):
-            run.write_result(evaluation, self.programs.width)
+        for run, result, agent in self._evaluate(self.config.evaluation.final_num_episodes):
+            run.write_result(result, agent, self.programs.width)
         return True
 
     def _is_due(self, interval: int) -> bool:
@@ -89,7 +101,7 @@ class Lockstep:
         before = self.env_steps - self.config.env_steps_per_chunk
         return interval > 0 and 0 <= before // interval < self.env_steps // interval
 
-    def _evaluate(self, num_episodes: int) -> Iterator[tuple[RunWriter, EvaluationResult]]:
+    def _evaluate(self, num_episodes: int) -> Iterator[_Evaluated]:
         self._tell("evaluating")
         for part in self.slices:
             yield from part.evaluate(self.env_steps, num_episodes)
@@ -157,10 +169,8 @@ class _Slice:
                 state, term = self._state_of(place), names[int(failure.term)]
                 run.save_failure(state, int(failure.update), term)
 
-    def evaluate(
-        self, env_steps: int, num_episodes: int
-    ) -> Iterator[tuple[RunWriter, EvaluationResult]]:
-        """Evaluates the runs that have not failed; one whose episodes do not end fails here."""
+    def evaluate(self, env_steps: int, num_episodes: int) -> Iterator[_Evaluated]:
+        """Evaluates the runs that have not failed."""
         if not self.unfailed() or not hosts.is_main():
             return
         keys = [evaluation_key(run.config.seed, env_steps) for run in self.runs]
@@ -168,23 +178,12 @@ class _Slice:
         agents = self.programs.agents(self.state)
         results = self.programs.evaluate.each(agents, keys, num_episodes)
         for place, run in self.unfailed():
-            result = results[place]
-            if isinstance(result, UnfinishedEpisodeError):
-                run.failure = RunError(f"{result} {self._save_failed(place)}")
-            else:
-                yield run, result
+            yield run, results[place], functools.partial(self.programs.take, agents, place)
 
     def save(self) -> None:
         """A checkpoint of every run that has not failed."""
         for place, run in self.unfailed():
             run.save(self._state_of(place))
-
-    def _save_failed(self, place: int) -> str:
-        if hosts.has_several():
-            return "Go on from the last checkpoint."  # The others are not here to save it.
-        run = self.runs[place]
-        run.save(self._state_of(place))
-        return f"The state is saved in {run.run_dir}."
 
     def _state_of(self, place: int) -> TrainState:
         state: TrainState = hosts.collect(self.programs.take(self.state, place))

@@ -5,8 +5,9 @@ In a game of two players the agent plays both sides.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -49,15 +50,23 @@ Episode = tuple[Moment, ...]
 
 
 def play_run(
-    run_dir: Path, *, episodes: int = 1, gif_path: Path | None = None, seed: int = 0
+    run_dir: Path,
+    *,
+    episodes: int = 1,
+    gif_path: Path | None = None,
+    seed: int = 0,
+    checkpoint: str = "",
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Episode]:
-    """Plays greedy episodes with a run's newest checkpoint, shows them and writes a GIF.
+    """Plays greedy episodes with a run's agent, shows them and writes a GIF.
 
     Args:
       run_dir: the run folder.
       episodes: how many, at least 1.
       gif_path: the GIF to write; `play.gif` in the run folder where None.
-      seed: of everything random in the episodes.
+      seed: seed of everything random in the episodes.
+      checkpoint: the checkpoint to use, see `load_run`.
+      changes: settings that shall be others than in the run, see `load_run`.
 
     Returns:
       The episodes.
@@ -66,7 +75,7 @@ def play_run(
       RunError: it is not a run folder, or has no checkpoint that can be used.
       MissingExtraError: Pillow is not installed; the episodes have been shown by then.
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, checkpoint, changes)
     stage("compiling and playing")
     played = play_episodes(
         run.env,

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,19 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.files import open_own, read_json, refuse_links, write_json, write_text
 from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict, config_to_dict
-from muzero_jax.training.errors import InvalidRunError, RunLockedError
+from muzero_jax.training.errors import DiskError, InvalidRunError, RunLockedError
 from muzero_jax.trust import admit, code_references, seal_folder
 
 CONFIG_FILE = "config.yaml"
 VERSIONS_FILE = "versions.json"
 RESULT_FILE = "result.json"
+METRICS_FILE = "metrics.jsonl"
+SCORES_FILE = "evaluation_scores.csv"
 CHECKPOINTS_FOLDER = "checkpoints"
 FAILURE_FOLDER = "failure"
 _LOCK_FILE = ".lock"
+# The entry of `versions.json` about the run whose agent this one began with.
+_ORIGIN = "init_from"
 
 _PACKAGES = (
     "muzero-jax",
@@ -41,13 +45,17 @@ _PACKAGES = (
 
 
 @contextlib.contextmanager
-def new_run_folder(config: ExperimentConfig, out: Path | None) -> Iterator[Path]:
+def new_run_folder(
+    config: ExperimentConfig, out: Path | None, origin: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
     """Makes a run folder with its `config.yaml`, and holds its lock.
 
     Args:
       config: the settings.
       out: the folder, which must be empty or not exist; where None,
         `runs/<experiment>/seed<seed>-<time>`.
+      origin: what is recorded of the run whose agent this one begins with; None where it begins
+        with a new one.
 
     Raises:
       ConfigError: the folder exists and is not empty, or cannot be made.
@@ -60,6 +68,8 @@ def new_run_folder(config: ExperimentConfig, out: Path | None) -> Iterator[Path]
     with locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise ConfigError(_occupied(folder))
+        if origin is not None:  # First, for it must not be missing once this is a run folder.
+            write_json(folder / VERSIONS_FILE, {_ORIGIN: origin})
         write_config(folder, config)
         try:
             yield folder
@@ -76,6 +86,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
       RunLockedError: another process holds it.
+      DiskError: the disk is full or read-only.
       ConfigError: there is a link in the folder, see `files.refuse_links`.
     """
     refuse_links(folder)
@@ -84,6 +95,8 @@ def locked(folder: Path) -> Iterator[None]:
             stack.enter_context(locked_file(folder / _LOCK_FILE))
         except BlockingIOError as error:
             raise RunLockedError(f"another process is writing the run folder {folder}.") from error
+        except OSError as error:
+            raise DiskError(f"{folder} cannot be written: {error.strerror}") from error
         yield
 
 
@@ -150,10 +163,31 @@ def write_versions(folder: Path, device: str) -> None:
         "command": sys.argv,
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    if not path.exists():
-        return write_json(path, now)
     before = read_json(path)
+    if "started" not in before:
+        return write_json(path, {**before, **now})
     return write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
+
+
+def read_origin(folder: Path) -> dict[str, str] | None:
+    """What is recorded of the run whose agent this one began with; None for any other run.
+
+    Args:
+      folder: the run folder.
+
+    Returns:
+      Under `run` the folder of that run, and under `checkpoint` which of its agents it was.
+
+    Raises:
+      InvalidRunError: the record is damaged.
+    """
+    origin = read_json(folder / VERSIONS_FILE).get(_ORIGIN)
+    if origin is None:
+        return None
+    names = ("run", "checkpoint")
+    if not (isinstance(origin, dict) and all(isinstance(origin.get(n), str) for n in names)):
+        raise InvalidRunError(f"{folder / VERSIONS_FILE} is damaged: {_ORIGIN} names no run.")
+    return {name: origin[name] for name in names}
 
 
 def _installed_packages() -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,12 @@ import jax
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.files import write_json
-from muzero_jax.training.checkpoint import (
-    CheckpointWriter,
-    checkpoint_steps,
-    restore_newest,
-    set_aside,
-)
+from muzero_jax.training.best_agent import BEST_GROUP, BestAgent
+from muzero_jax.training.checkpoint import CheckpointWriter
+from muzero_jax.training.disk import writing
 from muzero_jax.training.errors import NonFiniteError
 from muzero_jax.training.evaluation import EvaluationResult
+from muzero_jax.training.lost_checkpoints import forget_checkpoints, mark_checkpointed
 from muzero_jax.training.progress import Listener
 from muzero_jax.training.run_folder import (
     CHECKPOINTS_FOLDER,
@@ -32,73 +30,11 @@ from muzero_jax.training.run_folder import (
     RESULT_FILE,
     write_versions,
 )
+from muzero_jax.training.run_start import Start, split_state
 from muzero_jax.training.support_warning import SupportWarning
-from muzero_jax.training.tracking import Position, Tracker, summarise, write_scores
+from muzero_jax.training.tracking import Tracker, summarise, write_scores
 from muzero_jax.training.train_state import TrainState
 from muzero_jax.types import PyTree
-
-
-@dataclasses.dataclass
-class Counters:
-    """How far a run is; saved with every checkpoint, so that times add up over resumes.
-
-    Attributes:
-      env_steps: environment steps so far.
-      num_updates: optimiser steps so far.
-      train_seconds: wall-clock of the compiled chunks.
-      compile_seconds: wall-clock of tracing and compiling them.
-      total_seconds: wall-clock of everything, from the building of the run's parts.
-    """
-
-    env_steps: int = 0
-    num_updates: int = 0
-    train_seconds: float = 0.0
-    compile_seconds: float = 0.0
-    total_seconds: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """Where a process takes a run up.
-
-    Attributes:
-      state: of the checkpoint; None where the run begins.
-      counters: of the checkpoint, or zeros.
-      position: of the report files at the checkpoint.
-    """
-
-    state: TrainState | None
-    counters: Counters
-    position: Position
-
-    @classmethod
-    def fresh(cls) -> "Start":
-        """The beginning of a run."""
-        return cls(None, Counters(), Position())
-
-
-def find_start(run_dir: Path, shapes: TrainState, at_most: int | None = None) -> Start:
-    """Reads the newest usable checkpoint of a run; without any the run starts anew.
-
-    Args:
-      run_dir: the run folder.
-      shapes: of the state.
-      at_most: leave out checkpoints of more environment steps.
-
-    Raises:
-      NoCheckpointError: there are checkpoints, but none can be used.
-    """
-    folder = run_dir / CHECKPOINTS_FOLDER
-    steps = [s for s in checkpoint_steps(folder) if at_most is None or s <= at_most]
-    if not steps:
-        return Start.fresh()
-    restored = restore_newest(folder, split_state(shapes), at_most)
-    set_aside(folder, restored.unusable)
-    return Start(
-        state=_join_state(restored.groups),
-        counters=Counters(**restored.record["counters"]),
-        position=Position(**restored.record["position"]),
-    )
 
 
 class RunWriter:
@@ -135,10 +71,17 @@ class RunWriter:
         # As if the seconds of earlier processes had passed in this one.
         self._started = started - start.counters.total_seconds
         self._saved_step = -1 if start.state is None else start.counters.env_steps
-        write_versions(run_dir, jax.local_devices()[0].device_kind)
-        folder, num_kept = run_dir / CHECKPOINTS_FOLDER, config.logging.checkpoints_kept
-        self._checkpoints = CheckpointWriter(folder, num_kept)
-        self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
+        self._best = self._best_of_chunk = start.best
+        self._told_of_cuts = False
+        with writing(run_dir):
+            write_versions(run_dir, jax.local_devices()[0].device_kind)
+            if start.state is None:
+                forget_checkpoints(run_dir)
+            else:
+                mark_checkpointed(run_dir)  # Its process may have died before it did so.
+            folder, num_kept = run_dir / CHECKPOINTS_FOLDER, config.logging.checkpoints_kept
+            self._checkpoints = CheckpointWriter(folder, num_kept)
+            self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
         self._position = self._tracker.position()
         self._support_warning = SupportWarning(config.network)
         if start.state is not None:
@@ -155,24 +98,36 @@ class RunWriter:
         self.counters.num_updates = num_updates
         self.counters.train_seconds += seconds
         row = {**self._counts(), **rates, **{name: float(x) for name, x in metrics.items()}}
-        self._tracker.write_metrics(row)
-        self._position = self._tracker.position()
+        with writing(self.run_dir):
+            self._tracker.write_metrics(row)
+        self._position, self._best_of_chunk = self._tracker.position(), self._best
         self.display.metrics(row)
         if warning := self._support_warning.watch(row):
             self.display.note(warning)
 
-    def write_evaluation(self, result: EvaluationResult) -> dict[str, float]:
-        """An evaluation of the present parameters; returns its row."""
+    def write_evaluation(
+        self, result: EvaluationResult, agent: Callable[[], PyTree]
+    ) -> dict[str, float]:
+        """Writes an evaluation of the present parameters, and returns its row.
+
+        Args:
+          result: the evaluation.
+          agent: gives the agent's state, which is kept where it is the best so far.
+        """
         row = {
             "env_steps": self.counters.env_steps,
             "num_updates": self.counters.num_updates,
             "train_seconds": self.counters.train_seconds,
             **summarise(result),
         }
-        self._tracker.write_evaluation(row)
-        if result.oracle:
-            self._tracker.write_metrics({"env_steps": self.counters.env_steps, **result.oracle})
+        with writing(self.run_dir):
+            self._tracker.write_evaluation(row)
+            if result.oracle:
+                self._tracker.write_metrics({"env_steps": self.counters.env_steps, **result.oracle})
         self.display.evaluation(row)
+        self._tell_of_cuts(result)
+        if self._best is None or row["score_mean"] > self._best.score_mean:
+            self._best = BestAgent.copied(agent(), self.counters.env_steps, row["score_mean"])
         return row
 
     def save(self, state: TrainState) -> None:
@@ -180,16 +135,24 @@ class RunWriter:
         if self._saved_step == self.counters.env_steps:
             return
         self.display.activity("saving")
-        self._tracker.sync()
-        self._checkpoints.save(self.counters.env_steps, split_state(state), self._record())
+        groups, best = split_state(state), self._best_of_chunk
+        if best is not None:
+            groups[BEST_GROUP] = best.agent
+        with writing(self.run_dir):
+            self._tracker.sync()
+            self._checkpoints.save(self.counters.env_steps, groups, self._record())
+            mark_checkpointed(self.run_dir)
         self._saved_step = self.counters.env_steps
 
     def save_failure(self, state: TrainState, update: int, term: str) -> None:
         """Saves the state apart from the checkpoints, which stay good; the run goes no further."""
         folder = self.run_dir / FAILURE_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # Of an earlier try that ended the same way.
-        with contextlib.closing(CheckpointWriter(folder, num_kept=1)) as writer:
-            told = {"update": update, "term": term}
+        told = {"update": update, "term": term}
+        with (
+            writing(self.run_dir),
+            contextlib.closing(CheckpointWriter(folder, num_kept=1)) as writer,
+        ):
             writer.save(self.counters.env_steps, split_state(state), {**self._record(), **told})
         self.failure = NonFiniteError(
             f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
@@ -197,17 +160,19 @@ class RunWriter:
             f"and the state is saved in {folder / str(self.counters.env_steps)}."
         )
 
-    def write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
-        """The final evaluation, and last the file that says the run is finished.
+    def write_result(
+        self, evaluation: EvaluationResult, agent: Callable[[], PyTree], runs_at_once: int
+    ) -> None:
+        """Writes the final evaluation, and last the file that says the run is finished.
 
         Args:
-          evaluation: of the final parameters.
-          runs_at_once: of the program, whose seconds each of them counts as its own.
+          evaluation: evaluation of the final parameters.
+          agent: gives the agent's state.
+          runs_at_once: runs of the program, whose seconds each of them counts as its own.
         """
-        row = self.write_evaluation(evaluation)
-        write_scores(self.run_dir, self.counters.env_steps, evaluation)
+        row = self.write_evaluation(evaluation, agent)
         self._count_seconds()
-        self.result = {
+        result = {
             "experiment": self.config.name,
             "environment": self.config.environment.name,
             "seed": self.config.seed,
@@ -216,12 +181,25 @@ class RunWriter:
             "runs_at_once": runs_at_once,
             "device": jax.local_devices()[0].device_kind,
         }
-        write_json(self.run_dir / RESULT_FILE, self.result)
+        with writing(self.run_dir):
+            write_scores(self.run_dir, self.counters.env_steps, evaluation)
+            write_json(self.run_dir / RESULT_FILE, result)
+        self.result = result
 
     def close(self) -> None:
         """Closes files and ends threads."""
         self._tracker.close()
         self._checkpoints.close()
+
+    def _tell_of_cuts(self, result: EvaluationResult) -> None:
+        """Says once that episodes of an evaluation did not end by themselves."""
+        if result.num_cut and not self._told_of_cuts:
+            self._told_of_cuts = True
+            self.display.note(
+                f"{result.num_cut} of {len(result.scores)} evaluation episodes did not end within "
+                f"evaluation.max_episode_steps = {self.config.evaluation.max_episode_steps:,} "
+                "steps; they were cut there and count with their return so far"
+            )
 
     def _counts(self) -> dict[str, float]:
         return {
@@ -240,19 +218,8 @@ class RunWriter:
         return {
             "counters": dataclasses.asdict(self.counters),
             "position": dataclasses.asdict(self._position),
+            "best": None if self._best_of_chunk is None else self._best_of_chunk.record(),
         }
-
-
-def split_state(state: TrainState) -> dict[str, PyTree]:
-    """The groups of a checkpoint: the agent, which others read too, apart from the large replay."""
-    rest = state.replace(agent=None, replay=None)
-    return {"agent": state.agent, "replay": state.replay, "loop": rest}
-
-
-def _join_state(groups: Mapping[str, PyTree]) -> TrainState:
-    """The inverse of `split_state`."""
-    joined: TrainState = groups["loop"].replace(agent=groups["agent"], replay=groups["replay"])
-    return joined
 
 
 class Follower(RunWriter):

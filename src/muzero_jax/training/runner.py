@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,13 +15,34 @@ import jax
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.training import hosts
 from muzero_jax.training.build import build
+from muzero_jax.training.changed_time_limit import with_changed_time_limit
+from muzero_jax.training.checkpoint_folder import checkpoint_steps
+from muzero_jax.training.continuing import (
+    check_has_work,
+    continued_config,
+    describe_stretched,
+    is_extended,
+    keep_changes,
+)
 from muzero_jax.training.devices import prepare_devices
-from muzero_jax.training.errors import InterruptedRunError, LostProcessError
+from muzero_jax.training.disk import writing
+from muzero_jax.training.errors import DiskError, InterruptedRunError, LostProcessError
+from muzero_jax.training.initial_agent import InitialAgent, load_initial_agent
+from muzero_jax.training.keys import run_keys
 from muzero_jax.training.lockstep import Lockstep
+from muzero_jax.training.lost_checkpoints import check_not_lost
 from muzero_jax.training.programs import Programs
-from muzero_jax.training.progress import make_display
-from muzero_jax.training.run_folder import load_config, locked, new_run_folder, read_result
-from muzero_jax.training.run_writer import Follower, RunWriter, Start, find_start
+from muzero_jax.training.progress import Display, make_display
+from muzero_jax.training.run_folder import (
+    CHECKPOINTS_FOLDER,
+    load_config,
+    locked,
+    new_run_folder,
+    read_origin,
+    read_result,
+)
+from muzero_jax.training.run_start import Start, find_start
+from muzero_jax.training.run_writer import Follower, RunWriter
 from muzero_jax.training.signals import StopRequest
 from muzero_jax.training.wandb_sink import check_login
 
@@ -27,14 +50,20 @@ LEARNING_CURVE_FILE = "learning_curve.png"
 
 
 def train(
-    config: ExperimentConfig, out: Path | None = None, num_devices: int = 0
+    config: ExperimentConfig,
+    out: Path | None = None,
+    num_devices: int = 0,
+    init_from: Path | None = None,
+    checkpoint: str = "",
 ) -> dict[str, Any]:
     """Trains from the start, in a new run folder.
 
     Args:
       config: the settings.
       out: the run folder; a new one under `runs/` where None.
-      num_devices: that a run of several shards is spread over, see `build` where 0.
+      num_devices: devices that a run of several shards is spread over, see `build` where 0.
+      init_from: folder of a run with whose learned parameters this one begins; None for new ones.
+      checkpoint: checkpoint of that run, see `load_run`.
 
     Returns:
       The content of `result.json`.
@@ -48,57 +77,118 @@ def train(
     if hosts.is_main():
         check_login([config])
     programs = Programs(build(config, prepare_devices(num_devices) if num_devices else None))
+    initial = None if init_from is None else load_initial_agent(init_from, checkpoint)
+    if initial is not None:
+        initial.check_fits(programs.whole_shapes.agent)
+    work = _Work(programs, config, config, started, initial)
     if not hosts.is_main():
-        return _execute(programs, config, Path(), started)
-    with new_run_folder(config, out) as run_dir:
-        return _execute(programs, config, run_dir, started)
+        return _execute(work, Path())
+    _warn_of_endless_episodes(programs, config)
+    with new_run_folder(config, out, None if initial is None else initial.origin) as run_dir:
+        return _execute(work, run_dir)
 
 
-def resume(run_dir: Path, num_devices: int = 0) -> dict[str, Any]:
+def resume(
+    run_dir: Path,
+    num_devices: int = 0,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    restart: bool = False,
+) -> dict[str, Any]:
     """Continues a run, bit for bit as if it had not been interrupted.
 
     Args:
       run_dir: the run folder.
       num_devices: as for `train`; with other devices the run goes on to rounding.
+      changes: settings with which the run goes on, see `continued_config`.
+      restart: whether a run that has lost its checkpoints begins anew.
 
     Returns:
       The content of `result.json`, at once if the run is finished.
 
     Raises:
-      InvalidRunError: it is not a run folder.
+      ConfigError: a changed setting cannot work; nothing is changed then.
+      InvalidRunError: it is not a run folder, or it cannot go on.
       ConfigError: the run is to be sent to W&B, and nobody is logged in.
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
-    config = load_config(run_dir)
+    continued_config(run_dir, load_config(run_dir), changes)  # It refuses before a lock is made.
     devices = prepare_devices(num_devices) if num_devices else None
-    if not hosts.is_main() and read_result(run_dir) is None:
-        return _execute(Programs(build(config, devices)), config, run_dir, started)
     with locked(run_dir) if hosts.is_main() else contextlib.nullcontext():
+        config = load_config(run_dir)
+        changed = continued_config(run_dir, config, changes)
         result = read_result(run_dir)
-        if result is not None:
+        if result is not None and not is_extended(config, changed):
+            check_has_work(run_dir, config, changed)
             print(f"{run_dir} is finished: {describe_result(result)}.")
             return result
         if hosts.is_main():
-            check_login([config])
-        return _execute(Programs(build(config, devices)), config, run_dir, started)
+            check_login([changed])
+        check_not_lost(run_dir, config, restart)
+        programs = Programs(build(changed, devices))
+        work = _Work(programs, config, changed, started, _recorded_agent(run_dir, restart), restart)
+        return _execute(work, run_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is to be done on a run.
+
+    Attributes:
+      programs: programs of the run.
+      before: settings of the run so far.
+      config: settings with which it goes on.
+      started: when this process began to work on it.
+      initial: agent that the run begins with; None for a new one.
+      restart: whether the run begins anew if it has lost its checkpoints.
+    """
+
+    programs: Programs
+    before: ExperimentConfig
+    config: ExperimentConfig
+    started: float
+    initial: InitialAgent | None = None
+    restart: bool = False
+
+
+def _recorded_agent(run_dir: Path, restart: bool) -> InitialAgent | None:
+    """The agent that a run began with; None for other runs, and where a checkpoint is taken up."""
+    origin = read_origin(run_dir)
+    if origin is None or (checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) and not restart):
+        return None
+    return load_initial_agent(Path(origin["run"]), origin["checkpoint"])
+
+
+def _warn_of_endless_episodes(programs: Programs, config: ExperimentConfig) -> None:
+    """Says at the start what happens where nobody knows that an episode ends."""
+    if programs.experiment.env.spec.max_episode_steps is None:
+        print(
+            f"warning: {config.environment.name} names no limit to the length of its episodes. An "
+            "evaluation cuts them after evaluation.max_episode_steps = "
+            f"{config.evaluation.max_episode_steps:,} steps; environment.time_limit cuts them in "
+            "training too.",
+            file=sys.stderr,
+        )
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
     """The final score and what it took, in half a sentence."""
     return (
         f"score {result['score_mean']:.4g} ± {result['score_std']:.3g} over {result['episodes']} "
-        f"greedy episodes after {result['env_steps']:,} environment steps, "
+        f"greedy episodes{_describe_cut(result)} after {result['env_steps']:,} environment steps, "
         f"{result['train_seconds']:.1f} s of training and {result['compile_seconds']:.1f} s of "
         "compiling"
     )
 
 
-def _execute(
-    programs: Programs, config: ExperimentConfig, run_dir: Path, started: float
-) -> dict[str, Any]:
+def _describe_cut(result: Mapping[str, Any]) -> str:
+    cut = result.get("episodes_cut", 0)
+    return f" ({cut} of them cut)" if cut else ""
+
+
+def _execute(work: _Work, run_dir: Path) -> dict[str, Any]:
     """Works on a run until it is finished; the caller holds the folder's lock."""
-    device = jax.local_devices()[0].device_kind
+    config, device = work.config, jax.local_devices()[0].device_kind
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
     display = make_display(config, config.total_env_steps, title, is_silent=not hosts.is_main())
 
@@ -106,16 +196,9 @@ def _execute(
         display.note("stopping after this chunk, to save it; Ctrl-C aborts at once")
 
     with StopRequest(confirm) as stop, display, contextlib.ExitStack() as stack:
-        start = _find_start(run_dir, programs)
-        kind = RunWriter if hosts.is_main() else Follower
-        run = kind(config, run_dir, start, display, started)
-        stack.callback(run.close)
-        states = [] if start.state is None else [start.state]
-        # The lists are the only references to the states, which the chunks are given to write over.
-        del start
         try:
-            Lockstep(programs, [run], states, stop).finish()
-        except InterruptedRunError as error:
+            run = _bring_to_end(work, run_dir, display, stop, stack)
+        except (InterruptedRunError, DiskError) as error:
             raise error.with_advice(_resume_command(run_dir)) from None
         except jax.errors.JaxRuntimeError as error:
             raise _explain(error, run_dir) from error
@@ -130,16 +213,48 @@ def _execute(
     return run.result
 
 
-def _find_start(run_dir: Path, programs: Programs) -> Start:
-    """The main process reads the checkpoint; the others get what it has read."""
-    start = Start.fresh()
+def _bring_to_end(
+    work: _Work, run_dir: Path, display: Display, stop: StopRequest, stack: contextlib.ExitStack
+) -> RunWriter:
+    """Takes a run up, brings it to its end, and returns its writer, which `stack` closes."""
+    start = _find_start(run_dir, work)
     if hosts.is_main():
-        start = find_start(run_dir, programs.whole_shapes)
-    env_steps = hosts.agree(start.counters.env_steps)
-    if not env_steps:
+        with writing(run_dir):
+            keep_changes(run_dir, work.before, work.config)
+        if notice := describe_stretched(work.before, work.config):
+            display.note(notice)
+    kind = RunWriter if hosts.is_main() else Follower
+    run = kind(work.config, run_dir, start, display, work.started)
+    stack.callback(run.close)
+    begins, states = start.state is None, [] if start.state is None else [start.state]
+    # The lists are the only references to the states, which the chunks are given to write over.
+    del start
+    begin_with = work.initial.put_into if begins and work.initial is not None else None
+    Lockstep(work.programs, [run], states, stop, begin_with=begin_with).finish()
+    return run
+
+
+def _find_start(run_dir: Path, work: _Work) -> Start:
+    """The main process reads the checkpoint; the others get what it has read."""
+    shapes, start = work.programs.whole_shapes, Start.fresh()
+    if hosts.is_main():
+        start = _read_start(run_dir, work)
+    env_steps = hosts.agree(None if start.state is None else start.counters.env_steps)
+    if env_steps is None:
         return start
     start.counters.env_steps = env_steps
-    return dataclasses.replace(start, state=hosts.share(start.state, programs.whole_shapes))
+    return dataclasses.replace(start, state=hosts.share(start.state, shapes))
+
+
+def _read_start(run_dir: Path, work: _Work) -> Start:
+    shapes = work.programs.whole_shapes
+    if work.before.environment.time_limit == work.config.environment.time_limit:
+        return find_start(run_dir, work.before, shapes, restart=work.restart)
+    old_shapes = jax.eval_shape(build(work.before).train.init, run_keys(0)[0])
+    start = find_start(run_dir, work.before, old_shapes, restart=work.restart)
+    if start.state is None:
+        return start
+    return dataclasses.replace(start, state=with_changed_time_limit(start.state, shapes))
 
 
 def _resume_command(run_dir: Path) -> str:
@@ -166,6 +281,6 @@ def _draw_learning_curve(run_dir: Path) -> str | None:
 
     try:
         plot_runs([run_dir], run_dir / LEARNING_CURVE_FILE)
-    except (MissingExtraError, RunFolderError) as error:
+    except (MissingExtraError, RunFolderError, OSError) as error:
         return f"notice: there is no learning curve. {error}"
     return None

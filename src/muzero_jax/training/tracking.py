@@ -1,5 +1,6 @@
 """What a run reports: metrics and evaluations, to files that can be cut back to a checkpoint."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -7,6 +8,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +16,10 @@ from typing import Any, Protocol
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.files import open_own, write_text
 from muzero_jax.training.evaluation import EvaluationResult
+from muzero_jax.training.run_folder import METRICS_FILE, SCORES_FILE
 from muzero_jax.training.wandb_sink import WandbSink
 
-METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.csv"
-SCORES_FILE = "evaluation_scores.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 EVALUATION_COLUMNS = (
     "env_steps",
@@ -30,6 +31,7 @@ EVALUATION_COLUMNS = (
     "score_min",
     "score_max",
     "length_mean",
+    "episodes_cut",
 )
 
 
@@ -82,9 +84,12 @@ class Tracker:
     ):
         position = position or Position()
         self._metrics = _AppendFile(run_dir / METRICS_FILE, position.metrics)
+        self._columns: tuple[str, ...] = EVALUATION_COLUMNS
+        if position.evaluation:
+            self._columns = _header(run_dir / EVALUATION_FILE)
         self._evaluation = _AppendFile(run_dir / EVALUATION_FILE, position.evaluation)
-        if not position.evaluation:
-            self._evaluation.append(_csv_line(EVALUATION_COLUMNS))
+        if not self._evaluation.length():
+            self._evaluation.append(_csv_line(self._columns))
         self._sinks = _make_sinks(run_dir, config, env_steps)
 
     def write_metrics(self, row: Mapping[str, float]) -> None:
@@ -94,8 +99,8 @@ class Tracker:
         self._send(int(row["env_steps"]), finite)
 
     def write_evaluation(self, row: Mapping[str, float]) -> None:
-        """Writes one row with the values of `EVALUATION_COLUMNS`."""
-        self._evaluation.append(_csv_line([row[name] for name in EVALUATION_COLUMNS]))
+        """Writes one row with the values of the file's columns."""
+        self._evaluation.append(_csv_line([row.get(name, "") for name in self._columns]))
         names = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
         self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in names})
 
@@ -111,9 +116,10 @@ class Tracker:
         self._evaluation.sync()
 
     def close(self) -> None:
-        """Closes files and sinks."""
+        """Closes files and sinks; what could not be written was told when it was."""
         for sink in self._sinks:
-            sink.close()
+            with contextlib.suppress(OSError):
+                sink.close()
         self._metrics.close()
         self._evaluation.close()
 
@@ -133,6 +139,7 @@ def summarise(result: EvaluationResult) -> dict[str, float]:
         "score_max": float(scores.max()),
         "episodes": len(scores),
         "length_mean": float(lengths.mean()),
+        "episodes_cut": result.num_cut,
     }
 
 
@@ -163,7 +170,10 @@ class _AppendFile:
         self._file.truncate(min(found, length))
 
     def append(self, text: str) -> None:
-        self._file.write(text.encode())
+        """Writes a line whole: the system takes a part of it where the disk is nearly full."""
+        rest = text.encode()
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def length(self) -> int:
         return os.fstat(self._file.fileno()).st_size
@@ -180,19 +190,33 @@ def _open_to_append(path: str, flags: int) -> int:
 
 
 class _TensorBoard:
-    """Events through tensorboardX; those after a resumed run's checkpoint are declared void."""
+    """Events through tensorboardX; those after a resumed run's checkpoint are declared void.
+
+    Its `SummaryWriter` would write in a thread, whose errors nobody hears.
+    """
 
     def __init__(self, folder: Path, env_steps: int):
-        from tensorboardX import SummaryWriter
+        import tensorboardX
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+        folder.mkdir(exist_ok=True)
+        self._make_event, self._scalar = Event, tensorboardX.summary.scalar
         # Files are named by the second; the suffix keeps a quick restart from replacing one.
-        self._writer = SummaryWriter(
-            str(folder), purge_step=env_steps + 1, filename_suffix=f".from{env_steps}"
+        self._writer = tensorboardX.event_file_writer.EventsWriter(
+            str(folder / "events"), f".from{env_steps}"
         )
+        void_from = env_steps + 1
+        session = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(step=void_from, file_version="brain.Event:2"))
+        self._writer.write_event(Event(step=void_from, session_log=session))
 
     def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
+        now = time.time()
         for name, value in scalars.items():
-            self._writer.add_scalar(name, value, env_steps)
+            summary = self._scalar(name, value)
+            event = self._make_event(step=env_steps, wall_time=now, summary=summary)
+            self._writer.write_event(event)
+        self._writer.flush()
 
     def flush(self) -> None:
         self._writer.flush()
@@ -220,6 +244,12 @@ def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> list
                 file=sys.stderr,
             )
     return sinks
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    """The columns of a file that an older version may have begun; ours where it is lost."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return tuple(next(csv.reader(text.splitlines()), EVALUATION_COLUMNS))
 
 
 def _csv_line(values: Sequence[Any]) -> str:
