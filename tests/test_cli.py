@@ -130,6 +130,10 @@ def test_help_shows_every_setting_with_its_meaning(capsys: pytest.CaptureFixture
         (["train", "tiny", "--environment.name", "ctch"], "did you mean catch"),
         (["train", "tiny", "--replay.capacity", "500_000_000"], "but the device has"),
         (["train", "tiny", "--resume", "nowhere"], "nowhere is not a run folder"),
+        (["train", "tiny", "--init-from", "nowhere"], "nowhere is not a run folder"),
+        (["train", "tiny", "--restart"], "--restart begins a run anew that --resume names"),
+        (["train", "tiny", "--checkpoint", "9"], "--checkpoint is one of the run that --init-from"),
+        (["evaluate", "nowhere", "--evaluation.interval", "9"], "cannot make sense of"),
         (["evaluate"], "muzero evaluate needs RUN"),
         (["evaluate", "nowhere"], "nowhere is not a run folder: there is no such folder"),
         (["evaluate", "nowhere", "--episodes", "0"], "--episodes must be at least 1, found 0"),
@@ -273,6 +277,8 @@ def test_list_names_experiments_and_environments(
 def test_resume_takes_no_settings(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", str(finished), "--seed", "1"]) == 2
     assert "with the settings it has" in capsys.readouterr().err
+    assert main(["train", "--resume", str(finished), "--out", "elsewhere"]) == 2
+    assert "where --out has no meaning" in capsys.readouterr().err
     assert main(["train", "cartpole", "--resume", str(finished)]) == 2
     assert "is a run of tiny, not of cartpole" in capsys.readouterr().err
     assert main(["train", f"--resume={finished}"]) == 0
@@ -305,7 +311,13 @@ def test_play_hands_its_options_on(
     monkeypatch.setattr(play, "play_run", lambda run_dir, **options: seen.update(options))
     assert main(["play", str(finished), "--episodes", "2", "--gif", "a.gif", "--seed", "3"]) == 0
     assert capsys.readouterr().err == f"playing {finished}: 2 greedy episodes of catch\n"
-    assert seen == {"episodes": 2, "gif_path": Path("a.gif"), "seed": 3}
+    assert seen == {
+        "episodes": 2,
+        "gif_path": Path("a.gif"),
+        "seed": 3,
+        "checkpoint": "",
+        "changes": {},
+    }
     assert set(runs.COMMANDS) == {"evaluate", "play", "inspect", "plot", "report", "list"}
 
 

@@ -188,6 +188,32 @@ def test_members_at_other_checkpoints_go_on_apart(tmp_path, monkeypatch):
     assert [row["env_steps"] for row in table_without_times(folder)] == ["512", "512"]
 
 
+def test_a_member_without_its_checkpoints_fails_alone(swept, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    lost = folder / "members/setting-001/seed-0"
+    shutil.rmtree(lost / "checkpoints")
+    (lost / "result.json").unlink()
+    reported = _report(lost)
+    monkeypatch.setattr(Lockstep, "finish", lambda self: pytest.fail("trained"))
+    counts = run_sweep(SWEEP, folder)
+    assert (counts["failed"], counts["finished"]) == (1, 3)
+    assert "its checkpoints are gone" in json.loads((lost / "outcome.json").read_text())["reason"]
+    assert _report(lost) == reported
+
+
+def test_a_full_disk_stops_a_sweep_and_fails_no_member(swept, tmp_path, monkeypatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    (folder / "members/setting-001/seed-0/result.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_writer, "write_versions", full)
+        with pytest.raises(DiskError, match="No space left.* continue with: muzero sweep --resume"):
+            run_sweep(SWEEP, folder)
+    assert not list(folder.glob("members/*/*/outcome.json"))
+
+
 def test_another_sweep_in_the_folder_is_refused(swept, tmp_path):
     other = dataclasses.replace(SWEEP, seeds=(0, 1))
     with pytest.raises(ConfigError, match=r"holds another sweep: seeds is \[0, 3\], asked for"):

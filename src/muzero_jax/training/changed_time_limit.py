@@ -23,7 +23,8 @@ def with_changed_time_limit(state: TrainState, shapes: TrainState) -> TrainState
     if isinstance(inner, TimeLimitState) and not isinstance(wanted, TimeLimitState):
         inner = inner.env_state
     elif isinstance(wanted, TimeLimitState) and not isinstance(inner, TimeLimitState):
-        inner = TimeLimitState(env_state=inner, num_steps=state.episode_length)
+        # A copy, since a chunk is given every array of the state to write over.
+        inner = TimeLimitState(env_state=inner, num_steps=jnp.copy(state.episode_length))
     transitions, needed = state.replay.transitions, shapes.replay.transitions.final_observation
     final = None
     if needed is not None:
