@@ -1,34 +1,21 @@
 """The `muzero` command: reads what is asked, and calls those who do it."""
 
-import contextlib
 import difflib
-import errno
 import functools
-import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import muzero_jax
 from muzero_jax.commands.experiments import load_experiment
-from muzero_jax.commands.system import require_supported_system
+from muzero_jax.commands.guard import FLAGS_HELP, TRACEBACK, TRUST, asks_for_help, run_guarded
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.settings import apply_settings
-from muzero_jax.terminal import run_program
-from muzero_jax.training.errors import InterruptedRunError, LostProcessError, RunError
-from muzero_jax.trust import trust_everything
 
 if TYPE_CHECKING:
     from muzero_jax.commands.options import TrainOptions
 
-TRUST, TRACEBACK = "--trust", "--traceback"
-_EVERYWHERE = """\
-Every command takes --trust, which lets it run the code that a run folder, a sweep folder or a YAML
-file names (MUZERO_TRUST=1 does so for all commands), and --traceback, which shows where an error
-came from.
-"""
 USAGE = (
     """\
 usage: muzero COMMAND ...
@@ -54,85 +41,22 @@ usage: muzero COMMAND ...
   muzero --version
 
 """
-    + _EVERYWHERE
+    + FLAGS_HELP
 )
-
-
-# A disk that is full, over its quota, read-only, or broken.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 2 for a mistake of the user, else see RunError."""
     args = list(sys.argv[1:] if argv is None else argv)
     command = next((arg for arg in args if arg not in (TRUST, TRACEBACK)), "")
-    works = command in _WORKING_COMMANDS and not {"-h", "--help"} & set(args)
-    return run_program(lambda: _guard(_dispatch, args), needs_reader=not works)
+    works = command in _WORKING_COMMANDS and not asks_for_help(args)
+    return run_guarded(_dispatch, args, needs_reader=not works)
 
 
 def train_experiment(config: ExperimentConfig) -> None:
     """Lets an experiment's script be run: `python experiments/NAME.py --seed 1 ...`."""
     prog = f"python {sys.argv[0]}"
-    work = functools.partial(_train, config=config, prog=prog)
-    sys.exit(run_program(lambda: _guard(work, sys.argv[1:])))
-
-
-def _guard(work: Callable[[list[str]], None], args: Sequence[str]) -> int:
-    """Calls `work` with the arguments that are not for all commands; returns the exit code.
-
-    What a user can cause becomes one sentence on stderr.
-    """
-    own = [arg for arg in args if arg not in (TRUST, TRACEBACK)]
-    if TRUST in args:
-        trust_everything()
-    try:
-        return _tell_errors(lambda: work(own), shows_traceback=TRACEBACK in args)
-    except SystemExit as ended:
-        if not ended.code and {"-h", "--help"} & {*own}:
-            print(_EVERYWHERE, end="")
-        raise
-
-
-def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
-    try:
-        with _traceback_first(shows_traceback):
-            require_supported_system()
-            work()
-    except ConfigError as error:
-        return _complain(f"error: {error}", 2)
-    except InterruptedRunError as error:
-        return _complain(str(error), error.exit_code)
-    except LostProcessError as error:
-        _complain(f"error: {error}", error.exit_code)
-        sys.stdout.flush()
-        # Leaving in order would wait for the process that is gone.
-        os._exit(error.exit_code)
-    except RunError as error:
-        return _complain(f"error: {error}", error.exit_code)
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        where = f"{error.filename} " if error.filename else "a file "
-        return _complain(f"error: {where}cannot be written: {error.strerror}.", 1)
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-@contextlib.contextmanager
-def _traceback_first(is_wanted: bool) -> Iterator[None]:
-    """Prints what an error came through before somebody turns it into a sentence."""
-    try:
-        yield
-    except Exception:
-        if is_wanted:
-            traceback.print_exc()
-        raise
-
-
-def _complain(sentence: str, exit_code: int) -> int:
-    print(sentence, file=sys.stderr)
-    return exit_code
+    sys.exit(run_guarded(functools.partial(_train, config=config, prog=prog), sys.argv[1:]))
 
 
 def _dispatch(args: list[str]) -> None:
@@ -163,6 +87,7 @@ def _train(
 ) -> None:
     """Trains `config`, or resumes; without a `config` only that and --help are possible."""
     from muzero_jax.commands.options import option_value, parse_train_options
+    from muzero_jax.training.run_folder import check_new_folder
 
     if run := option_value("resume", args):
         return _resume(Path(run), args, config, prog)
@@ -175,6 +100,10 @@ def _train(
         raise ConfigError("--restart begins a run anew that --resume names.")
     if options.checkpoint and not options.init_from:
         raise ConfigError("--checkpoint is one of the run that --init-from names.")
+    if options.num_devices < 0:
+        raise ConfigError(f"--num_devices must be at least 0, found {options.num_devices}.")
+    if options.out:
+        check_new_folder(Path(options.out))
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.runner import train
 

@@ -13,6 +13,7 @@ from muzero_jax.analysis.sweep_rows import ROW_STYLE, marginal_effect, seed_scat
 from muzero_jax.analysis.sweep_summary import SettingSummary, summarise_settings
 from muzero_jax.analysis.sweep_table import SweepFolderError, SweepRecord, read_sweep
 from muzero_jax.dotted import describe_setting, short_value
+from muzero_jax.files import write_text
 
 REPORT_FILE = "report.html"
 _MOST_ROWS = 100
@@ -87,9 +88,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         raise SweepFolderError(f"there is nothing to report yet: no run in {folder} is finished.")
     out = out or folder / REPORT_FILE
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(_page(sweep, summaries), encoding="utf-8")
-    temporary.replace(out)
+    write_text(out, _page(sweep, summaries))
     return out
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.commands.guard import run_guarded
 from muzero_jax.commands.options import parse_train_options
-from muzero_jax.commands.system import require_supported_system
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.terminal import run_program
 
 
 def run_benchmark(
@@ -32,25 +31,14 @@ def run_benchmark(
     """
     parser.add_argument("experiment", help="name of an experiment, or path of its script")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return run_program(lambda: _measure(parser, measure, arguments))
 
-
-def _measure(
-    parser: argparse.ArgumentParser,
-    measure: Callable[[ExperimentConfig, argparse.Namespace], Any],
-    arguments: Sequence[str] | None,
-) -> int:
-    """Measures, and prints the result; returns the exit code."""
-    try:
-        require_supported_system()
-        options, overrides = parser.parse_known_args(arguments)
+    def work(args: list[str]) -> None:
+        options, overrides = parser.parse_known_args(args)
         settings = read_experiment(options.experiment, overrides, parser.prog)
         results = dataclasses.asdict(measure(settings, options))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(results) if options.json else _table(results))
-    return 0
+        print(json.dumps(results) if options.json else _table(results))
+
+    return run_guarded(work, sys.argv[1:] if arguments is None else arguments)
 
 
 def read_experiment(name: str, overrides: Sequence[str], prog: str) -> ExperimentConfig:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from muzero_jax.config import ConfigError
+from muzero_jax.files import check_file
 from muzero_jax.stages import announce
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def show_oracle(options: OracleOptions) -> None:
       ConfigError: the environment is not tabular, or the discount is out of range.
       EnvironmentCreationError: it cannot be made.
     """
+    if not 0.0 <= options.discount <= 1.0:
+        raise ConfigError(f"--discount must be between 0 and 1, found {options.discount!r}.")
+    if options.figure:
+        check_file(Path(options.figure), "--figure", "PNG")
     from muzero_jax.envs.registry import make_environment
     from muzero_jax.envs.tabular import underlying_tabular
     from muzero_jax.oracle.dynamic_programming import solve
@@ -53,8 +58,6 @@ def show_oracle(options: OracleOptions) -> None:
             f"{options.environment} is not tabular, so nothing is known of it exactly; "
             "`muzero list` shows the environments that are."
         )
-    if not 0.0 <= options.discount <= 1.0:
-        raise ConfigError(f"--discount must be between 0 and 1, found {options.discount!r}.")
     mdp = dataclasses.replace(env.mdp, discount=options.discount or env.mdp.discount)
     if options.figure and mdp.grid is None:
         raise ConfigError(f"{mdp.name} does not lie on a grid; leave out --figure.")
@@ -112,5 +115,3 @@ def _draw(mdp: "TabularMDP", solution: "Solution", out: Path) -> None:
         draw_value_maps([value_map(mdp, solution.value, solution.optimal_actions, title)], out)
     except MissingExtraError as error:
         raise ConfigError(str(error)) from error
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.") from error

@@ -9,11 +9,14 @@ from typing import Annotated, Literal
 import tyro
 
 from muzero_jax.config import ConfigError
+from muzero_jax.files import check_folder
 from muzero_jax.stages import announce
 
 Policy = Literal["gumbel", "muzero"]
 Engine = Literal["native", "linear", "mctx"]
 Prior = Literal["flat", "sharp"]
+_MOST = {"batch": 2**20, "simulations": 100_000, "actions": 2**17, "embedding": 2**17}
+_MOST_REPEATS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +84,20 @@ def profile_search(options: ProfileSearchOptions) -> None:
 
 
 def _check(options: ProfileSearchOptions) -> None:
-    for name in ("batch", "simulations", "actions", "embedding"):
+    for name, most in _MOST.items():
         values = getattr(options, name)
-        if not values or min(values) < 1:
+        if not values or min(values) < 1 or max(values) > most:
             raise ConfigError(
-                f"--{name} must be one or more integers of at least 1, found {values}."
+                f"--{name} must be one or more integers between 1 and {most:,}, found {values}."
             )
     for name in ("prior", "policy", "engine"):
         if not getattr(options, name):
             raise ConfigError(f"--{name} needs at least one value.")
-    if options.repeats < 1:
-        raise ConfigError(f"--repeats must be at least 1, found {options.repeats}.")
+    if not 1 <= options.repeats <= _MOST_REPEATS:
+        raise ConfigError(
+            f"--repeats must be between 1 and {_MOST_REPEATS:,}, found {options.repeats}."
+        )
+    check_folder(Path(options.out), "--out")
 
 
 def profile_loop(args: Sequence[str]) -> None:

@@ -4,129 +4,22 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from muzero_jax.commands.experiments import describe_experiment, find_experiments
+from muzero_jax.commands.run_options import (
+    EvaluateOptions,
+    InspectOptions,
+    ListOptions,
+    PlayOptions,
+    PlotOptions,
+    ReportOptions,
+    check_episodes,
+    check_seed,
+)
 from muzero_jax.config import ConfigError
+from muzero_jax.files import check_file, check_folder, refuse_links
 from muzero_jax.stages import announce, announced_if_slow, stage
-
-
-@dataclasses.dataclass(frozen=True)
-class ChangedEnvironment:
-    """The environment, where it shall be another than the run's."""
-
-    name: str = ""
-    """Environment to play in, such as another variant of the run's; by default the run's own."""
-    time_limit: int | None = None
-    """Steps after which an episode is truncated; by default as in the run."""
-
-    def changes(self) -> dict[str, Any]:
-        """The settings that shall be others than in the run, by dotted name."""
-        given = {"environment.name": self.name, "environment.time_limit": self.time_limit}
-        return {name: value for name, value in given.items() if value not in ("", None)}
-
-
-@dataclasses.dataclass(frozen=True)
-class ChangedLimit:
-    """How long an episode may be, where it shall be another length than in the run."""
-
-    max_episode_steps: int | None = None
-    """Steps after which an episode that has not ended is cut; by default as in the run."""
-
-    def changes(self) -> dict[str, Any]:
-        """The settings that shall be others than in the run, by dotted name."""
-        given = {f"evaluation.{name}": value for name, value in vars(self).items()}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True)
-class ChangedEvaluation(ChangedLimit):
-    """The evaluation, where it shall be another than the run's."""
-
-    num_envs: int | None = None
-    """Episodes that run at a time; by default as in the run."""
-
-
-_Checkpoint = Annotated[str, tyro.conf.arg(metavar="STEP")]
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateOptions:
-    """Plays complete greedy episodes, without noise, with a checkpoint of a run."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    environment: ChangedEnvironment = dataclasses.field(default_factory=ChangedEnvironment)
-    evaluation: ChangedEvaluation = dataclasses.field(default_factory=ChangedEvaluation)
-    checkpoint: _Checkpoint = ""
-    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
-    episodes: int = 100
-    """Complete episodes."""
-    seed: int = 0
-    """Seed of the environments; the runs' own evaluations use others."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PlayOptions:
-    """Plays greedy episodes with a checkpoint of a run, in the terminal and to a GIF."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    environment: ChangedEnvironment = dataclasses.field(default_factory=ChangedEnvironment)
-    evaluation: ChangedLimit = dataclasses.field(default_factory=ChangedLimit)
-    checkpoint: _Checkpoint = ""
-    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
-    episodes: int = 1
-    """Complete episodes."""
-    gif: str = ""
-    """GIF file to draw them to; by default play.gif in the run folder."""
-    seed: int = 0
-    """Seed of the environment."""
-
-
-@dataclasses.dataclass(frozen=True)
-class InspectOptions:
-    """Draws the search tree of one decision of a greedy episode, and prints its numbers."""
-
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    step: int = 0
-    """Step of the episode, from 0."""
-    checkpoint: _Checkpoint = ""
-    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
-    seed: int = 0
-    """Seed of the environment."""
-    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """Folder of the pictures; by default inspect/ in the run folder."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PlotOptions:
-    """Draws learning curves; runs that differ in their seeds only become one."""
-
-    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
-    """Run folders."""
-    out: str = "learning_curves.png"
-    """PNG file."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportOptions:
-    """Shows a sweep, finished or not, as one HTML page that opens without a network."""
-
-    sweep: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SWEEP")]
-    """Sweep folder."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """HTML file; by default report.html in the sweep folder."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ListOptions:
-    """Lists experiments and environments."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -136,7 +29,8 @@ def evaluate(options: EvaluateOptions) -> None:
       ConfigError: an option cannot work.
       RunError: the run cannot be read, or its agent does not fit the environment.
     """
-    _require_episodes(options.episodes)
+    check_episodes(options.episodes)
+    check_seed(options.seed)
     _announce("evaluating", options.run, _count(options.episodes))
     result = _evaluate(options)
     if options.json:
@@ -158,14 +52,19 @@ def play(options: PlayOptions) -> None:
       ConfigError: an option cannot work, or there is nothing to draw with.
       RunError: the run cannot be read.
     """
-    _require_episodes(options.episodes)
+    check_episodes(options.episodes)
+    check_seed(options.seed)
+    gif = Path(options.gif) if options.gif else None
+    if gif is None:
+        refuse_links(Path(options.run))
+    else:
+        check_file(gif, "--gif", "GIF")
     _announce("playing", options.run, _count(options.episodes))
     from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.play import play_run
 
     enable_compilation_cache()
-    gif = Path(options.gif) if options.gif else None
     try:
         play_run(
             Path(options.run),
@@ -188,14 +87,19 @@ def inspect(options: InspectOptions) -> None:
     """
     if options.step < 0:
         raise ConfigError(f"--step must be at least 0, found {options.step}.")
+    check_seed(options.seed)
+    run_dir = Path(options.run)
+    out = Path(options.out) if options.out else run_dir / "inspect"
+    if options.out:
+        check_folder(out, "--out")
+    else:
+        refuse_links(run_dir)
     _announce("inspecting", options.run, f"step {options.step} of a greedy episode")
     from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.inspection import inspect_run
 
     enable_compilation_cache()
-    run_dir = Path(options.run)
-    out = Path(options.out) if options.out else run_dir / "inspect"
     try:
         inspect_run(
             run_dir, step=options.step, seed=options.seed, out=out, checkpoint=options.checkpoint
@@ -216,13 +120,14 @@ def plot(options: PlotOptions) -> None:
 
     if not options.runs:
         raise ConfigError("name at least one run folder to plot.")
-    runs = [Path(run) for run in options.runs]
+    runs, out = [Path(run) for run in options.runs], Path(options.out)
+    check_file(out, "--out", "PNG")
     try:
         with announced_if_slow(f"drawing the learning curves of {len(runs)} runs"):
-            plot_runs(runs, Path(options.out))
+            plot_runs(runs, out)
     except (RunFolderError, MissingExtraError) as error:
         raise ConfigError(str(error)) from error
-    print(options.out)
+    print(out)
 
 
 def report(options: ReportOptions) -> None:
@@ -234,9 +139,14 @@ def report(options: ReportOptions) -> None:
     from muzero_jax.analysis.sweep_report import write_report
     from muzero_jax.analysis.sweep_table import SweepFolderError
 
+    sweep, asked = Path(options.sweep), Path(options.out) if options.out else None
+    if asked is None:
+        refuse_links(sweep)
+    else:
+        check_file(asked, "--out", "HTML")
     try:
         with announced_if_slow(f"reading the runs of {options.sweep}, and drawing them"):
-            out = write_report(Path(options.sweep), Path(options.out) if options.out else None)
+            out = write_report(sweep, asked)
     except SweepFolderError as error:
         raise ConfigError(str(error)) from error
     print(out)
@@ -253,11 +163,6 @@ def list_all(options: ListOptions) -> None:
     for suite, names in list_environments().items():
         print(f"\nenvironments, {suite} (--environment.name NAME):")
         print(*(f"  {name}" for name in names), sep="\n")
-
-
-def _require_episodes(episodes: int) -> None:
-    if episodes < 1:
-        raise ConfigError(f"--episodes must be at least 1, found {episodes}.")
 
 
 def _count(episodes: int) -> str:

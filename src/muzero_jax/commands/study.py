@@ -10,12 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.analysis.extras import MissingExtraError, import_extra
+from muzero_jax.analysis.extras import import_extra
 from muzero_jax.commands.benchmark import SentenceParser, positive
-from muzero_jax.commands.system import require_supported_system
-from muzero_jax.config import ConfigError
+from muzero_jax.commands.guard import run_guarded
 from muzero_jax.stages import announce
-from muzero_jax.terminal import run_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +59,10 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
       study: from the files to write and a number of seeds.
       seeds: how many it has if nothing else is asked for.
     """
-    sys.exit(run_program(lambda: _tell_errors(script, doc, study, seeds)))
 
-
-def _tell_errors(
-    script: str, doc: str, study: Callable[[StudyFiles, int], None], seeds: int
-) -> int:
-    """Reads the options and runs the study; returns the exit code."""
-    start = time.perf_counter()
-    try:
-        require_supported_system()
-        options = _parse(doc, seeds)
+    def work(args: list[str]) -> None:
+        start = time.perf_counter()
+        options = _parse(doc, seeds, args)
         here = Path(script).resolve().parent
         files = StudyFiles(
             Path(script).stem,
@@ -80,16 +71,12 @@ def _tell_errors(
         )
         announce(f"{files.name}: a study of {options.seeds} seeds; its files go to {files.results}")
         _run(files, study, options.seeds)
-    except (ConfigError, MissingExtraError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"{files.name}: {time.perf_counter() - start:.0f} s; files in {files.results}")
-    return 0
+        print(f"{files.name}: {time.perf_counter() - start:.0f} s; files in {files.results}")
+
+    sys.exit(run_guarded(work, sys.argv[1:]))
 
 
-def _parse(doc: str, seeds: int) -> argparse.Namespace:
+def _parse(doc: str, seeds: int, args: Sequence[str]) -> argparse.Namespace:
     """The options of a study's script.
 
     Raises:
@@ -107,7 +94,7 @@ def _parse(doc: str, seeds: int) -> argparse.Namespace:
         type=Path,
         help="folder of the CSVs and figures; by default experiments/results and docs/images",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(args)
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, found {options.seeds}")
     return options

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.files import open_own, read_json, refuse_links, write_json, write_text
+from muzero_jax.files import check_folder, open_own, read_json, refuse_links, write_json, write_text
 from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict, config_to_dict
 from muzero_jax.training.errors import DiskError, InvalidRunError, RunLockedError
@@ -217,6 +217,20 @@ def _make_folder(folder: Path) -> Path:
     if is_used:
         raise ConfigError(_occupied(folder))
     return folder
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuses a folder in which no new run can be made, before any work is done for the run.
+
+    Args:
+      folder: the run folder that is asked for.
+
+    Raises:
+      ConfigError: the folder cannot be made, or something is in it.
+    """
+    check_folder(folder, "--out")
+    if folder.is_dir() and occupied(folder):
+        raise ConfigError(_occupied(folder))
 
 
 def occupied(folder: Path) -> bool:
