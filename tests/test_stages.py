@@ -4,6 +4,7 @@ import runpy
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,14 @@ def test_a_tally_says_how_much_is_done_and_left(monkeypatch, capsys):
     ]
 
 
-def test_a_tally_counts_for_several_threads(capsys):
+def test_a_tally_counts_for_several_threads(monkeypatch):
+    lines: list[str] = []
+
+    def slow_announce(text):
+        time.sleep(0.001 if len(lines) % 2 else 0.0)
+        lines.append(text)
+
+    monkeypatch.setattr(stages, "announce", slow_announce)
     tally = stages.Tally(80, "arms")
     names = [[f"{thread}.{part}" for part in range(10)] for thread in range(8)]
 
@@ -64,7 +72,6 @@ def test_a_tally_counts_for_several_threads(capsys):
         thread.start()
     for thread in threads:
         thread.join()
-    lines = capsys.readouterr().err.splitlines()
     assert [line.split(" ")[0] for line in lines[1:]] == [f"{n}/80" for n in range(1, 81)]
     assert lines[-1] == "80/80 arms done"
 
