@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_run import TINY, tiny
+from tiny_run import tiny
 
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
@@ -433,4 +433,3 @@ def test_a_read_only_folder_is_one_sentence(copy: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(run_folder, "locked_file", refuse)
     with pytest.raises(DiskError, match="cannot be written: Read-only file system"):
         runner.resume(copy, changes=MORE)
-    assert TINY.total_env_steps == 512

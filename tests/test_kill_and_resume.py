@@ -17,7 +17,7 @@ from muzero_jax.training import runner
 from muzero_jax.training.build import build
 from muzero_jax.training.checkpoint import restore_newest
 from muzero_jax.training.programs import Programs
-from muzero_jax.training.run_writer import split_state
+from muzero_jax.training.run_start import split_state
 
 
 def _read_metrics(run_dir: Path) -> list[dict[str, Any]]:
@@ -37,8 +37,9 @@ def _read_result(run_dir: Path) -> dict[str, Any]:
 
 
 def _read_state(run_dir: Path) -> list[tuple[str, np.ndarray]]:
-    """Every leaf of the final state, keys as their data."""
-    shapes = split_state(Programs(build(TINY)).shapes)
+    """Every leaf of the final state and of the best agent, keys as their data."""
+    state = Programs(build(TINY)).shapes
+    shapes = {**split_state(state), "best": state.agent}
     restored = restore_newest(run_dir / "checkpoints", shapes)
     assert restored.step == 512
     leaves = jax.tree_util.tree_leaves_with_path(restored.groups)

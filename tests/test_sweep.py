@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import errno
 import functools
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -23,9 +25,15 @@ from muzero_jax.sweeps.definition import Sweep
 from muzero_jax.sweeps.fit import fit_programs
 from muzero_jax.sweeps.folder import load_sweep
 from muzero_jax.sweeps.lanes import Queue
-from muzero_jax.training import runner
+from muzero_jax.training import run_writer, runner
 from muzero_jax.training.build import load_run
-from muzero_jax.training.errors import DoesNotFitError, InterruptedRunError, RunLockedError
+from muzero_jax.training.errors import (
+    DiskError,
+    DoesNotFitError,
+    InterruptedRunError,
+    RunLockedError,
+)
+from muzero_jax.training.lockstep import Lockstep
 from muzero_jax.training.memory import ProgramMemory, check_program_fits
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.run_folder import locked
@@ -209,7 +217,9 @@ def test_a_full_disk_stops_a_sweep_and_fails_no_member(swept, tmp_path, monkeypa
     (folder / "members/setting-001/seed-0/result.json").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(run_writer, "write_versions", full)
-        with pytest.raises(DiskError, match="No space left.* continue with: muzero sweep --resume"):
+        with pytest.raises(
+            DiskError, match=r"No space left.* continue with: muzero sweep --resume"
+        ):
             run_sweep(SWEEP, folder)
     assert not list(folder.glob("members/*/*/outcome.json"))
 
