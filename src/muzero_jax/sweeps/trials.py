@@ -61,7 +61,8 @@ class Trials:
         self._optuna = import_optuna()
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         journal = self._optuna.storages.journal
-        backend = journal.JournalFileBackend(str(folder / JOURNAL_FILE))
+        lock: Any = _JournalLock(folder / f".{JOURNAL_FILE}.lock")
+        backend = journal.JournalFileBackend(str(folder / JOURNAL_FILE), lock)
         self._storage = self._optuna.storages.JournalStorage(backend)
         self.study = self._optuna.create_study(
             storage=self._storage,
@@ -141,6 +142,31 @@ class Trials:
         if self.definition.pruner == "asha":
             return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         return pruners.NopPruner()
+
+
+class _JournalLock:
+    """A lock as Optuna's journal wants it; the system releases it however the process ends.
+
+    Optuna's own locks are links or files that a process which dies leaves behind.
+
+    Args:
+      path: the file that is locked.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._held = contextlib.ExitStack()
+
+    def acquire(self) -> bool:
+        """Waits until the journal is this thread's, which of one process is one at a time."""
+        lock = contextlib.ExitStack()
+        lock.enter_context(locked_file(self._path, wait=True))
+        self._held = lock
+        return True
+
+    def release(self) -> None:
+        """Gives the journal to others."""
+        self._held.close()
 
 
 def import_optuna() -> Any:
