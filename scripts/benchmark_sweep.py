@@ -68,7 +68,10 @@ def _measure(options: argparse.Namespace, overrides: Sequence[str], folder: Path
     singles += [single(seed) for seed in range(half, options.seeds)]
     with (folder / "sweep" / "table.csv").open(newline="", encoding="utf-8") as file:
         scores = {int(row["seed"]): float(row["score_mean"]) for row in csv.DictReader(file)}
-    alone = [json.loads((folder / f"seed-{s}" / "result.json").read_text()) for s in scores]
+    alone = [
+        json.loads((folder / f"seed-{s}" / "result.json").read_text(encoding="utf-8"))
+        for s in scores
+    ]
     return SweepCost(
         num_seeds=options.seeds,
         sweep_seconds=sweep,

@@ -114,7 +114,7 @@ BAD_INPUTS = (
     BadInput("train catch --search.num_simulations 1e8", "between 1 and 100,000"),
     BadInput("train catch --network.num_blocks 1e7", "num_blocks must be between 0 and 1000"),
     BadInput("train catch --num_devices -2", "--num_devices must be at least 0"),
-    BadInput("train catch --num_devices 99", "99 devices are asked for", needs_env=True),
+    BadInput("train catch --num_devices 64 --training.num_envs 64", "64 devices", needs_env=True),
     BadInput("train catch --evaluation.final_num_episodes 1e9", "between 1 and 1,000,000"),
     BadInput("train catch --replay.capacity 2e9", "transitions would fit", needs_env=True),
     # Names and paths.

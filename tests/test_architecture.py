@@ -182,3 +182,37 @@ def test_no_private_jax_or_mctx_imports():
             parts = item.module.split(".")
             if parts[0] in {"jax", "mctx", "flax", "optax"}:
                 assert not any(part.startswith("_") for part in parts), f"{path}:{item.line}"
+
+
+# Methods and functions that read or write text in the encoding of the machine, unless told another.
+TEXT_CALLS = {"open", "fdopen", "read_text", "write_text", "TextIOWrapper"}
+
+
+def texts_without_encoding(path: Path) -> Iterator[str]:
+    """Calls that open text, or talk to a process in text, and name no encoding."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        options = {keyword.arg for keyword in node.keywords}
+        words = [x.value for x in ast.walk(node) if isinstance(x, ast.Constant)]
+        is_binary = any(x in ("rb", "wb", "ab", "xb", "r+b") for x in words)
+        is_descriptor = ast.unparse(node.func) in ("os.open", "webbrowser.open", "Image.open")
+        # `write_text` of this package, which is no method, names the encoding itself.
+        is_own = isinstance(node.func, ast.Name) and name.endswith("_text")
+        opens_text = name in TEXT_CALLS and not (is_binary or is_descriptor or is_own)
+        asks_for_text = bool({"text", "universal_newlines"} & options)
+        if (opens_text or asks_for_text) and "encoding" not in options:
+            yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+
+
+PROGRAMS = [
+    path
+    for name in ("src", "scripts", "experiments")
+    for path in (ROOT.parents[1] / name).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT.parents[1])))
+def test_text_is_read_and_written_in_a_named_encoding(path):
+    assert not list(texts_without_encoding(path))

@@ -312,7 +312,7 @@ def test_a_terminal_that_closes_saves_the_run(tmp_path: Path, experiment: str) -
     screen, terminal_end = pty.openpty()
     process = _muzero(
         *("train", experiment, "--out", str(run)),
-        *("--training.num_env_steps", "1000000", "--logging.checkpoint_interval", "0"),
+        *("--training.num_env_steps", "1000000", "--logging.checkpoint_interval", "1000000"),
         stdin=terminal_end,
         stdout=terminal_end,
         stderr=terminal_end,
@@ -322,9 +322,13 @@ def test_a_terminal_that_closes_saves_the_run(tmp_path: Path, experiment: str) -
     )
     os.close(terminal_end)
     shown = b""
-    while b"after 128 steps" not in shown:
-        shown += os.read(screen, 65_536)
-    os.close(screen)
-    assert process.wait(timeout=300) == 128 + signal.SIGHUP
+    try:
+        while b"episodes, after" not in shown:
+            shown += os.read(screen, 65_536)
+        os.close(screen)
+        assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    finally:
+        process.kill()
+        process.wait()
     (saved,) = (run / "checkpoints").iterdir()
     assert int(saved.name) >= 128

@@ -35,7 +35,7 @@ def cache_folder() -> Path | None:
 def kind_of_processor() -> str:
     """Eight characters that are the same for processors with the same instructions."""
     cpu_info = Path("/proc/cpuinfo")
-    text = cpu_info.read_text("utf-8", errors="replace") if cpu_info.is_file() else ""
+    text = cpu_info.read_text(encoding="utf-8", errors="replace") if cpu_info.is_file() else ""
     kind = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(f"{platform.machine()} {kind}".encode()).hexdigest()[:8]
 

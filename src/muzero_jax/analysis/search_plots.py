@@ -29,7 +29,7 @@ def plot_search_costs(table: Path, out: Path) -> list[Path]:
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=_setting)
     out.mkdir(parents=True, exist_ok=True)
     paths = []

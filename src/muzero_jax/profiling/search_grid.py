@@ -121,7 +121,7 @@ class _Table:
 def _read_lines(path: Path, names: list[str]) -> Measured:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # A table of another version is begun again.
     if rows and list(rows[0]) != names:

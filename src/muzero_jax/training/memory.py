@@ -29,7 +29,7 @@ def device_memory_bytes(device: jax.Device) -> int:
         return int(stats["bytes_limit"])
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, _CGROUP_LIMITS):
-        text = path.read_text().strip() if path.is_file() else ""
+        text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
         limits += [int(text)] if text.isdigit() else []
     return min(limits)
 
