@@ -179,10 +179,14 @@ def test_a_live_display_needs_a_terminal_that_can_show_it(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sys, "stdout", Screen())
     monkeypatch.setattr(sys, "stderr", Screen())
+    monkeypatch.setenv("COLUMNS", "80")
     for name, is_live in {"xterm": True, "dumb": False, "": False}.items():
         monkeypatch.setenv("TERM", name)
         assert terminal.is_live() == is_live
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "1")
+    assert not terminal.is_live()
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "stdout", None)
     assert not terminal.is_live()
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 # What a shell reports of a program that a closed pipe ended: 128 + SIGPIPE.
 UNREAD_EXIT_CODE = 141
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # A pipe without a reader; a terminal that was closed.
-_LEAST_COLUMNS = 40
+_LEAST_COLUMNS, _LEAST_LIVE_COLUMNS = 40, 20
 _IN_ASCII = {
     **{"±": "+-", "µ": "u", "·": "-", "…": "..."},
     **{"→": ">", "←": "<", "↑": "^", "↓": "v", "↺": "o", "↙": "/", "↘": "\\"},
@@ -64,8 +64,10 @@ def run_program(work: Callable[[], int], needs_reader: bool = False) -> int:
 
 def is_live() -> bool:
     """Whether a display that is redrawn again and again can be shown: in a terminal that can."""
-    is_terminal = all(s is not None and s.isatty() for s in (sys.stdout, sys.stderr))
-    return is_terminal and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    if not all(s is not None and s.isatty() for s in (sys.stdout, sys.stderr)):
+        return False
+    is_wide = shutil.get_terminal_size().columns >= _LEAST_LIVE_COLUMNS
+    return is_wide and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 @contextlib.contextmanager
