@@ -22,7 +22,7 @@ import numpy as np
 from muzero_jax.commands.benchmark import positive
 from muzero_jax.terminal import run_program
 from muzero_jax.training.build import load_run
-from muzero_jax.training.compilation_cache import enable_compilation_cache
+from muzero_jax.training.jax_process import prepare_jax
 from muzero_jax.training.run_folder import load_config
 from muzero_jax.training.runner import train
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("sweep", type=Path, help="folder of a sweep")
     parser.add_argument("--most", type=positive, help="members to check (default all)")
     options = parser.parse_args(arguments)
-    enable_compilation_cache()
+    prepare_jax()
     members = sorted(path.parent for path in options.sweep.glob("members/*/*/result.json"))
     if not members:
         print(f"error: no run in {options.sweep} is finished.", file=sys.stderr)

@@ -104,10 +104,11 @@ def _train(
         raise ConfigError(f"--num_devices must be at least 0, found {options.num_devices}.")
     if options.out:
         check_new_folder(Path(options.out))
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax(chooses_devices=True)
     from muzero_jax.training.runner import train
 
-    enable_compilation_cache()
     _join_hosts(options)
     settings, num_devices = options.settings, options.num_devices
     if options.distributed:
@@ -136,10 +137,11 @@ def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, pro
     changes = given_settings(args, options.settings)
     continued_config(run, saved, changes)
     check_not_lost(run, saved, options.restart)
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax(chooses_devices=True)
     from muzero_jax.training.runner import resume
 
-    enable_compilation_cache()
     _join_hosts(options)
     resume(run, options.num_devices, changes, options.restart)
 

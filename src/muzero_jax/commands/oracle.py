@@ -48,6 +48,9 @@ def show_oracle(options: OracleOptions) -> None:
         raise ConfigError(f"--discount must be between 0 and 1, found {options.discount!r}.")
     if options.figure:
         check_file(Path(options.figure), "--figure", "PNG")
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax()
     from muzero_jax.envs.registry import make_environment
     from muzero_jax.envs.tabular import underlying_tabular
     from muzero_jax.oracle.dynamic_programming import solve

@@ -60,11 +60,12 @@ def profile_search(options: ProfileSearchOptions) -> None:
     """
     _check(options)
     announce(f"timing searches with {', '.join(options.engine)}; the table goes to {options.out}")
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax()
     from muzero_jax.analysis.extras import MissingExtraError
     from muzero_jax.profiling.search_grid import measure_grid
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
 
-    enable_compilation_cache()
     try:
         measure_grid(
             Path(options.out),
@@ -120,6 +121,9 @@ def profile_loop(args: Sequence[str]) -> None:
     options, overrides = parser.parse_known_args(args)
     config = read_experiment(options.experiment, overrides, parser.prog)
     announce(f"timing a training chunk of {options.experiment}, and its parts")
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax()
     from muzero_jax.profiling.loop_parts import measure_loop_parts
 
     parts = measure_loop_parts(config, options.repeats)

@@ -61,10 +61,11 @@ def play(options: PlayOptions) -> None:
         check_file(gif, "--gif", "GIF")
     _announce("playing", options.run, _count(options.episodes))
     from muzero_jax.analysis.extras import MissingExtraError
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax()
     from muzero_jax.training.play import play_run
 
-    enable_compilation_cache()
     try:
         play_run(
             Path(options.run),
@@ -96,10 +97,11 @@ def inspect(options: InspectOptions) -> None:
         refuse_links(run_dir)
     _announce("inspecting", options.run, f"step {options.step} of a greedy episode")
     from muzero_jax.analysis.extras import MissingExtraError
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax()
     from muzero_jax.training.inspection import inspect_run
 
-    enable_compilation_cache()
     try:
         inspect_run(
             run_dir, step=options.step, seed=options.seed, out=out, checkpoint=options.checkpoint
@@ -154,9 +156,12 @@ def report(options: ReportOptions) -> None:
 
 def list_all(options: ListOptions) -> None:
     """Prints what can be named."""
-    from muzero_jax.envs.registry import list_environments
+    from muzero_jax.training.jax_process import require_jax
 
     del options
+    require_jax()
+    from muzero_jax.envs.registry import list_environments
+
     print("experiments (muzero train NAME):")
     for name, path in find_experiments().items():
         print(f"  {name:<20} {describe_experiment(path)}")
@@ -186,13 +191,14 @@ def _announce(doing: str, run: str, what: str) -> None:
 
 
 def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax()
     from muzero_jax.training.build import load_run
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
     from muzero_jax.training.evaluation import Evaluate
     from muzero_jax.training.keys import fresh_evaluation_key
     from muzero_jax.training.tracking import summarise
 
-    enable_compilation_cache()
     changes = {**options.environment.changes(), **options.evaluation.changes()}
     run = load_run(Path(options.run), options.checkpoint, changes)
     episodes = options.episodes

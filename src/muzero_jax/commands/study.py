@@ -101,9 +101,9 @@ def _parse(doc: str, seeds: int, args: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(files: StudyFiles, study: Callable[[StudyFiles, int], None], num_seeds: int) -> None:
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
+    from muzero_jax.training.jax_process import prepare_jax
 
-    enable_compilation_cache()
+    prepare_jax()
     # What would stop the study at its end stops it at its beginning.
     import_extra("matplotlib.figure", purpose="Studies", package="matplotlib")
     for folder in (files.results, files.figures):

@@ -61,11 +61,12 @@ def sweep(args: Sequence[str]) -> None:
     for name in ("devices", "width"):
         if getattr(options, name) < 0:
             raise ConfigError(f"--{name} must be at least 0, found {getattr(options, name)}.")
+    from muzero_jax.training.jax_process import prepare_jax
+
+    prepare_jax(chooses_devices=True)
     from muzero_jax.sweeps.grid import run_sweep
     from muzero_jax.sweeps.study import run_study
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
 
-    enable_compilation_cache()
     sizes = {"num_devices": options.devices, "width": options.width}
     if options.ray:
         counts = _run_on_cluster(definition, folder, options)

@@ -20,8 +20,8 @@ from muzero_jax.sweeps.fit import describe_fit, fit_programs
 from muzero_jax.sweeps.folder import load_sweep
 from muzero_jax.sweeps.study import run_study
 from muzero_jax.training.build import build
-from muzero_jax.training.compilation_cache import enable_compilation_cache
 from muzero_jax.training.errors import DiskError, InterruptedRunError
+from muzero_jax.training.jax_process import prepare_jax
 from muzero_jax.training.memory import device_memory_bytes
 from muzero_jax.training.programs import Programs
 from muzero_jax.trust import trust_everything
@@ -44,7 +44,7 @@ class RemoteWorker:
     def __init__(self, folder: str, token_file: str, num_sharing: int, code_folders: Sequence[str]):
         trust_everything(seals=False)
         search_in([Path(name) for name in code_folders])
-        enable_compilation_cache()
+        prepare_jax()
         self.is_shared = (Path(folder) / token_file).exists()
         self.folder = Path(folder if self.is_shared else tempfile.mkdtemp(prefix="muzero-sweep-"))
         self.device = jax.local_devices()[0]

@@ -6,6 +6,7 @@ import os
 import jax
 
 from muzero_jax.config import ConfigError
+from muzero_jax.training.jax_process import find_devices
 
 # More devices than cores are for trying out what a larger machine would do.
 _MOST_PER_CORE = 4
@@ -21,13 +22,13 @@ def prepare_devices(num_devices: int = 0) -> list[jax.Device]:
       num_devices: how many; all where 0.
 
     Raises:
-      ConfigError: there are not so many.
+      ConfigError: there are not so many, or none of the kind that `JAX_PLATFORMS` names.
     """
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     most = _MOST_PER_CORE * num_cores
     with contextlib.suppress(RuntimeError):  # Too late to change that.
         jax.config.update("jax_num_cpu_devices", min(num_devices or num_cores, most))
-    devices = jax.local_devices()
+    devices = find_devices()
     if num_devices > len(devices):
         told = f" (of {num_cores} cores at most {most} are made)" if num_devices > most else ""
         raise ConfigError(

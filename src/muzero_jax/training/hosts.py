@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from muzero_jax.config import ConfigError
 from muzero_jax.training.errors import RunError
+from muzero_jax.training.jax_process import find_devices
 from muzero_jax.training.plain_arrays import from_plain, is_key, plain_zeros, to_plain
 from muzero_jax.types import PyTree
 
@@ -49,7 +50,12 @@ def has_several() -> bool:
 
 
 def count_devices() -> int:
-    """Devices of all processes together."""
+    """Devices of all processes together.
+
+    Raises:
+      ConfigError: there is none of the kind that `JAX_PLATFORMS` names.
+    """
+    find_devices()
     return jax.device_count()
 
 

@@ -28,6 +28,7 @@ from muzero_jax.training.devices import prepare_devices
 from muzero_jax.training.disk import writing
 from muzero_jax.training.errors import DiskError, InterruptedRunError, LostProcessError
 from muzero_jax.training.initial_agent import InitialAgent, load_initial_agent
+from muzero_jax.training.jax_process import find_devices
 from muzero_jax.training.keys import run_keys
 from muzero_jax.training.lockstep import Lockstep
 from muzero_jax.training.lost_checkpoints import check_not_lost
@@ -76,7 +77,7 @@ def train(
     started = time.perf_counter()
     if hosts.is_main():
         check_login([config])
-    programs = Programs(build(config, prepare_devices(num_devices) if num_devices else None))
+    programs = Programs(build(config, _devices(num_devices)))
     initial = None if init_from is None else load_initial_agent(init_from, checkpoint)
     if initial is not None:
         initial.check_fits(programs.whole_shapes.agent)
@@ -113,7 +114,7 @@ def resume(
     """
     started = time.perf_counter()
     continued_config(run_dir, load_config(run_dir), changes)  # It refuses before a lock is made.
-    devices = prepare_devices(num_devices) if num_devices else None
+    devices = _devices(num_devices)
     with locked(run_dir) if hosts.is_main() else contextlib.nullcontext():
         config = load_config(run_dir)
         changed = continued_config(run_dir, config, changes)
@@ -169,6 +170,14 @@ def _warn_of_endless_episodes(programs: Programs, config: ExperimentConfig) -> N
             "training too.",
             file=sys.stderr,
         )
+
+
+def _devices(num_devices: int) -> list[jax.Device] | None:
+    """The devices that are asked for; None where `build` chooses among those that there are."""
+    if num_devices:
+        return prepare_devices(num_devices)
+    find_devices()
+    return None
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
