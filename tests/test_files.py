@@ -16,6 +16,7 @@ from muzero_jax.files import (
     write_json,
     write_text,
 )
+from muzero_jax.plain_yaml import read_yaml
 
 
 @pytest.fixture
@@ -128,3 +129,23 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ConfigError, match="is not writable"):
         check_folder(tmp_path / "run", "--out")
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        read_yaml(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        read_json(tmp_path / "config.yaml")
+
+
+def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        read_json(tmp_path / "zeros")
+    with pytest.raises(ConfigError, match="is larger than 64 MiB"):
+        read_yaml(tmp_path / "zeros", is_typed=True)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match="is larger than 64 MiB"):
+        read_json(tmp_path / "sparse")

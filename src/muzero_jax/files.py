@@ -15,13 +15,15 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from muzero_jax.errors import ConfigError
 
 # W&B keeps links to its own newest run in a folder of its own.
 _FOLDERS_WITH_LINKS = ("wandb",)
 _MAX_NAME_BYTES = 255
+# A sweep of a hundred thousand settings stays below.
+MOST_BYTES = 64 * 2**20
 FileKind = Literal["GIF", "PNG", "HTML", "any"]
 _FIRST_BYTES: Mapping[FileKind, bytes] = {
     "GIF": b"GIF8",
@@ -75,6 +77,41 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Reads a file of a folder that may be anybody's: no pipe, for which one would wait for ever.
+
+    Args:
+      path: the file; a link to a regular file is one.
+      most_bytes: how large the file may be.
+
+    Raises:
+      ConfigError: the path is no regular file, or the file is too large.
+      OSError: the file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError(f"{path} is no regular file.")
+        return read_limited(file, path, most_bytes)
+
+
+def read_limited(file: BinaryIO, path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Reads an open file that must not be too large, for example `/dev/zero`.
+
+    Args:
+      file: the open file.
+      path: its path, for the message.
+      most_bytes: how large the file may be.
+
+    Raises:
+      ConfigError: the file is larger.
+    """
+    content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ConfigError(f"{path} is larger than {most_bytes >> 20} MiB.")
+    return content
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
@@ -88,9 +125,11 @@ def read_json(path: Path) -> dict[str, Any]:
       ConfigError: the file cannot be read, or holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path))
     except FileNotFoundError:
         return {}
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

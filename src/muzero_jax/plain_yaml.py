@@ -11,31 +11,32 @@ from typing import Any
 import yaml
 
 from muzero_jax.errors import ConfigError
+from muzero_jax.files import read_limited, read_regular
 
-# A sweep of a million settings stays below; whatever is larger was not written by this project.
-_MAX_BYTES = 64 * 2**20
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
     r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, *, is_typed: bool = False) -> Any:
     """Reads a file as nested dictionaries and lists of plain values.
 
     Args:
       path: the YAML file.
+      is_typed: whether the user has typed the path, which may then be a pipe.
 
     Raises:
       ConfigError: the file cannot be read, is too large, or is not plain YAML.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        if is_typed:
+            with path.open("rb") as file:
+                content = read_limited(file, path)
+        else:
+            content = read_regular(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; it holds no settings.")
     try:
         return parse_yaml(content.decode("utf-8"))
     except (ConfigError, UnicodeDecodeError) as error:

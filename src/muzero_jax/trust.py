@@ -25,13 +25,12 @@ from typing import Any
 
 from muzero_jax import user_code
 from muzero_jax.errors import ConfigError
-from muzero_jax.files import write_text
+from muzero_jax.files import read_regular, write_text
 
 SEAL_FILE = "code.json"
 # Names of environments that begin so are a suite's and no module of the user's.
 SUITES = ("gymnax", "pgx")
 _KEY_BYTES = 32
-_MAX_SEAL_BYTES = 2**20
 
 
 class UntrustedCodeError(ConfigError):
@@ -190,8 +189,7 @@ def _read_seal(folder: Path) -> Seal | None:
         return None  # This user has sealed nothing yet.
     key = _key()
     try:
-        with (folder / SEAL_FILE).open("rb") as file:
-            content = json.loads(file.read(_MAX_SEAL_BYTES))
+        content = json.loads(read_regular(folder / SEAL_FILE))
         seal = Seal(tuple(content["references"]), tuple(content["folders"]))
         is_ours = hmac.compare_digest(seal.sign(key), content["seal"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

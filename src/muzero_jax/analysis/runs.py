@@ -126,7 +126,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
+    if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         # A row with too few cells is the torn end of a file that was being written.
@@ -134,7 +134,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
+    if not path.is_file():
         return []
     rows = map(_parse_object, path.read_text(encoding="utf-8").splitlines())
     return [row for row in rows if row]

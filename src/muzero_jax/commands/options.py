@@ -144,7 +144,7 @@ def _value_of(name: str, args: Sequence[str]) -> str:
 
 def _yaml_tokens(path: Path) -> list[str]:
     """The settings of a YAML file as command-line options, so that the same checks apply."""
-    tree = read_yaml(path)
+    tree = read_yaml(path, is_typed=True)
     if not isinstance(tree, Mapping | None):
         raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {str(tree)[:80]!r}.")
     flat = flatten(tree or {})

@@ -11,6 +11,7 @@ import tyro
 from muzero_jax.config import ConfigError
 from muzero_jax.files import check_folder
 from muzero_jax.stages import announce
+from muzero_jax.training.run_folder import load_config
 
 Policy = Literal["gumbel", "muzero"]
 Engine = Literal["native", "linear", "mctx"]
@@ -99,6 +100,8 @@ def _check(options: ProfileSearchOptions) -> None:
             f"--repeats must be between 1 and {_MOST_REPEATS:,}, found {options.repeats}."
         )
     check_folder(Path(options.out), "--out")
+    if options.run:
+        load_config(Path(options.run))  # It refuses what is no run, or names a stranger's code.
 
 
 def profile_loop(args: Sequence[str]) -> None:

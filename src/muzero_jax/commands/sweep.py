@@ -123,7 +123,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    tree = read_yaml(path)
+    tree = read_yaml(path, is_typed=True)
     if not isinstance(tree, Mapping) or "experiment" not in tree:
         raise ConfigError(f"{path} must hold a sweep: `experiment: NAME` and what is varied.")
     for key, kind, told in (
