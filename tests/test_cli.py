@@ -136,7 +136,10 @@ def test_help_shows_every_setting_with_its_meaning(capsys: pytest.CaptureFixture
         (["evaluate", "nowhere", "--evaluation.interval", "9"], "cannot make sense of"),
         (["evaluate"], "muzero evaluate needs RUN"),
         (["evaluate", "nowhere"], "nowhere is not a run folder: there is no such folder"),
-        (["evaluate", "nowhere", "--episodes", "0"], "--episodes must be at least 1, found 0"),
+        (
+            ["evaluate", "nowhere", "--episodes", "0"],
+            "--episodes must be between 1 and 100,000",
+        ),
         (["play", "nowhere"], "nowhere is not a run folder"),
         (["plot"], "name at least one run folder"),
         (["plot", "nowhere"], "There is no run folder 'nowhere'"),

@@ -27,9 +27,7 @@ def check_episodes(episodes: int) -> None:
       ConfigError: there are none, or too many.
     """
     if not 1 <= episodes <= _MOST_EPISODES:
-        raise ConfigError(
-            f"--episodes must be at least 1 and at most {_MOST_EPISODES:,}, found {episodes}."
-        )
+        raise ConfigError(f"--episodes must be between 1 and {_MOST_EPISODES:,}, found {episodes}.")
 
 
 @dataclasses.dataclass(frozen=True)

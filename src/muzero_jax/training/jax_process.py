@@ -138,7 +138,8 @@ def check_xla_flags() -> None:
         [sys.executable, "-c", "import jax; jax.devices()"],
         env={**others, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if child.returncode:
