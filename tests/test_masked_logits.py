@@ -72,7 +72,7 @@ def test_only_what_is_infinitely_low_is_changed():
 
 def test_the_entropy_of_masked_logits_is_that_of_the_others():
     legal = jnp.array([[True, True, True, False]])
-    logits = jnp.array([[-jnp.inf, 1.0, 1.0, 7.0]])
+    logits = finite_logits(jnp.array([[-jnp.inf, 1.0, 1.0, 7.0]]))
     np.testing.assert_allclose(legal_entropy(logits, legal), jnp.log(2.0), rtol=1e-6)
     assert jnp.isfinite(jax.grad(lambda x: legal_entropy(x, legal).sum())(logits)).all()
 

@@ -7,7 +7,6 @@ import optax
 
 from muzero_jax.agents.base import Hyperparameters
 from muzero_jax.agents.targets import Targets
-from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.maths.value_support import scalar_to_support, support_to_scalar
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.types import Array, Metrics, Params
@@ -86,10 +85,14 @@ def muzero_loss(
 
 
 def legal_entropy(logits: Array, legal_action_mask: Array) -> Array:
-    """`[...]` entropy in nats of the softmax over the legal ones of `[..., A]` actions."""
+    """`[...]` entropy in nats of the softmax over the legal ones of `[..., A]` actions.
+
+    Args:
+      logits: `[..., A]`, finite where an action is legal.
+      legal_action_mask: `[..., A]` bool.
+    """
     lowest = jnp.finfo(logits.dtype).min
-    logits = jnp.where(legal_action_mask, finite_logits(logits), lowest)
-    log_probability = jax.nn.log_softmax(logits)
+    log_probability = jax.nn.log_softmax(jnp.where(legal_action_mask, logits, lowest))
     return -jnp.sum(jnp.exp(log_probability) * log_probability, axis=-1)
 
 

@@ -1,5 +1,6 @@
 """Which architecture serves which observations."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -57,4 +58,5 @@ def make_model(
             head_hidden_size=config.head_hidden_size,
             **shared,
         )
-    return model_from_linen(module, observation, config.support_spacing)
+    model = model_from_linen(module, observation, config.support_spacing)
+    return dataclasses.replace(model, may_mask_actions=False)

@@ -78,6 +78,9 @@ class MuZeroModel:
         of many steps does this first. The identity where there is nothing to prepare.
       is_asked_node_by_node: whether a search does best to ask about one node at a time, since
         `predict` and `dynamics` compute with a few single numbers.
+      may_mask_actions: whether `predict` may give -inf as the logit of an action; False spares the
+        networks of this package, which never do, a step that would change how their gradients are
+        rounded.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -89,6 +92,7 @@ class MuZeroModel:
     support_spacing: float | None = 1.0
     prepare: Callable[[Params], Params] = lambda params: params
     is_asked_node_by_node: bool = False
+    may_mask_actions: bool = True
 
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""
@@ -146,7 +150,9 @@ class MuZeroModel:
 
     def _predict(self, params: Params, embedding: Array) -> tuple[Array, Array]:
         prior_logits, value_logits = self.predict(params, embedding)
-        return finite_logits(prior_logits), value_logits
+        if self.may_mask_actions:
+            prior_logits = finite_logits(prior_logits)
+        return prior_logits, value_logits
 
 
 def scale_gradient(x: Array, scale: float) -> Array:

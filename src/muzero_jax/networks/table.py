@@ -72,6 +72,7 @@ def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
         support_spacing=None,
         prepare=table.prepare,
         is_asked_node_by_node=table.is_small,
+        may_mask_actions=False,
     )
 
 
