@@ -63,7 +63,7 @@ def test_a_worker_without_the_folder_sends_its_results(tmp_path):
     (there / "checkpoints/64").mkdir(parents=True)
     (there / "checkpoints/64/data").write_bytes(b"\x00\x01")
     (there / "result.json").write_text("{}")
-    worker = RemoteWorker(str(tmp_path / "nowhere"), "token", num_sharing=1)
+    worker = RemoteWorker(str(tmp_path / "nowhere"), "token", 1, code_folders=())
     assert not worker.is_shared and worker.folder.is_dir()
     files = _read_files(there)
     written = []

@@ -14,6 +14,7 @@ from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.training import jax_process
 from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest
+from muzero_jax.training.errors import CheckpointMismatchError
 from muzero_jax.training.jax_process import (
     check_options,
     check_xla_flags,
@@ -54,9 +55,9 @@ def test_options_under_which_nothing_works_are_refused_by_name(option, value):
         ["train", "catch", "--out", "OUT"],
         ["train", "--resume", "RUN"],
         ["sweep", "catch", "--out", "OUT"],
-        ["evaluate", "OUT"],
-        ["play", "OUT"],
-        ["inspect", "OUT"],
+        ["evaluate", "RUN"],
+        ["play", "RUN"],
+        ["inspect", "RUN"],
         ["oracle", "maze"],
         ["profile", "search", "--out", "OUT"],
         ["profile", "loop", "catch"],
@@ -73,8 +74,9 @@ def test_every_command_that_computes_refuses_first(command, tmp_path, capsys):
         assert main(arguments) == 2
     finally:
         jax.config.update("jax_debug_infs", False)
-    told = capsys.readouterr().err
-    assert "JAX_DEBUG_INFS" in told and told.count("\n") == 1
+    # A command may have said before what it does.
+    *before, told = capsys.readouterr().err.splitlines()
+    assert told.startswith("error: ") and "JAX_DEBUG_INFS" in told and len(before) <= 1
     assert not out.exists()
 
 
@@ -128,7 +130,7 @@ def test_keys_of_another_generator_are_no_damage(tmp_path):
     writer = CheckpointWriter(tmp_path / "checkpoints", 1)
     writer.save(1, {"loop": {"key": jax.random.key(0, impl="rbg")}}, {})
     writer.close()
-    with pytest.raises(ConfigError, match="set JAX_DEFAULT_PRNG_IMPL as it was"):
+    with pytest.raises(CheckpointMismatchError, match="set JAX_DEFAULT_PRNG_IMPL as it was"):
         restore_newest(tmp_path / "checkpoints", {"loop": {"key": jax.eval_shape(lambda: key)}})
 
 

@@ -62,7 +62,7 @@ def test_large_processes_are_listed(capsys):
         (["random_mdp", "--figure", "x.png"], "does not lie on a grid"),
         (["maez"], "did you mean maze"),
         (["maze:slip=a"], "cannot be made with these options"),
-        (["maze:time_limit=-5"], "at least 1 step, got -5"),
+        (["maze:time_limit=-5"], "at least 1, found -5"),
         (["random_mdp:seed=-1"], "cannot be made with these options"),
     ],
 )

@@ -16,8 +16,11 @@ from tiny_run import TINY
 
 from muzero_jax import trust, user_code
 from muzero_jax.cli import main
+from muzero_jax.envs.registry import make_environment
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.definition import Sweep
+from muzero_jax.sweeps.folder import load_sweep
+from muzero_jax.training.jax_process import check_xla_flags
 from muzero_jax.training.run_folder import write_config
 
 Attack = Callable[[Path, Path], None]
@@ -198,10 +201,6 @@ def test_a_strangers_run_does_no_harm(
     assert not (place / "new").exists()
 
 
-def test_there_are_more_than_thirty_attacks() -> None:
-    assert len(ATTACKS) >= 30
-
-
 SWEEP = Sweep(experiment="catch", base=TINY, seeds=(0,), settings=({},))
 SWEEP_ATTACKS = {
     "the page": (link("report.html", "thesis.txt"), ["report", "SWEEP"]),
@@ -224,6 +223,96 @@ def test_a_strangers_sweep_reaches_no_other_file(
     pack(place / "SWEEP", place)
     assert main(args) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert is_unharmed(place)
+
+
+NESTED = {"environment": {"name": "evil:make"}}
+DEFINITIONS = {
+    "nested settings": {**SWEEP.to_dict(), "settings": [NESTED]},
+    "both forms": {**SWEEP.to_dict(), "settings": [{"environment.name": "catch", **NESTED}]},
+    "both forms, turned": {
+        **SWEEP.to_dict(),
+        "settings": [{**NESTED, "environment.name": "catch"}],
+    },
+    "a list": {**SWEEP.to_dict(), "settings": [{"environment.name": ["evil:make"]}]},
+    "an integer for a name": {**SWEEP.to_dict(), "settings": [{"environment.name": 3}]},
+}
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_a_strangers_sweep_hides_no_name(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    trap(place)
+    (place / "SWEEP").mkdir()
+    (place / "SWEEP" / "sweep.yaml").write_text(yaml.safe_dump(DEFINITIONS[name], sort_keys=False))
+    if name == "both forms, turned":
+        # The last of the two counts, here and where the run is made.
+        (member,) = load_sweep(place / "SWEEP").members()
+        assert member.config.environment.name == "catch"
+        return
+    assert main(["sweep", "--resume", "SWEEP"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert is_unharmed(place)
+
+
+FILES = {
+    "a name in a list": "environment.name: ['evil:make']",
+    "a nested name": "environment: {name: 'evil:make'}",
+    "a name in two forms": "environment.name: catch\nenvironment: {name: 'evil:make'}",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_strangers_settings_hide_no_name(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    trap(place)
+    (place / "a.yaml").write_text(FILES[name])
+    assert main(["train", "catch", "--config", "a.yaml", "--out", "new"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert is_unharmed(place) and not (place / "new").exists()
+
+
+@pytest.mark.parametrize("path", ["evil.py", "./evil", "/proc/self/cwd/evil.py", "../work/evil"])
+def test_a_strangers_sweep_names_no_script(
+    place: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    trap(place, "evil.py", "evil.py.py", "experiments/evil.py")
+    (place / "a.yaml").write_text(f"experiment: {path}")
+    assert main(["sweep", "a.yaml", "--out", "new"]) == 2
+    assert "names code outside" in capsys.readouterr().err
+    assert is_unharmed(place)
+
+
+def test_a_name_that_ends_like_a_typed_one_was_not_typed(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trap(place, "e.py")
+    (place / "a.yaml").write_text("experiment: catch\nset: {environment.name: ['e:make']}")
+    args = ["sweep", "a.yaml", "--out", "new", "--environment.name=maze:make"]
+    assert main(args) == 2
+    assert "names code outside" in capsys.readouterr().err
+    assert is_unharmed(place)
+
+
+def test_the_working_folder_is_no_place_for_plug_ins(place: Path) -> None:
+    """JAX and others import what they find on Python's path."""
+    trap(place, "jax_plugins/evil.py", "wandb.py", "gymnasium.py")
+    assert main(["train", "catch", "--seed", "x"]) == 2
+    with pytest.raises(ValueError, match="no module"):
+        make_environment("no_such_module:make")
+    assert str(place) not in sys.path
+    assert is_unharmed(place)
+
+
+def test_xla_flags_are_tried_without_the_working_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap(place, "jax.py", "numpy.py")
+    monkeypatch.setenv("XLA_FLAGS", "--no_such_flag")
+    with pytest.raises(ValueError, match="no_such_flag"):
+        check_xla_flags()
     assert is_unharmed(place)
 
 

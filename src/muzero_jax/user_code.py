@@ -48,27 +48,46 @@ class _Search:
 
 
 def search_in(folders: Sequence[Path]) -> None:
-    """Names the folders in which this process looks for modules before it looks where it works.
+    """Names folders in which this process looks for modules before it looks in those it knew.
 
     Args:
       folders: absolute paths.
     """
-    _Search.folders = tuple(dict.fromkeys(folders))
-    _extend_path()
+    _Search.folders = tuple(dict.fromkeys((*folders, *_Search.folders)))
 
 
 def search_folders() -> tuple[Path, ...]:
-    """The folders that `import_module` looks in, after Python's own."""
+    """The folders that `import_module` looks in, after Python's own; the working folder is last."""
     return tuple(dict.fromkeys((*_Search.folders, Path.cwd())))
 
 
-def _extend_path() -> None:
-    """Puts the folders last, so that a file there cannot shadow an installed module."""
-    for folder in _Search.added:
-        if folder in sys.path:
-            sys.path.remove(folder)
-    _Search.added = tuple(f for f in map(str, search_folders()) if f not in sys.path)
-    sys.path.extend(_Search.added)
+def use_folder(folder: Path) -> None:
+    """Lets Python import from a folder; it comes last, so that it shadows no installed module.
+
+    A folder of which nothing is imported stays off the path: libraries look there for plug-ins and
+    for optional packages, which could be a stranger's.
+
+    Args:
+      folder: an absolute path.
+    """
+    search_in([folder])
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        _Search.added = (*_Search.added, str(folder))
+
+
+def _use_folder_of(name: str) -> None:
+    """Lets Python import a module of the user's own, given by its outermost name."""
+    importlib.invalidate_caches()
+    if _find_outermost(name, _own_path()) is None:
+        for folder in search_folders():
+            if _find_outermost(name, [str(folder)]) is not None:
+                return use_folder(folder)
+
+
+def _own_path() -> list[str]:
+    """Python's path without the folders that were added here."""
+    return [folder for folder in sys.path if folder not in _Search.added]
 
 
 def import_module(name: str) -> types.ModuleType | None:
@@ -83,7 +102,7 @@ def import_module(name: str) -> types.ModuleType | None:
     Raises:
       UserCodeError: the module is there and fails while it is imported.
     """
-    _extend_path()
+    _use_folder_of(name.partition(".")[0])
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -106,9 +125,8 @@ def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
       it is part of Python itself.
     """
     folders = search_folders() if in_folders is None else in_folders
-    python_own = [folder for folder in sys.path if folder not in _Search.added]
     first, *inner = name.split(".")
-    found = _find_outermost(first, [*python_own, *map(str, folders)])
+    found = _find_outermost(first, [*_own_path(), *map(str, folders)])
     for part in inner:
         places = [] if found is None else found.submodule_search_locations or []
         specs = (_finder(place).find_spec(part) for place in places)
@@ -156,7 +174,9 @@ def folder_of(name: str) -> Path | None:
       The folder that holds the module or its outermost package; None for a module that is installed
       with Python, or that does not exist.
     """
-    file = locate(name.partition(".")[0])
+    first = name.partition(".")[0]
+    loaded = getattr(sys.modules.get(first), "__file__", None)
+    file = Path(loaded) if loaded else locate(first)
     if file is None:
         return None
     folder = file.absolute().parent

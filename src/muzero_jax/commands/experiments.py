@@ -27,6 +27,8 @@ def load_experiment(name: str) -> ExperimentConfig:
         raise ConfigError(f"unknown experiment {name!r}; {_hint(name)}")
     if not path.is_file():
         raise ConfigError(f"there is no experiment script {path}.")
+    if path.parent.absolute() not in map(Path.absolute, _built_in_folders()):
+        user_code.use_folder(path.absolute().parent)
     config = getattr(_run_script(path.absolute()), "CONFIG", None)
     if not isinstance(config, ExperimentConfig):
         found = "none" if config is None else f"found {type(config).__name__}"
@@ -38,12 +40,12 @@ def load_experiment(name: str) -> ExperimentConfig:
 
 def is_built_in(name: str) -> bool:
     """Whether an experiment of this name comes with the program."""
-    return any((folder / f"{name}.py").is_file() for folder in _built_in_folders())
+    known = {path.stem for folder in _built_in_folders() for path in folder.glob("*.py")}
+    return name in known
 
 
 def _run_script(path: Path) -> types.ModuleType:
-    """Runs a script, which finds the modules that lie beside it and in the working folder."""
-    user_code.search_in([path.parent])
+    """Runs a script."""
     spec = importlib.util.spec_from_file_location(f"_muzero_experiment_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -149,8 +149,9 @@ def _yaml_tokens(path: Path) -> list[str]:
         raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {str(tree)[:80]!r}.")
     flat = flatten(tree or {})
     check_names(flat, prefix=f"{path}: ")
+    tokens = [token for name, value in flat.items() for token in tokens_of(name, value)]
     admit_file(path, code_references([flat.get("environment.name")]))
-    return [token for name, value in flat.items() for token in tokens_of(name, value)]
+    return tokens
 
 
 def _sentence(complaint: str) -> str:

@@ -5,6 +5,7 @@
 """
 
 import re
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ def canonical_tokens(args: Sequence[str]) -> list[str]:
     """The arguments with every setting in the form `--name=value`.
 
     Args:
-      args: of the command line; what is no setting is left as it is, and so is a setting without
-        its value, of which tyro complains.
+      args: the arguments; what is no setting is left as it is, and so is a setting without its
+        value, of which tyro complains.
 
     Raises:
       ConfigError: a value does not suit its setting.
@@ -32,8 +33,10 @@ def canonical_tokens(args: Sequence[str]) -> list[str]:
         if inline is not None:
             tokens += tokens_of(name, inline)
             continue
-        values = _values(args[place:], setting_type(name))
-        tokens += tokens_of(name, values) if values else [args[place - 1]]
+        hint = setting_type(name)
+        values = _values(args[place:], hint)
+        is_list = typing.get_origin(hint) is tuple
+        tokens += tokens_of(name, values if is_list else values[0]) if values else [args[place - 1]]
         place += len(values)
     return tokens
 
@@ -43,14 +46,11 @@ def tokens_of(name: str, value: Any) -> list[str]:
 
     Args:
       name: its dotted name.
-      value: a plain value, or the words of one.
+      value: a plain value, or the text or the words of one.
 
     Raises:
       ConfigError: the value does not suit the setting.
     """
-    hint = setting_type(name)
-    if isinstance(value, list) and getattr(hint, "__origin__", None) is not tuple:
-        value = value[0] if len(value) == 1 else value
     converted = convert_setting(name, value)
     if isinstance(converted, bool):
         section, dot, last = name.rpartition(".")
@@ -88,4 +88,4 @@ def _values(following: Sequence[str], hint: Any) -> list[str]:
         values.append(arg)
     if hint is bool:
         return [word for word in values[:1] if is_boolean_word(word)]
-    return values if getattr(hint, "__origin__", None) is tuple else values[:1]
+    return values if typing.get_origin(hint) is tuple else values[:1]

@@ -102,8 +102,9 @@ def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep 
     definition = _define(_request(options), overrides)
     if options.experiment.endswith(_YAML):
         # What was typed is trusted; the rest comes from the file.
-        typed = [*options.set, *overrides]
-        named = [r for r in references_of(definition) if not any(r in text for text in typed)]
+        typed = {text.rpartition("=")[2] for text in overrides}
+        typed |= {str(value) for text in options.set for value in parse_axis(text).grid(1)}
+        named = [reference for reference in references_of(definition) if reference not in typed]
         admit_file(Path(options.experiment), named)
     return definition, Path(options.out)
 

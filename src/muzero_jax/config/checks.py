@@ -33,9 +33,9 @@ def require_range(section: str, config: Any, low: float, high: float | None, *na
         value = getattr(config, name)
         if high is not None:
             allowed, inside = f"between {_shown(low)} and {_shown(high)}", low <= value <= high
-        elif isinstance(value, int):
-            inside = low <= value <= LARGEST_INTEGER
-            allowed = f"at most {LARGEST_INTEGER:,}" if value > low else f"at least {low:g}"
+        elif isinstance(value, numbers.Integral):
+            inside = low <= int(value) <= LARGEST_INTEGER
+            allowed = f"at most {LARGEST_INTEGER:,}" if int(value) > low else f"at least {low:g}"
         else:
             allowed, inside = f"at least {low:g} and finite", low <= value < math.inf
         require(inside, f"{section}.{name} must be {allowed}, found {value!r}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from muzero_jax.analysis.sweep_table import SWEEP_FILE
 from muzero_jax.config import ConfigError
-from muzero_jax.dotted import describe_setting
+from muzero_jax.dotted import describe_setting, flatten
 from muzero_jax.files import refuse_links, write_text
 from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict
@@ -47,9 +47,9 @@ def _read_sweep(folder: Path) -> Sweep | Study:
 def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
     """The names of code outside this package among the environments of a sweep."""
     name = "environment.name"
-    values = [sweep.base.environment.name]
+    values: list[Any] = [sweep.base.environment.name]
     if isinstance(sweep, Sweep):
-        values += [setting[name] for setting in sweep.settings if name in setting]
+        values += [flatten(setting).get(name) for setting in sweep.settings]
     else:
         axes = [axis for axis in sweep.space if isinstance(axis, Values) and axis.name == name]
         values += [value for axis in axes for value in axis.values]
@@ -93,7 +93,7 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
         "changed": tree["changed"],
     }
     if "study" not in tree:
-        return Sweep(**shared, settings=tuple(tree["settings"]))
+        return Sweep(**shared, settings=tuple(flatten(setting) for setting in tree["settings"]))
     return Study(
         **shared,
         name=tree["study"],

@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 
-from muzero_jax.config import ConfigError
 from muzero_jax.training.checkpoint_folder import checkpoint_steps, describe_steps, half_written
 from muzero_jax.training.errors import (
     CheckpointMismatchError,
@@ -134,7 +133,6 @@ def restore_newest(
     Raises:
       NoCheckpointError: there is none that is whole.
       CheckpointMismatchError: the newest that is whole holds arrays of other shapes.
-      ConfigError: the random keys in it are not of the generator that JAX uses here.
     """
     steps = checkpoint_steps(folder)
     unfinished = half_written(folder, newer_than=max(steps, default=-1))
@@ -193,8 +191,8 @@ def _try_restore(
             sealed = _read_sealed(path)
             kept = {name: tree for name, tree in optional.items() if name in sealed["digests"]}
             return _restore(path, sealed, {**shapes, **kept})
-        except (CheckpointMismatchError, ConfigError):
-            raise  # It is whole, but not for this process.
+        except CheckpointMismatchError:
+            raise  # It is whole, but not for this run or process.
         except _DamageError as error:
             reason = str(error)
         except Exception as error:  # Damage shows as any error, from JSON to decompression.

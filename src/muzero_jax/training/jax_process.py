@@ -135,7 +135,8 @@ def check_xla_flags() -> None:
     # On its CPU, so that the other process needs no accelerator, and without JAX's own variables.
     others = {name: x for name, x in os.environ.items() if not name.startswith("JAX_")}
     child = subprocess.run(
-        [sys.executable, "-c", "import jax; jax.devices()"],
+        # Without the working folder on its path, where a stranger's jax.py could lie.
+        [sys.executable, "-P", "-c", "import jax; jax.devices()"],
         env={**others, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         encoding="utf-8",

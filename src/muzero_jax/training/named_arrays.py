@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muzero_jax.training.plain_arrays import from_plain, plain_zeros, to_plain
+from muzero_jax.training.plain_arrays import from_plain, is_key, plain_zeros, to_plain
 from muzero_jax.types import PyTree
 
 
@@ -79,9 +79,16 @@ def first_difference(saved: Mapping[str, str], tree: PyTree) -> str:
     if not names:
         return "the same arrays stand in another order"
     first = names[0]
+    is_of_keys = first in {_bare_name(name) for name, leaf in _leaves(tree) if is_key(leaf)}
+    hint = (
+        " (random keys of another generator; set JAX_DEFAULT_PRNG_IMPL as it was when they were "
+        "saved)"
+        if is_of_keys
+        else ""
+    )
     return (
         f"{first} was saved as {own.get(first, 'nothing')}, and {needed.get(first, 'nothing')} is "
-        "needed"
+        f"needed{hint}"
     )
 
 
