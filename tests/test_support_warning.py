@@ -128,3 +128,11 @@ def test_a_run_tells_its_display_and_only_once(tmp_path):
         run.write_chunk(metrics, 1, 1.0)
     run.close()
     assert len(notes.texts) == 1 and "network.support_size" in notes.texts[0]
+
+
+def test_a_share_is_told_in_whole_percent():
+    metrics = {"target/value_clipped": 1.0, "target/reward_clipped": 0.00123}
+    metrics |= {"target/value_largest": 5000.0, "target/reward_largest": 5000.0}
+    told = SupportWarning(NetworkConfig()).watch(metrics)
+    assert told is not None
+    assert "100 % of the value targets and 0.12 % of the reward targets" in told

@@ -175,7 +175,9 @@ def _refusal(said_by: str, references: Sequence[str]) -> UntrustedCodeError:
     reference = references[0]
     name = module_of(reference)
     file = Path(reference) if reference.endswith(".py") else user_code.locate(name)
-    where = f"the file {file}" if file else "no file that is found here"
+    is_python = name.partition(".")[0] in sys.stdlib_module_names
+    missing = "which is part of Python" if is_python else "which is not found here"
+    where = f"the file {file}" if file else missing
     subject = f"the module {name!r}" if name else "a script"
     return UntrustedCodeError(
         f"{said_by} names code outside this program: {reference!r}, {subject}, {where}; if you "

@@ -25,7 +25,7 @@ class SupportWarning:
     def watch(self, metrics: Mapping[str, float]) -> str | None:
         """The warning, with the first chunk in which too many targets are clipped; else None."""
         told = [
-            f"{100 * share:.2g} % of the {name} targets"
+            f"{_percent(share)} of the {name} targets"
             for name, most in _MOST_CLIPPED.items()
             if (share := metrics.get(f"target/{name}_clipped", 0.0)) >= most
         ]
@@ -50,6 +50,11 @@ class SupportWarning:
             f"raise network.support_size to {size}, or network.support_spacing to {spacing:.2g}, "
             "or make the rewards of the environment smaller"
         )
+
+
+def _percent(share: float) -> str:
+    """A share in percent: whole ones, and two digits of a smaller one."""
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def transformed(x: float) -> float:
