@@ -16,7 +16,15 @@ from tiny_run import tiny
 
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.training import continuing, run_folder, run_writer, runner, tracking
+from muzero_jax.training import (
+    changed_time_limit,
+    continuing,
+    run_folder,
+    run_writer,
+    runner,
+    tracking,
+)
+from muzero_jax.training.best_agent import BestAgent
 from muzero_jax.training.build import build, load_run
 from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest
 from muzero_jax.training.checkpoint_folder import checkpoint_steps
@@ -27,6 +35,7 @@ from muzero_jax.training.errors import (
     LostCheckpointsError,
     NoCheckpointError,
 )
+from muzero_jax.training.initial_agent import load_initial_agent, load_recorded_agent
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.run_start import split_state
 
@@ -51,6 +60,7 @@ def compile_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "build", build_once)
+        patch.setattr(changed_time_limit, "build", build_once)
         patch.setattr(runner, "Programs", programs_of)
         patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
         yield
@@ -120,13 +130,14 @@ class _Killed(BaseException):
     """In place of SIGKILL."""
 
 
+def _die(*_: Any, **__: Any) -> None:
+    raise _Killed
+
+
 @pytest.mark.parametrize("where", ["copy", "rename", "config", "versions"])
 def test_a_kill_while_a_run_is_extended_loses_neither_result(
     copy: Path, long_run: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def die(*_: Any, **__: Any) -> None:
-        raise _Killed
-
     before = _reports(copy)
     with monkeypatch.context() as patch:
         if where == "rename":
@@ -137,7 +148,7 @@ def test_a_kill_while_a_run_is_extended_loses_neither_result(
                 "config": (continuing, "write_config"),
                 "versions": (run_writer, "write_versions"),
             }[where]
-            patch.setattr(module, name, die)
+            patch.setattr(module, name, _die)
         with pytest.raises(_Killed):
             runner.resume(copy, changes=MORE)
     kept = [copy / name for name in ("result.json", "result-256.json") if (copy / name).exists()]
@@ -236,6 +247,51 @@ def test_a_time_limit_can_be_given_to_a_run_that_had_none(copy: Path) -> None:
     assert load_run(copy).env.spec.max_episode_steps == 3
 
 
+def test_a_run_killed_after_its_time_limit_changed_goes_on(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings hold the limit by then, and the checkpoint the state of a run without one."""
+    whole = Path(shutil.copytree(_unfinished(copy), tmp_path / "whole"))
+    limited = {"environment.time_limit": 3}
+    runner.resume(whole, changes=limited)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_writer, "write_versions", _die)
+        with pytest.raises(_Killed):
+            runner.resume(copy, changes=limited)
+    assert run_folder.load_config(copy).environment.time_limit == 3
+    runner.resume(copy)
+    assert _reports(copy) == _reports(whole)
+
+
+def test_a_time_limit_is_not_taken_away_from_steps_that_it_cut(copy: Path) -> None:
+    limited = tiny(**CONSTANT, training__num_env_steps=256, environment__time_limit=3)
+    run_folder.write_config(_unfinished(copy), limited)
+    with pytest.raises(ConfigError, match=r"can be changed but not taken away .* has 3, catch has"):
+        runner.resume(copy, changes={"environment.time_limit": 0})
+    assert run_folder.load_config(copy) == limited
+
+
+def test_a_finished_run_without_checkpoints_is_finished(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copy / "checkpoints")
+    assert main(["train", "--resume", str(copy)]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main(["train", "--resume", str(copy), "--training.num_env_steps", "512"]) == 2
+    assert "its checkpoints are gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{}", '{"a": 1}', '{"env_steps": "many"}', "[]", "{"])
+def test_a_damaged_result_is_one_sentence(
+    copy: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (copy / "result.json").write_text(text)
+    assert main(["train", "--resume", str(copy)]) == 2
+    told = capsys.readouterr().err
+    assert "result.json is damaged" in told
+    assert told.count("\n") == 1
+
+
 def test_a_run_without_its_checkpoints_is_refused(
     copy: Path, capsys: pytest.CaptureFixture[str], short_run: Path
 ) -> None:
@@ -304,8 +360,6 @@ def test_other_network_sizes_are_one_sentence(
 def test_a_new_run_begins_with_what_another_has_learned(short_run: Path, tmp_path: Path) -> None:
     config = tiny(seed=5, training__num_env_steps=64, replay__capacity=128)
     source, programs = load_run(short_run, "128"), Programs(build(config))
-    from muzero_jax.training.initial_agent import load_initial_agent
-
     initial = load_initial_agent(short_run, "128")
     programs.compile()
     state = initial.put_into(programs.init([config]))
@@ -337,17 +391,75 @@ def test_an_agent_of_another_shape_is_refused_with_both(short_run: Path, tmp_pat
 def test_a_run_begins_with_the_same_agent_again_when_it_was_killed_first(
     short_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: Any, **__: Any) -> None:
-        raise _Killed
-
     config = tiny(seed=5, training__num_env_steps=128)
     runner.train(config, tmp_path / "whole", init_from=short_run)
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointWriter, "save", die)
+        patch.setattr(CheckpointWriter, "save", _die)
         with pytest.raises(_Killed):
             runner.train(config, tmp_path / "killed", init_from=short_run)
     runner.resume(tmp_path / "killed")
     assert _reports(tmp_path / "killed") == _reports(tmp_path / "whole")
+
+
+def test_a_run_does_not_begin_anew_with_another_best_agent(short_run: Path, copy: Path) -> None:
+    _unfinished(copy)
+    shutil.rmtree(copy / "checkpoints")
+    best = load_run(short_run, "best").num_env_steps
+    for env_steps in (best, best + 1):
+        origin = {"run": str(short_run), "checkpoint": "best", "env_steps": env_steps}
+        (copy / "versions.json").write_text(json.dumps({"init_from": origin}))
+        if env_steps == best:
+            assert load_recorded_agent(copy) is not None
+    with pytest.raises(InvalidRunError, match=f"after {best + 1} .* now its best .* after {best};"):
+        runner.resume(copy, restart=True)
+
+
+def test_an_agent_whose_score_is_no_number_is_not_the_best_for_long() -> None:
+    first = BestAgent(None, 64, float("nan"))
+    assert first.is_behind(-5.0)
+    assert not BestAgent(None, 64, 1.0).is_behind(float("nan"))
+    assert not BestAgent(None, 64, 1.0).is_behind(1.0)
+
+
+def test_reports_are_on_disk_before_a_run_is_finished(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    sync, write = tracking.Tracker.sync, run_writer.write_json
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.Tracker, "sync", lambda own: (calls.append("sync"), sync(own))[1])
+        patch.setattr(
+            tracking.Tracker,
+            "write_evaluation",
+            lambda own, row: calls.append("evaluation"),
+        )
+        patch.setattr(run_writer, "write_json", lambda *x: (calls.append("result"), write(*x))[1])
+        runner.resume(_unfinished(copy))
+    assert calls[-3:] == ["evaluation", "sync", "result"]
+
+
+def test_checkpoints_are_closed_when_the_reports_cannot_be_opened(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    close = CheckpointWriter.close
+    with monkeypatch.context() as patch:
+        patch.setattr(run_writer, "Tracker", _full)
+        patch.setattr(CheckpointWriter, "close", lambda own: (closed.append(True), close(own))[1])
+        with pytest.raises(DiskError):
+            runner.resume(_unfinished(copy))
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_a_late_mistake_takes_no_checkpoint_with_it(tmp_path: Path, has_checkpoint: bool) -> None:
+    with (
+        pytest.raises(ConfigError, match="late"),
+        run_folder.new_run_folder(LONG, tmp_path / "run") as run_dir,
+    ):
+        (run_dir / "checkpoints" / ("128" if has_checkpoint else "128.tmp")).mkdir(parents=True)
+        raise ConfigError("late")
+    assert (tmp_path / "run/config.yaml").exists() == has_checkpoint
 
 
 def test_steps_and_best_can_be_asked_for(

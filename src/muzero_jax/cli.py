@@ -123,9 +123,9 @@ def _train(
 
 def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, prog: str) -> None:
     from muzero_jax.commands.options import given_settings, parse_train_options
-    from muzero_jax.training.continuing import continued_config
+    from muzero_jax.training.continuing import continued_config, is_extended
     from muzero_jax.training.lost_checkpoints import check_not_lost
-    from muzero_jax.training.run_folder import load_config
+    from muzero_jax.training.run_folder import load_config, read_result
 
     saved = load_config(run)
     if config is not None and config.name != saved.name:
@@ -135,8 +135,9 @@ def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, pro
         if getattr(options, name):
             raise ConfigError(f"--resume continues {run}, where --{name} has no meaning.")
     changes = given_settings(args, options.settings)
-    continued_config(run, saved, changes)
-    check_not_lost(run, saved, options.restart)
+    changed = continued_config(run, saved, changes)
+    if read_result(run) is None or is_extended(saved, changed):
+        check_not_lost(run, saved, options.restart)
     from muzero_jax.training.jax_process import prepare_jax
 
     prepare_jax(chooses_devices=True)

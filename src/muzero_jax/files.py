@@ -139,6 +139,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def last_json_line(path: Path) -> dict[str, Any]:
+    """The last line of a JSONL file that holds a whole object; empty where there is none.
+
+    Args:
+      path: the file, whose end may be torn, since a process may have died while it wrote.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                return value
+    return {}
+
+
 def refuse_links(folder: Path) -> None:
     """Makes sure that nothing below a folder is a link; the folder itself may be one.
 

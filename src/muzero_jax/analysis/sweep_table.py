@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from muzero_jax.analysis.extras import import_extra
 from muzero_jax.dotted import flatten
 from muzero_jax.errors import ConfigError
-from muzero_jax.files import read_json, replacing, write_text
+from muzero_jax.files import last_json_line, read_json, replacing, write_text
 from muzero_jax.plain_yaml import read_yaml
 
 SWEEP_FILE = "sweep.yaml"
@@ -93,7 +92,7 @@ def read_member(run_dir: Path) -> dict[str, Any]:
     settings = flatten(read_yaml(run_dir / "config.yaml"))
     outcome = read_json(run_dir / OUTCOME_FILE)
     result = read_json(run_dir / "result.json")
-    metrics = _last_line(run_dir / "metrics.jsonl")
+    metrics = last_json_line(run_dir / "metrics.jsonl")
     status = outcome.get("status") or ("finished" if result else "unfinished")
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}
     return {
@@ -152,16 +151,3 @@ def _columns(rows: list[Mapping[str, Any]], varied: Iterable[str]) -> list[str]:
 
 def _cell(value: Any) -> Any:
     return str(value) if isinstance(value, list) else value
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole line of a JSONL file; empty where there is none."""
-    if not path.is_file():
-        return {}
-    for line in reversed(path.read_text(encoding="utf-8").splitlines()):
-        try:
-            value: dict[str, Any] = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # A torn end.
-        return value
-    return {}

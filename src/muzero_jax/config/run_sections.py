@@ -112,7 +112,7 @@ class EvaluationConfig:
     num_envs: int = 32
     """Episodes that run at a time."""
     max_episode_steps: int = 10_000
-    """Steps after which an episode that will not end is given up, with an error."""
+    """Steps after which an episode is cut; it counts with its return so far, in `episodes_cut`."""
 
     def __post_init__(self) -> None:
         require_types("evaluation", self)

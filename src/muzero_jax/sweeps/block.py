@@ -13,9 +13,9 @@ from muzero_jax.files import write_json
 from muzero_jax.sweeps.definition import Member
 from muzero_jax.training.checkpoint_folder import checkpoint_steps, discard_after
 from muzero_jax.training.disk import writing
-from muzero_jax.training.errors import LostCheckpointsError, RunError
+from muzero_jax.training.errors import DiskError, RunError, RunLockedError
 from muzero_jax.training.lockstep import KeepGoing, Lockstep
-from muzero_jax.training.lost_checkpoints import check_not_lost
+from muzero_jax.training.lost_checkpoints import forget_checkpoints
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.progress import Listener
 from muzero_jax.training.run_folder import (
@@ -69,6 +69,9 @@ def run_block(
 ) -> bool:
     """Runs members of one group until they are over; those that are so already are left out.
 
+    A member that cannot be taken up fails alone, and one that another process works on is passed
+    over, unless `keep_going` is given.
+
     Args:
       programs: of the group.
       members: of the block.
@@ -77,7 +80,7 @@ def run_block(
       make_display: tells what a member does.
       compile_seconds: that these runs have waited for `programs`.
       keep_going: see `Lockstep`; with it all runs go in step, from a number of steps at which all
-        can be taken up.
+        can be taken up, and none goes on without the others.
 
     Returns:
       Whether they got to the end, which `keep_going` may prevent.
@@ -85,17 +88,16 @@ def run_block(
     Raises:
       InterruptedRunError: it was stopped; everything is saved.
       DiskError: the disk is full or read-only.
-      RunError: a run cannot be taken up; its checkpoints are damaged, or another process is at it.
+      RunError: `keep_going` is given, and a run cannot be taken up.
     """
-    pending = [member for member in members if not is_over(folder / member.folder)]
+    together = keep_going is not None
     with contextlib.ExitStack() as stack:
-        for member in pending:
-            stack.enter_context(_member_folder(folder / member.folder, member.config))
-        pending = [member for member in pending if _can_go_on(member, folder)]
+        pending = _lock_members(members, folder, stack, None if together else make_display)
         while pending:
-            step, part = _at_one_step(pending, folder, all_of_them=keep_going is not None)
-            starts = [find_start(folder / m.folder, m.config, programs.shapes, step) for m in part]
-            if any(start.counters.env_steps != step for start in starts):
+            step, part = _at_one_step(pending, folder, all_of_them=together)
+            starts, bad = _find_starts(part, folder, programs, step, passes_errors=together)
+            pending = [member for member in pending if member not in bad]
+            if bad or any(start.counters.env_steps != step for start in starts):
                 continue  # Damaged checkpoints were set aside; the others decide anew.
             with _opened(part, starts, folder, make_display) as runs:
                 for run in runs:
@@ -109,15 +111,62 @@ def run_block(
     return True
 
 
-def _can_go_on(member: Member, folder: Path) -> bool:
-    """Whether a member is what it was when it was last worked on; one that is not has failed."""
-    run_dir = folder / member.folder
-    try:
-        check_not_lost(run_dir, member.config)
-    except LostCheckpointsError as error:
-        give_up([member], folder, "failed", str(error))
-        return False
-    return True
+def _lock_members(
+    members: Sequence[Member],
+    folder: Path,
+    stack: contextlib.ExitStack,
+    make_display: Callable[[Member], Listener] | None,
+) -> list[Member]:
+    """Takes the locks of the members that are not over, and returns those whose locks it got.
+
+    Args:
+      members: of the block.
+      folder: of the sweep.
+      stack: holds the locks.
+      make_display: is told of a member that is passed over; an error where None.
+    """
+    taken = []
+    for member in members:
+        run_dir = folder / member.folder
+        if is_over(run_dir):
+            continue
+        try:
+            stack.enter_context(_member_folder(run_dir, member.config))
+        except RunLockedError as error:
+            if make_display is None:
+                raise
+            make_display(member).note(f"{error} It is passed over.")
+            continue
+        if not is_over(run_dir):  # Another process may have ended it since.
+            taken.append(member)
+    return taken
+
+
+def _find_starts(
+    members: Sequence[Member], folder: Path, programs: Programs, step: int, passes_errors: bool
+) -> tuple[list[Start], list[Member]]:
+    """Where members are taken up, and those that cannot be, which have failed.
+
+    Args:
+      members: of the block.
+      folder: of the sweep.
+      programs: of the group.
+      step: no checkpoint of more environment steps is used.
+      passes_errors: whether a member that cannot be taken up is an error of them all.
+    """
+    starts, bad = [], []
+    for member in members:
+        run_dir = folder / member.folder
+        try:
+            starts.append(find_start(run_dir, member.config, programs.shapes, step))
+        except DiskError:
+            raise
+        except RunError as error:
+            if passes_errors:
+                raise
+            give_up([member], folder, "failed", str(error))
+            bad.append(member)
+    return starts, bad
 
 
 @contextlib.contextmanager
@@ -162,6 +211,8 @@ def _opened(
         runs = []
         for member, start in zip(members, starts, strict=True):
             run_dir = folder / member.folder
+            if start.state is None:
+                forget_checkpoints(run_dir)  # First, or a kill in between makes a lost run of it.
             discard_after(run_dir / CHECKPOINTS_FOLDER, start.counters.env_steps)
             runs.append(RunWriter(member.config, run_dir, start, make_display(member), started))
             stack.callback(runs[-1].close)

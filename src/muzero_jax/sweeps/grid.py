@@ -35,7 +35,8 @@ def run_sweep(
 
     Raises:
       ConfigError: a setting cannot work, or the folder is used; nothing is started or left behind.
-      EnvironmentCreationError: likewise, of the environment.
+      EnvironmentCreationError: there is no such environment, it cannot be made, or it is the
+        user's own and breaks a rule of the protocol; nothing is started or left behind.
       RunLockedError: another process works on this sweep.
       InterruptedRunError: it was stopped; everything is saved.
     """

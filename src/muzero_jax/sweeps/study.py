@@ -55,7 +55,8 @@ def run_study(
     Raises:
       ConfigError: a setting cannot work, the folder holds something else, or Optuna is missing;
         nothing is started or left behind.
-      EnvironmentCreationError: likewise, of the environment.
+      EnvironmentCreationError: there is no such environment, it cannot be made, or it is the
+        user's own and breaks a rule of the protocol; nothing is started or left behind.
       RunLockedError: the study is deterministic, and another process works on it.
       InterruptedRunError: it was stopped; everything is saved.
     """

@@ -5,6 +5,7 @@ at a checkpoint goes on with the best agent of that moment, whatever came after 
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -48,6 +49,10 @@ class BestAgent:
         """The best agent that a checkpoint holds; None where it holds none."""
         record = checkpoint.record.get(BEST_GROUP)
         return None if record is None else cls(checkpoint.groups[BEST_GROUP], **record)
+
+    def is_behind(self, score_mean: float) -> bool:
+        """Whether another agent's mean score is better; any is better than NaN."""
+        return score_mean > self.score_mean or math.isnan(self.score_mean)
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint records of the agent beside its arrays."""

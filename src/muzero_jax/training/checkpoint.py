@@ -23,6 +23,7 @@ from muzero_jax.training.errors import (
     CheckpointMismatchError,
     InvalidRunError,
     NoCheckpointError,
+    RunError,
 )
 from muzero_jax.training.named_arrays import (
     describe_array,
@@ -81,14 +82,20 @@ class CheckpointWriter:
         )
         folder.mkdir(parents=True, exist_ok=True)
         leave_reports_to_save()
-        self._ocp = ocp
+        self._ocp, self._folder = ocp, folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, groups: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
-        """Saves pytrees of arrays, and a record of JSON values, as checkpoint number `step`.
+        """Saves pytrees of arrays, and a record of JSON values.
+
+        Args:
+          step: number of the checkpoint, higher than all in the folder.
+          groups: the pytrees, by name.
+          record: the JSON values, by name.
 
         Raises:
           OSError: the system did not let it write, such as to a full disk.
+          RunError: the folder holds a checkpoint of a higher number.
         """
         args = {
             name: self._ocp.args.StandardSave(named_arrays(tree)) for name, tree in groups.items()
@@ -104,12 +111,17 @@ class CheckpointWriter:
         sealed["digest"] = _json_digest(sealed)
         args[_RECORD] = self._ocp.args.JsonSave(sealed)
         try:
-            self._manager.save(step, args=self._ocp.args.Composite(**args))
+            is_saved = self._manager.save(step, args=self._ocp.args.Composite(**args))
         except ValueError as error:  # tensorstore's form of what the system says.
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        if not is_saved:
+            raise RunError(
+                f"checkpoint {step} was not saved in {self._folder}, which holds "
+                f"{describe_steps(self._folder)}; move the later ones away."
+            )
 
     def close(self) -> None:
         """Ends orbax's threads; without it they complain when the interpreter exits."""

@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+# orbax writes no leading zeros; and `isdigit` would admit digits that `int` does not read.
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
+
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """Numbers of the complete checkpoints, ascending."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
 
 def half_written(folder: Path, newer_than: int) -> list[int]:
@@ -20,7 +23,7 @@ def half_written(folder: Path, newer_than: int) -> list[int]:
       newer_than: only higher numbers than this one are given.
     """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    steps = {int(m[1]) for m in (re.match(r"(\d+)\..*tmp", name) for name in names) if m}
+    steps = {int(m[1]) for m in (re.match(r"([0-9]+)\..*tmp", name) for name in names) if m}
     return [step for step in sorted(steps) if step > newer_than]
 
 

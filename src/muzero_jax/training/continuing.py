@@ -37,7 +37,7 @@ def continued_config(
 
     Raises:
       ConfigError: a setting is changed that must stay, to a value that is not allowed, or to fewer
-        steps; or the run is finished, and the change gives it nothing to do.
+        steps.
     """
     fixed = [name for name in changes if not name.startswith(_MAY_CHANGE)]
     if fixed:

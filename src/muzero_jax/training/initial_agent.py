@@ -7,8 +7,9 @@ from typing import Any
 import jax
 
 from muzero_jax.training.build import load_run
-from muzero_jax.training.errors import CheckpointMismatchError
+from muzero_jax.training.errors import CheckpointMismatchError, InvalidRunError
 from muzero_jax.training.named_arrays import describe_arrays, first_difference
+from muzero_jax.training.run_folder import read_origin
 from muzero_jax.training.train_state import TrainState
 from muzero_jax.types import PyTree
 
@@ -79,3 +80,26 @@ def load_initial_agent(run_dir: Path, checkpoint: str = "") -> InitialAgent:
         "env_steps": run.num_env_steps,
     }
     return InitialAgent(run.agent_state, origin)
+
+
+def load_recorded_agent(run_dir: Path) -> InitialAgent | None:
+    """Reads again the agent that a run began with; None for a run that began with a new one.
+
+    Args:
+      run_dir: folder of the run that began with it.
+
+    Raises:
+      InvalidRunError: the agent's own run has gone on, and its best agent is another now.
+      RunError: the agent's own run has no such checkpoint any more, or it cannot be read.
+    """
+    origin = read_origin(run_dir)
+    if origin is None:
+        return None
+    agent = load_initial_agent(Path(origin["run"]), origin["checkpoint"])
+    if agent.origin["env_steps"] != origin["env_steps"]:
+        raise InvalidRunError(
+            f"{run_dir} began with the agent that was the best of {origin['run']} after "
+            f"{origin['env_steps']:,} environment steps, and now its best is that after "
+            f"{agent.origin['env_steps']:,}; begin a new run with --init-from."
+        )
+    return agent

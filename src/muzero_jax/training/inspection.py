@@ -89,6 +89,11 @@ def inspect_run(
 def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
     """Plays greedily up to a step, and searches there.
 
+    Args:
+      run: the run whose agent plays.
+      step: step of the episode, from 0.
+      seed: seed of everything random in the episode.
+
     Raises:
       RunError: the episode ends before.
     """

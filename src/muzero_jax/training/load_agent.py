@@ -1,6 +1,5 @@
 """Reading an agent from a run's checkpoints: the newest, one of a given number, or the best."""
 
-import math
 from pathlib import Path
 
 from muzero_jax.training.best_agent import BEST_GROUP, BestAgent
@@ -48,8 +47,8 @@ def _best(run_dir: Path, newest: Restored) -> tuple[PyTree, int]:
             f"{run_dir} keeps no best agent: its checkpoints are of a version that kept none."
         )
     # The last checkpoint is made before the final evaluation.
-    score = -math.inf if best is None else best.score_mean
-    if result is not None and result["env_steps"] == newest.step and result["score_mean"] > score:
+    is_final = result is not None and result["env_steps"] == newest.step
+    if result is not None and is_final and (best is None or best.is_behind(result["score_mean"])):
         return newest.groups["agent"], newest.step
     if best is None:
         raise InvalidRunError(

@@ -4,10 +4,10 @@ A run that was killed before its first checkpoint simply begins anew. A run that
 checkpoint, and has none now, would lose what it has reported if it did the same.
 """
 
-import json
 from pathlib import Path
 
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.files import last_json_line
 from muzero_jax.training.checkpoint_folder import checkpoint_steps
 from muzero_jax.training.errors import LostCheckpointsError
 from muzero_jax.training.run_folder import CHECKPOINTS_FOLDER, METRICS_FILE, RESULT_FILE
@@ -22,8 +22,13 @@ def mark_checkpointed(run_dir: Path) -> None:
 
 
 def forget_checkpoints(run_dir: Path) -> None:
-    """Takes the record back, for a run that is to begin anew."""
-    (run_dir / _MARKER_FILE).unlink(missing_ok=True)
+    """Takes the record back, for a run that is to begin anew: the marker, then the metrics.
+
+    A process that dies in between, or after it has then removed checkpoints, leaves a run that has
+    checkpoints, or one that never had any.
+    """
+    for name in (_MARKER_FILE, METRICS_FILE):
+        (run_dir / name).unlink(missing_ok=True)
 
 
 def check_not_lost(run_dir: Path, config: ExperimentConfig, restart: bool = False) -> None:
@@ -60,12 +65,6 @@ def _had_checkpoints(run_dir: Path, config: ExperimentConfig) -> bool:
 
 
 def _reported_steps(run_dir: Path) -> int:
-    """Environment steps of the last whole line of `metrics.jsonl`; 0 where there is none."""
-    path = run_dir / METRICS_FILE
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["env_steps"])
-        except (ValueError, KeyError, TypeError):
-            continue  # The torn end of a file that was being written.
-    return 0
+    """Environment steps of the last line of `metrics.jsonl`; 0 where there is none."""
+    steps = last_json_line(run_dir / METRICS_FILE).get("env_steps", 0)
+    return int(steps) if isinstance(steps, int | float) else 0

@@ -141,7 +141,13 @@ def play_episodes(
 def show_episodes(
     spec: EnvironmentSpec, episodes: Sequence[Episode], console: Console | None = None
 ) -> None:
-    """Prints a line for each episode, after an animation of it where there is a terminal."""
+    """Prints a line for each episode, after an animation of it where there is a terminal.
+
+    Args:
+      spec: of the environment that was played.
+      episodes: what to show, in this order.
+      console: where to print; standard output where None.
+    """
     console = console or Console()
     for index, episode in enumerate(episodes):
         title = f"episode {index + 1}/{len(episodes)}"
@@ -152,6 +158,11 @@ def show_episodes(
 
 def write_episodes(spec: EnvironmentSpec, episodes: Sequence[Episode], out: Path) -> None:
     """Writes the episodes one after the other as a GIF; long ones leave steps out.
+
+    Args:
+      spec: of the environment that was played.
+      episodes: what to draw, in this order; at least one.
+      out: the GIF, whose folder exists.
 
     Raises:
       MissingExtraError: Pillow is not installed.

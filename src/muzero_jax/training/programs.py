@@ -37,9 +37,9 @@ class Programs:
       memory_bytes: that they may use; all of the device's where None.
 
     Attributes:
-      experiment: as given.
-      width: as given.
-      device: as given.
+      experiment: the parts of any of the runs.
+      width: runs in one call.
+      device: what they are worked on; None for JAX's default device.
       evaluate: the greedy evaluation of `width` runs.
       shapes: of the training state of one run, with the places of its arrays.
       whole_shapes: the same without places: as a checkpoint is read.

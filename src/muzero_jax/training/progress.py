@@ -52,7 +52,14 @@ class Display(Listener, Protocol):
 def make_display(
     config: ExperimentConfig, total_env_steps: int, title: str, is_silent: bool = False
 ) -> Display:
-    """A live display where a terminal can show it, else a quiet one, or a silent one."""
+    """A live display where a terminal can show it, else a quiet one, or a silent one.
+
+    Args:
+      config: settings of the run.
+      total_env_steps: environment steps at which the run is finished.
+      title: what the live display names the run.
+      is_silent: whether nothing shall be shown at all.
+    """
     if is_silent:
         return _SilentDisplay()
     if is_live():

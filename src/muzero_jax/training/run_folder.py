@@ -15,6 +15,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.files import check_folder, open_own, read_json, refuse_links, write_json, write_text
 from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict, config_to_dict
+from muzero_jax.training.checkpoint_folder import checkpoint_steps
 from muzero_jax.training.errors import DiskError, InvalidRunError, RunLockedError
 from muzero_jax.trust import admit, code_references, seal_folder
 
@@ -28,6 +29,15 @@ FAILURE_FOLDER = "failure"
 _LOCK_FILE = ".lock"
 # The entry of `versions.json` about the run whose agent this one began with.
 _ORIGIN = "init_from"
+# What every result holds that is told when a run is asked for again.
+_NUMBERS_OF_RESULT = (
+    "env_steps",
+    "score_mean",
+    "score_std",
+    "episodes",
+    "train_seconds",
+    "compile_seconds",
+)
 
 _PACKAGES = (
     "muzero-jax",
@@ -61,7 +71,8 @@ def new_run_folder(
       ConfigError: the folder exists and is not empty, or cannot be made.
       RunLockedError: another process is about to use it.
 
-    A `ConfigError` inside takes what was written with it: the program did not fit the device.
+    A `ConfigError` inside takes what was written with it, unless there is a checkpoint: the program
+    did not fit the device.
     """
     was_there = out is not None and out.exists()
     folder = _make_default_folder(config) if out is None else _make_folder(out)
@@ -74,9 +85,10 @@ def new_run_folder(
         try:
             yield folder
         except ConfigError:
-            shutil.rmtree(folder)
-            if was_there:
-                folder.mkdir()
+            if not checkpoint_steps(folder / CHECKPOINTS_FOLDER):
+                shutil.rmtree(folder)
+                if was_there:
+                    folder.mkdir()
             raise
 
 
@@ -148,8 +160,28 @@ def load_config(folder: Path) -> ExperimentConfig:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The content of `result.json`, which stands in the folder of a finished run only."""
-    return read_json(folder / RESULT_FILE) or None
+    """Reads `result.json`, which stands in the folder of a finished run only.
+
+    Args:
+      folder: the run folder.
+
+    Returns:
+      The content; None where there is no such file.
+
+    Raises:
+      InvalidRunError: the file is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return None
+    try:
+        result = read_json(path)
+    except ConfigError as error:
+        raise InvalidRunError(str(error)) from error
+    for name in _NUMBERS_OF_RESULT:
+        if not isinstance(result.get(name), int | float):
+            raise InvalidRunError(f"{path} is damaged: it holds no number {name}.")
+    return result
 
 
 def write_versions(folder: Path, device: str) -> None:
@@ -169,14 +201,15 @@ def write_versions(folder: Path, device: str) -> None:
     return write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
 
 
-def read_origin(folder: Path) -> dict[str, str] | None:
+def read_origin(folder: Path) -> dict[str, Any] | None:
     """What is recorded of the run whose agent this one began with; None for any other run.
 
     Args:
       folder: the run folder.
 
     Returns:
-      Under `run` the folder of that run, and under `checkpoint` which of its agents it was.
+      Under `run` the folder of that run, under `checkpoint` which of its agents it was, and under
+      `env_steps` the environment steps that the agent was trained for.
 
     Raises:
       InvalidRunError: the record is damaged.
@@ -184,10 +217,11 @@ def read_origin(folder: Path) -> dict[str, str] | None:
     origin = read_json(folder / VERSIONS_FILE).get(_ORIGIN)
     if origin is None:
         return None
-    names = ("run", "checkpoint")
-    if not (isinstance(origin, dict) and all(isinstance(origin.get(n), str) for n in names)):
-        raise InvalidRunError(f"{folder / VERSIONS_FILE} is damaged: {_ORIGIN} names no run.")
-    return {name: origin[name] for name in names}
+    kinds = {"run": str, "checkpoint": str, "env_steps": int}
+    wanted = isinstance(origin, dict) and all(isinstance(origin.get(n), kinds[n]) for n in kinds)
+    if not wanted:
+        raise InvalidRunError(f"{folder / VERSIONS_FILE} is damaged: {_ORIGIN} names no agent.")
+    return {name: origin[name] for name in kinds}
 
 
 def _installed_packages() -> Iterator[tuple[str, str]]:

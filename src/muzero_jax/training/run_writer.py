@@ -48,9 +48,9 @@ class RunWriter:
       started: `time.perf_counter()` when this process began to work on it.
 
     Attributes:
-      config: as given.
-      run_dir: as given.
-      display: as given.
+      config: settings of the run.
+      run_dir: the run's folder.
+      display: what is told of the run as well.
       counters: how far the run is.
       failure: what ended the run early, if anything did.
       result: the content of `result.json`, once it is written.
@@ -81,14 +81,23 @@ class RunWriter:
                 mark_checkpointed(run_dir)  # Its process may have died before it did so.
             folder, num_kept = run_dir / CHECKPOINTS_FOLDER, config.logging.checkpoints_kept
             self._checkpoints = CheckpointWriter(folder, num_kept)
-            self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._checkpoints.close)
+                self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
+                stack.pop_all()  # Both are open: `close` ends them.
         self._position = self._tracker.position()
         self._support_warning = SupportWarning(config.network)
         if start.state is not None:
             display.note(f"resumed at {start.counters.env_steps:,} environment steps")
 
     def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
-        """A chunk that took `seconds`, after which there have been `num_updates` updates."""
+        """Writes the metrics of a chunk.
+
+        Args:
+          metrics: means over the chunk, by name.
+          num_updates: optimiser steps of the run after the chunk.
+          seconds: wall-clock that the chunk took.
+        """
         steps = self.config.env_steps_per_chunk
         rates = {
             "time/env_steps_per_second": steps / seconds,
@@ -126,7 +135,7 @@ class RunWriter:
                 self._tracker.write_metrics({"env_steps": self.counters.env_steps, **result.oracle})
         self.display.evaluation(row)
         self._tell_of_cuts(result)
-        if self._best is None or row["score_mean"] > self._best.score_mean:
+        if self._best is None or self._best.is_behind(row["score_mean"]):
             self._best = BestAgent.copied(agent(), self.counters.env_steps, row["score_mean"])
         return row
 
@@ -145,7 +154,13 @@ class RunWriter:
         self._saved_step = self.counters.env_steps
 
     def save_failure(self, state: TrainState, update: int, term: str) -> None:
-        """Saves the state apart from the checkpoints, which stay good; the run goes no further."""
+        """Saves the state apart from the checkpoints, which stay good; the run goes no further.
+
+        Args:
+          state: state of the run after the chunk in which it failed.
+          update: number of the first update that was not applied.
+          term: name of the metric that was not finite.
+        """
         folder = self.run_dir / FAILURE_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # Of an earlier try that ended the same way.
         told = {"update": update, "term": term}
@@ -182,6 +197,7 @@ class RunWriter:
             "device": jax.local_devices()[0].device_kind,
         }
         with writing(self.run_dir):
+            self._tracker.sync()
             write_scores(self.run_dir, self.counters.env_steps, evaluation)
             write_json(self.run_dir / RESULT_FILE, result)
         self.result = result

@@ -15,7 +15,10 @@ import jax
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.training import hosts
 from muzero_jax.training.build import build
-from muzero_jax.training.changed_time_limit import with_changed_time_limit
+from muzero_jax.training.changed_time_limit import (
+    check_limit_can_go,
+    find_start_under_any_limit,
+)
 from muzero_jax.training.checkpoint_folder import checkpoint_steps
 from muzero_jax.training.continuing import (
     check_has_work,
@@ -26,12 +29,18 @@ from muzero_jax.training.continuing import (
 )
 from muzero_jax.training.devices import prepare_devices
 from muzero_jax.training.disk import writing
-from muzero_jax.training.errors import DiskError, InterruptedRunError, LostProcessError
-from muzero_jax.training.initial_agent import InitialAgent, load_initial_agent
+from muzero_jax.training.errors import (
+    DiskError,
+    InterruptedRunError,
+    LostProcessError,
+)
+from muzero_jax.training.initial_agent import (
+    InitialAgent,
+    load_initial_agent,
+    load_recorded_agent,
+)
 from muzero_jax.training.jax_process import find_devices
-from muzero_jax.training.keys import run_keys
 from muzero_jax.training.lockstep import Lockstep
-from muzero_jax.training.lost_checkpoints import check_not_lost
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.progress import Display, make_display
 from muzero_jax.training.run_folder import (
@@ -39,10 +48,9 @@ from muzero_jax.training.run_folder import (
     load_config,
     locked,
     new_run_folder,
-    read_origin,
     read_result,
 )
-from muzero_jax.training.run_start import Start, find_start
+from muzero_jax.training.run_start import Start
 from muzero_jax.training.run_writer import Follower, RunWriter
 from muzero_jax.training.signals import StopRequest
 from muzero_jax.training.wandb_sink import check_login
@@ -71,7 +79,8 @@ def train(
 
     Raises:
       ConfigError: a setting cannot work; nothing is left behind.
-      EnvironmentCreationError: likewise, of the environment.
+      EnvironmentCreationError: there is no such environment, it cannot be made, or it is the
+        user's own and breaks a rule of the protocol; nothing is left behind.
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
@@ -107,9 +116,9 @@ def resume(
       The content of `result.json`, at once if the run is finished.
 
     Raises:
-      ConfigError: a changed setting cannot work; nothing is changed then.
+      ConfigError: a changed setting cannot work, or the run is to be sent to W&B and nobody is
+        logged in; nothing is changed then.
       InvalidRunError: it is not a run folder, or it cannot go on.
-      ConfigError: the run is to be sent to W&B, and nobody is logged in.
       RunError: the run ended early, see `training.errors`.
     """
     started = time.perf_counter()
@@ -125,8 +134,8 @@ def resume(
             return result
         if hosts.is_main():
             check_login([changed])
-        check_not_lost(run_dir, config, restart)
         programs = Programs(build(changed, devices))
+        check_limit_can_go(run_dir, config, changed, programs.whole_shapes)
         work = _Work(programs, config, changed, started, _recorded_agent(run_dir, restart), restart)
         return _execute(work, run_dir)
 
@@ -154,10 +163,9 @@ class _Work:
 
 def _recorded_agent(run_dir: Path, restart: bool) -> InitialAgent | None:
     """The agent that a run began with; None for other runs, and where a checkpoint is taken up."""
-    origin = read_origin(run_dir)
-    if origin is None or (checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) and not restart):
+    if checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) and not restart:
         return None
-    return load_initial_agent(Path(origin["run"]), origin["checkpoint"])
+    return load_recorded_agent(run_dir)
 
 
 def _warn_of_endless_episodes(programs: Programs, config: ExperimentConfig) -> None:
@@ -247,23 +255,14 @@ def _find_start(run_dir: Path, work: _Work) -> Start:
     """The main process reads the checkpoint; the others get what it has read."""
     shapes, start = work.programs.whole_shapes, Start.fresh()
     if hosts.is_main():
-        start = _read_start(run_dir, work)
+        start = find_start_under_any_limit(
+            run_dir, work.before, work.config, shapes, restart=work.restart
+        )
     env_steps = hosts.agree(None if start.state is None else start.counters.env_steps)
     if env_steps is None:
         return start
     start.counters.env_steps = env_steps
     return dataclasses.replace(start, state=hosts.share(start.state, shapes))
-
-
-def _read_start(run_dir: Path, work: _Work) -> Start:
-    shapes = work.programs.whole_shapes
-    if work.before.environment.time_limit == work.config.environment.time_limit:
-        return find_start(run_dir, work.before, shapes, restart=work.restart)
-    old_shapes = jax.eval_shape(build(work.before).train.init, run_keys(0)[0])
-    start = find_start(run_dir, work.before, old_shapes, restart=work.restart)
-    if start.state is None:
-        return start
-    return dataclasses.replace(start, state=with_changed_time_limit(start.state, shapes))
 
 
 def _resume_command(run_dir: Path) -> str:

@@ -144,7 +144,13 @@ def summarise(result: EvaluationResult) -> dict[str, float]:
 
 
 def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> None:
-    """Writes every episode of the final evaluation to `evaluation_scores.csv`."""
+    """Writes every episode of the final evaluation to `evaluation_scores.csv`.
+
+    Args:
+      run_dir: the run folder.
+      env_steps: environment steps that the evaluated agent was trained for.
+      result: the evaluation.
+    """
     lines = [_csv_line(("env_steps", "episode", "score", "length"))]
     episodes = zip(result.scores.tolist(), result.lengths.tolist(), strict=True)
     lines += [_csv_line((env_steps, number, *episode)) for number, episode in enumerate(episodes)]
