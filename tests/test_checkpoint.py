@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest, restore_one
-from muzero_jax.training.checkpoint_folder import checkpoint_steps, set_aside
+from muzero_jax.training.checkpoint_folder import checkpoint_steps, half_written, set_aside
 from muzero_jax.training.errors import (
     CheckpointMismatchError,
     InvalidRunError,
     NoCheckpointError,
+    RunError,
 )
 
 RECORD = {"counters": {"env_steps": 5, "train_seconds": 0.1}, "name": "x"}
@@ -93,6 +94,20 @@ def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
     _write(tmp_path, {1: 1.0, 2: 2.0, 3: 3.0, 10: 4.0}, num_kept=2)
     assert checkpoint_steps(tmp_path) == [3, 10]
     _assert_same(restore_newest(tmp_path, SHAPES).groups, _groups(4.0))
+
+
+def test_a_checkpoint_before_the_newest_is_refused_aloud(tmp_path: Path) -> None:
+    """orbax passes over it in silence."""
+    with pytest.raises(RunError, match=r"checkpoint 2 was not saved in .* which holds 3; move"):
+        _write(tmp_path, {3: 1.0, 2: 2.0})
+    assert checkpoint_steps(tmp_path) == [3]
+
+
+def test_only_plain_numbers_are_checkpoints(tmp_path: Path) -> None:
+    for name in ("128", "0", "²", "٣", "007", "12.tmp", "-1", "٣.orbax-checkpoint-tmp"):
+        (tmp_path / name).mkdir()
+    assert checkpoint_steps(tmp_path) == [0, 128]
+    assert half_written(tmp_path, newer_than=-1) == [12]
 
 
 def _flip(path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from tiny_run import TINY, tiny
 
 from muzero_jax.analysis.sweep_table import read_member, read_sweep
 from muzero_jax.config import ConfigError
-from muzero_jax.sweeps import board, fit, grid
+from muzero_jax.sweeps import block, board, fit, grid
+from muzero_jax.sweeps.block import run_block
 from muzero_jax.sweeps.definition import Sweep
 from muzero_jax.sweeps.fit import fit_programs
 from muzero_jax.sweeps.folder import load_sweep
 from muzero_jax.sweeps.lanes import Queue
-from muzero_jax.training import run_writer, runner
-from muzero_jax.training.build import load_run
+from muzero_jax.training import checkpoint, run_writer, runner
+from muzero_jax.training.build import build, load_run
+from muzero_jax.training.checkpoint_folder import checkpoint_steps, discard_after
 from muzero_jax.training.errors import (
     DiskError,
     DoesNotFitError,
@@ -34,9 +37,11 @@ from muzero_jax.training.errors import (
     RunLockedError,
 )
 from muzero_jax.training.lockstep import Lockstep
+from muzero_jax.training.lost_checkpoints import check_not_lost
 from muzero_jax.training.memory import ProgramMemory, check_program_fits
 from muzero_jax.training.programs import Programs
 from muzero_jax.training.run_folder import locked
+from muzero_jax.training.run_start import Start
 
 # One lane, whatever the other tests have let JAX find.
 run_sweep = functools.partial(grid.run_sweep, num_devices=1)
@@ -188,10 +193,10 @@ def test_members_at_other_checkpoints_go_on_apart(tmp_path, monkeypatch):
         with pytest.raises(InterruptedRunError):
             run_sweep(sweep, folder, width=2)
     run_dir = folder / "members/setting-000/seed-0"
-    checkpoint = run_dir / "checkpoints"
+    checkpoints = run_dir / "checkpoints"
     runner.resume(run_dir)
     (run_dir / "result.json").unlink()
-    assert sorted(path.name for path in checkpoint.iterdir()) == ["384", "512"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["384", "512"]
     assert run_sweep(sweep, folder, width=2)["finished"] == 2
     assert [row["env_steps"] for row in table_without_times(folder)] == ["512", "512"]
 
@@ -207,6 +212,58 @@ def test_a_member_without_its_checkpoints_fails_alone(swept, tmp_path, monkeypat
     assert (counts["failed"], counts["finished"]) == (1, 3)
     assert "its checkpoints are gone" in json.loads((lost / "outcome.json").read_text())["reason"]
     assert _report(lost) == reported
+
+
+def test_a_member_that_cannot_be_taken_up_fails_alone(swept, tmp_path, monkeypatch):
+    """Of a block of four: one with damaged checkpoints, one with others, one at work elsewhere."""
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    members = [folder / member.folder for member in SWEEP.members()]
+    for run_dir in members:
+        (run_dir / "result.json").unlink()
+    damaged, other, locked_one, good = members
+    for record in damaged.glob("checkpoints/*/record/metadata"):
+        record.write_text("{")
+    for run_dir in (other / "checkpoints").iterdir():
+        metadata = run_dir / "record/metadata"
+        sealed = json.loads(metadata.read_text())
+        del sealed["digest"]
+        sealed["shapes"]["agent"] = {}
+        metadata.write_text(json.dumps({**sealed, "digest": checkpoint._json_digest(sealed)}))
+    seen = []
+    monkeypatch.setattr(Lockstep, "__init__", lambda own, _, runs, *rest: seen.extend(runs))
+    monkeypatch.setattr(Lockstep, "finish", lambda own: True)
+    programs, notes = Programs(build(TINY)), []
+    listener = types.SimpleNamespace(note=notes.append)
+    with locked(locked_one):
+        stop = types.SimpleNamespace(signal_number=None)
+        assert run_block(programs, SWEEP.members(), folder, stop, lambda member: listener)
+    assert [run.run_dir for run in seen] == [good]
+    outcomes = {run_dir: (run_dir / "outcome.json").exists() for run_dir in members}
+    assert outcomes == {damaged: True, other: True, locked_one: False, good: False}
+    assert "can be used" in json.loads((damaged / "outcome.json").read_text())["reason"]
+    assert "does not fit" in json.loads((other / "outcome.json").read_text())["reason"]
+    assert notes[0].endswith(f"writing the run folder {locked_one}. It is passed over.")
+
+
+def test_a_member_that_begins_anew_may_be_killed_at_any_moment(swept, tmp_path, monkeypatch):
+    """A kill among the removals leaves no report of steps whose checkpoints are gone."""
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    member = SWEEP.members()[0]
+    run_dir = folder / member.folder
+    (run_dir / "result.json").unlink()
+
+    def killed_after(path: Path, step: int) -> None:
+        discard_after(path, step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(block, "discard_after", killed_after)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        block._opened([member], [Start.fresh()], folder, lambda member: None),
+    ):
+        pass
+    assert checkpoint_steps(run_dir / "checkpoints") == []
+    check_not_lost(run_dir, member.config)
 
 
 def test_a_full_disk_stops_a_sweep_and_fails_no_member(swept, tmp_path, monkeypatch):
