@@ -80,11 +80,41 @@ def test_a_table_that_cannot_be_written_does_not_stop_the_runs(tmp_path, monkeyp
         board.expect(members)
         monkeypatch.setattr(table_keeper, "write_table", full)
         pretend_to_run(board, members, 0.02)
+        shown, deadline = "", time.monotonic() + 20
+        while "warning" not in shown and time.monotonic() < deadline:
+            time.sleep(0.01)
+            shown += capsys.readouterr().out
         with pytest.raises(RunError, match=r"No space left .* muzero sweep --resume .* writes it"):
             board.finish()
-    shown = capsys.readouterr().out
+    shown += capsys.readouterr().out
     assert "3/3 learning_rate" in shown
-    assert shown.count("warning: the table is behind") <= 1
+    assert shown.count("warning: the table is behind") == 1
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("the real one"), KeyboardInterrupt()])
+def test_a_table_that_cannot_be_written_does_not_hide_what_went_wrong(tmp_path, monkeypatch, error):
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    board = Board(tmp_path, [RATE], "a sweep", 3, STEPS)
+    with board:
+        monkeypatch.setattr(table_keeper, "write_table", full)
+        with pytest.raises(type(error)), board_module.stoppable(board):
+            raise error
+
+
+def test_a_run_that_is_found_over_before_its_lane_says_so_is_counted_once():
+    (member,) = members_of(1)
+    state = SweepState([RATE], num_runs=1, steps_of_a_run=STEPS)
+    state.expect([member])
+    state.begin(MemberProgress(member, env_steps=STEPS))
+    once = {"finished": 1, "failed": 0, "pruned": 0, "running": 0, "waiting": 0}
+    assert state.settle(member.folder, _row(0, 1.0))
+    assert state.snapshot().counts == once and state.snapshot().steps_done == STEPS
+    state.end([member])
+    assert state.snapshot().counts == once and state.snapshot().steps_done == STEPS
+    assert not state.settle(member.folder, _row(0, 1.0))
+    assert state.snapshot().counts == once
 
 
 def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(tmp_path, capsys):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sweep_process import end_sweep, start_sweep, table_without_times, wait_for
 
+from muzero_jax import trust
 from muzero_jax.cli import main
 from muzero_jax.sweeps.cluster import _write_files
 from muzero_jax.sweeps.remote_worker import RemoteWorker, _read_files
@@ -57,13 +58,15 @@ def test_a_study_over_a_cluster_runs_every_trial_once(tmp_path):
     assert len({row["optimizer.learning_rate"] for row in rows}) == 4
 
 
-def test_a_worker_without_the_folder_sends_its_results(tmp_path):
+def test_a_worker_without_the_folder_sends_its_results(tmp_path, monkeypatch):
     """The files of a run that was made elsewhere, the last of them the one that ends it."""
+    monkeypatch.setattr(trust._Decision, "is_given", False)
+    monkeypatch.setattr(trust._Decision, "seals", True)
     here, there = tmp_path / "here", tmp_path / "there"
     (there / "checkpoints/64").mkdir(parents=True)
     (there / "checkpoints/64/data").write_bytes(b"\x00\x01")
     (there / "result.json").write_text("{}")
-    worker = RemoteWorker(str(tmp_path / "nowhere"), "token", 1, code_folders=())
+    worker = RemoteWorker(str(tmp_path / "nowhere"), "token", num_sharing=1, code_folders=())
     assert not worker.is_shared and worker.folder.is_dir()
     files = _read_files(there)
     written = []
@@ -77,9 +80,9 @@ def test_a_worker_without_the_folder_sends_its_results(tmp_path):
         patch.setattr(Path, "write_bytes", remember)
         _write_files(here, files)
     assert _read_files(here) == files
-    assert written[-1] == "result.json"
+    assert written[-1].startswith(".result.json.")
     (tmp_path / "token").touch()
-    assert RemoteWorker(str(tmp_path), "token", num_sharing=1).is_shared
+    assert RemoteWorker(str(tmp_path), "token", num_sharing=1, code_folders=()).is_shared
 
 
 @pytest.mark.slow

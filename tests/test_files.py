@@ -67,6 +67,20 @@ def test_links_anywhere_below_are_named(tmp_path, victim):
         refuse_links(folder)
 
 
+def test_the_links_of_wandb_are_left_out_directly_in_a_run_folder_only(tmp_path, victim):
+    run_dir = tmp_path / "sweep" / "members" / "setting-000" / "seed-0"
+    for folder in (run_dir, tmp_path / "sweep"):
+        (folder / "wandb").mkdir(parents=True)
+        (folder / "wandb" / "latest-run").symlink_to(victim)
+    (run_dir / "config.yaml").touch()
+    refuse_links(run_dir)
+    refuse_links(tmp_path / "sweep")
+    (run_dir / "checkpoints" / "wandb").mkdir(parents=True)
+    (run_dir / "checkpoints" / "wandb" / "data").symlink_to(victim)
+    with pytest.raises(ConfigError, match="checkpoints/wandb/data is a link"):
+        refuse_links(tmp_path / "sweep")
+
+
 def test_the_folder_itself_may_be_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "runs").symlink_to(tmp_path / "real")

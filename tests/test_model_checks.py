@@ -202,3 +202,17 @@ def test_a_linen_module_that_cannot_be_traced_is_told_with_its_place():
     module = with_extra(lambda: nn.Dense(-1))
     with pytest.raises(ConfigError, match=rf"Spoilt cannot be traced: .*{Path(__file__).name}"):
         model_from_linen(module, OBSERVATION)
+
+
+def test_a_batch_is_told_from_as_many_actions():
+    """Connect Four has seven actions: logits with the axes exchanged are not taken for right."""
+
+    def predict(params, x):
+        return jnp.zeros((7, len(x))), jnp.zeros((len(x), NUM_BINS))
+
+    spec = dataclasses.replace(tiny_spec(), num_actions=7)
+    model = dataclasses.replace(counting_model(), predict=predict)
+    with pytest.raises(
+        ConfigError, match=r"policy logits of predict must be \[B, 7\], found \[7, B"
+    ):
+        make_muzero(tiny_config(), spec, model)

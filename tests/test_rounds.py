@@ -13,11 +13,13 @@ from tiny_run import TINY
 
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError
+from muzero_jax.sweeps import trials as trials_module
 from muzero_jax.sweeps.cluster import run_on_cluster
 from muzero_jax.sweeps.definition import Study
 from muzero_jax.sweeps.folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.lanes import Stop
 from muzero_jax.sweeps.rounds import RoundTrials
+from muzero_jax.sweeps.search_space import suggest
 from muzero_jax.sweeps.space import parse_axis
 from muzero_jax.sweeps.trials import Claim, Trials
 from muzero_jax.training.errors import InterruptedRunError, RunLockedError
@@ -119,6 +121,29 @@ def test_a_study_that_is_killed_again_and_again_finds_the_same(tmp_path):
         _run(tmp_path / "killed", STUDY, 2, lambda n, step, at=(number, deadly): -((n, step) == at))
     found = _run(tmp_path / "killed", STUDY, 2, lambda number, step: 0.0)
     assert found == whole
+
+
+def test_a_kill_between_two_values_of_a_setting_changes_neither(tmp_path, monkeypatch):
+    def no_delay(number, step):
+        return 0.0
+
+    def killed_at(number):
+        def kill(trial, axis):
+            if trial.number == number and axis is SPACE[-1]:
+                raise KilledError
+            return suggest(trial, axis)
+
+        return kill
+
+    study = dataclasses.replace(STUDY, sample_seed=3)
+    whole = _run(tmp_path / "whole", study, 1, no_delay)
+    # The last is chosen by what earlier trials scored, and not at random.
+    for number in (1, 13):
+        with monkeypatch.context() as patch:
+            patch.setattr(trials_module, "suggest", killed_at(number))
+            left = _run(tmp_path / "killed", study, 1, no_delay)
+        assert len(left[number][1]) == 1
+    assert _run(tmp_path / "killed", study, 1, no_delay) == whole
 
 
 def test_a_trial_is_judged_by_earlier_rounds_only(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_run import TINY
 
 from muzero_jax.cli import main
 from muzero_jax.sweeps import grid, study
@@ -131,6 +132,9 @@ def test_what_is_missing_is_said(script, asked, tmp_path, capsys):
     assert "is not a sweep folder: there is no such folder" in capsys.readouterr().err
     assert main(["sweep", script, "--resume", str(tmp_path)]) == 2
     assert "continues" in capsys.readouterr().err
+    for option in (["--trials", "50"], ["--seeds", "0"], ["--study", "s"], ["--deterministic"]):
+        assert main(["sweep", "--resume", str(tmp_path), *option]) == 2
+        assert "as it is; give no settings" in capsys.readouterr().err
     assert not asked
 
 
@@ -150,6 +154,54 @@ def test_a_wrong_file_is_one_sentence(asked, tmp_path, capsys, content, told):
     assert main(["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1
+    assert not asked
+
+
+def test_seeds_of_a_file_may_be_written_as_people_do(asked, tmp_path):
+    (tmp_path / "sweep.yaml").write_text("{experiment: catch, seeds: ['1e3', 7]}")
+    assert main(["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]) == 0
+    assert asked[0][0].seeds == (1000, 7)
+
+
+SWEEP = Sweep("catch", TINY, (0,), ({"target.td_steps": 1},))
+STUDY = Study("catch", TINY, (0,), "s", (parse_axis("td_steps=1..3"),), 2)
+
+
+@pytest.mark.parametrize(
+    ("definition", "name", "value", "told"),
+    [
+        (SWEEP, "seeds", "x", "seeds must be a list of integers, found 'x'"),
+        (SWEEP, "seeds", ["x"], "seeds must be between 0 and 2^32 - 1, found 'x'"),
+        (SWEEP, "settings", 3, "settings must be a list of NAME: value, found '3'"),
+        (SWEEP, "settings", ["environment.name"], "found 'environment.name' in it"),
+        (SWEEP, "settings", [{1: 2}], "1 is no name of a setting"),
+        (SWEEP, "changed", 7, "changed must be NAME: value, found '7'"),
+        (SWEEP, "experiment", [], "experiment must be a name, found '[]'"),
+        (SWEEP, "base", "missing", "base is missing"),
+        (STUDY, "pruner", "missing", "pruner is missing"),
+        (SWEEP, "base", None, "settings must be NAME: VALUE, found 'None'"),
+        (STUDY, "space", [], "space must be NAME: values, found '[]'"),
+        (STUDY, "space", {1: 2}, "1 is no name of a setting"),
+        (STUDY, "study", None, "the study must have a name, found None"),
+        (STUDY, "trials", -1, "trials must be an integer between 1 and 100,000, found -1"),
+        (STUDY, "trials", "x", "trials must be an integer between 1 and 100,000, found 'x'"),
+        (STUDY, "pruner", "axe", "the pruner must be one of hyperband, asha, none, found 'axe'"),
+        (STUDY, "sample_seed", "x", "sample_seed must be between 0 and 2^32 - 1, found 'x'"),
+        (STUDY, "round_size", "x", "round_size must be an integer of at least 0, found 'x'"),
+        (STUDY, "deterministic", 1, "deterministic must be true or false, found 1"),
+    ],
+)
+def test_a_damaged_sweep_file_is_one_sentence(
+    asked, tmp_path, capsys, definition, name, value, told
+):
+    path = tmp_path / "sweep.yaml"
+    content = {**definition.to_dict(), name: value}
+    path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v != "missing"}))
+    assert main(["sweep", "--resume", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path} cannot be used: " in error and told in error and error.count("\n") == 1
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
     assert not asked
 
 

@@ -21,6 +21,9 @@ from muzero_jax.analysis.sweep_summary import (
     summarise_settings,
 )
 from muzero_jax.analysis.sweep_table import SweepFolderError, read_sweep, write_table
+from muzero_jax.cli import main
+from muzero_jax.sweeps.sweep_state import SweepState
+from muzero_jax.sweeps.table_keeper import TableKeeper
 
 
 def _write_run(folder: Path, setting: int, seed: int, rate: float, *, score=None, seconds=1.0):
@@ -180,6 +183,49 @@ def test_a_sweep_without_a_finished_run_has_no_page(folder, tmp_path):
     (folder / "sweep.yaml").write_text("- 1")
     with pytest.raises(SweepFolderError, match="cannot be used"):
         read_sweep(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.yaml", "[]", "config.yaml cannot be used: it holds no settings of a run with a"),
+        ("config.yaml", "a: 1", "config.yaml cannot be used: it holds no settings of a run with a"),
+        ("config.yaml", "seed: x", "config.yaml cannot be used: it holds no settings of a run"),
+        (
+            "outcome.json",
+            '{"status": "lost"}',
+            "outcome.json is damaged: there is no status 'lost'",
+        ),
+        ("outcome.json", '{"status": [1]}', "outcome.json is damaged: there is no status"),
+        ("result.json", '{"score_std": 1}', "result.json is damaged: score_mean is no number"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_in_one_sentence(folder, name, content, told, capsys):
+    run_dir = folder / "members/setting-001/seed-1"
+    (run_dir / name).write_text(content)
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{run_dir}/{told}" in error and error.count("\n") == 1
+    keeper = TableKeeper(folder, SweepState((), 6, 128), lambda row: None, lambda line: None)
+    with pytest.raises(SweepFolderError, match="seed-1"):
+        keeper.finish()
+
+
+def test_a_folder_of_no_setting_is_named_in_one_sentence(folder, capsys):
+    (folder / "members/setting-001").rename(folder / "members/setting-abc")
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "setting-abc" in error and error.count("\n") == 1
+
+
+def test_metrics_that_are_no_text_are_left_out(folder, tmp_path):
+    for run_dir in folder.glob("members/*/*"):
+        for name in ("metrics.jsonl", "evaluation.csv"):
+            with (run_dir / name).open("ab") as file:
+                file.write(b"\n\xff\xfe\n[1]\n" + b"[" * 100_000 + b"\n")
+    assert read_sweep(folder).rows[0]["loss/total"] == 2.0
+    write_report(folder)
+    assert main(["plot", str(run_dir), "--out", str(tmp_path / "curves.png")]) == 0
 
 
 def _charts(page: str) -> list[ElementTree.Element]:

@@ -127,5 +127,5 @@ def test_what_a_sweep_or_study_lacks_is_told():
     with pytest.raises(ConfigError, match="at least one setting to choose"):
         Study("tiny", TINY, (0,), "s", (), 3)
     axis = (parse_axis("learning_rate=1,2"),)
-    with pytest.raises(ConfigError, match="--trials must be at least 1"):
+    with pytest.raises(ConfigError, match="trials must be an integer between 1 and"):
         Study("tiny", TINY, (0,), "s", axis, 0)

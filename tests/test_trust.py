@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,7 +15,12 @@ from tiny_run import TINY, tiny
 from muzero_jax import trust, user_code
 from muzero_jax.cli import main
 from muzero_jax.envs import registry
+from muzero_jax.plain_yaml import dump_yaml
 from muzero_jax.settings import config_to_dict
+from muzero_jax.sweeps.board import Board
+from muzero_jax.sweeps.cluster import _Place
+from muzero_jax.sweeps.definition import make_members
+from muzero_jax.sweeps.lanes import Queue, Stop
 from muzero_jax.training.run_folder import load_config, write_config
 from muzero_jax.trust import UntrustedCodeError, admit, code_references, key_file, module_of
 
@@ -27,6 +33,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MUZERO_TRUST", raising=False)
     monkeypatch.setattr(trust._Decision, "is_given", False)
+    monkeypatch.setattr(trust._Decision, "seals", True)
     monkeypatch.setattr(user_code._Search, "folders", ())
     monkeypatch.setattr(sys, "path", list(sys.path))
     home = tmp_path / "home"
@@ -230,7 +237,27 @@ def test_a_worker_uses_the_decision_and_seals_nothing(user, mark):
     run_dir = strangers_run(user / "RUN", "trap:make")
     trust.trust_everything(seals=False)
     load_config(run_dir)
+    write_config(run_dir, tiny(environment__name="trap:make"))
     assert not (run_dir / trust.SEAL_FILE).exists()
+
+
+def test_the_driver_seals_what_its_workers_make(user, mark, monkeypatch):
+    lay_trap(user, mark)
+    (member,) = make_members(tiny(environment__name="trap:make"), 0, {}, (0,))
+    run_dir = user / "sweep" / member.folder
+    config = dump_yaml(config_to_dict(member.config)).encode()
+    events = [("files", member.folder, {"config.yaml": config})]
+
+    class Remote:
+        def options(self, **_):
+            return SimpleNamespace(remote=lambda *_: events)
+
+    pool = SimpleNamespace(ray=SimpleNamespace(get=lambda event: event))
+    board = Board(user / "sweep", (), "a sweep", 1, 1)
+    place = _Place(pool, Queue([[]]), [], board, Stop(SimpleNamespace(signal_number=None)), user, 0)
+    place.folder, place.worker = user / "sweep", SimpleNamespace(run=Remote())
+    assert place._run([member], 0.0)
+    assert load_config(run_dir) == member.config  # Without --trust.
 
 
 def test_the_key_is_private_and_made_once(user):
@@ -259,6 +286,23 @@ def test_without_a_state_folder_a_run_is_made_and_a_notice_told(user, monkeypatc
     write_config(user / "run", tiny(environment__name="trap:make"))
     assert "is not sealed, so that later commands need --trust" in capsys.readouterr().err
     assert (user / "run" / "config.yaml").exists()
+
+
+def test_a_user_without_a_home_is_told_what_is_not_possible(user, mark, monkeypatch, capsys):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    lay_trap(user, mark)
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    (user / "run").mkdir()
+    write_config(user / "run", tiny(environment__name="trap:make"))
+    error = capsys.readouterr().err
+    assert "is not sealed" in error and "this user has no home folder" in error
+    with pytest.raises(UntrustedCodeError, match="add --trust"):
+        load_config(user / "run")
+    monkeypatch.setenv("MUZERO_TRUST", "1")
+    load_config(user / "run")
 
 
 def test_folders_that_name_no_code_of_others_need_no_key(user):

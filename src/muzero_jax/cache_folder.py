@@ -11,6 +11,9 @@ import stat
 import sys
 from pathlib import Path
 
+from muzero_jax.errors import ConfigError
+from muzero_jax.files import user_folder
+
 VARIABLE = "MUZERO_CACHE_DIR"
 
 
@@ -28,8 +31,7 @@ def cache_folder() -> Path | None:
     Returns:
       The folder, or None where there is none. A notice says why, unless it was turned off.
     """
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return _usable_folder(os.environ.get(VARIABLE), home if Path(home).is_absolute() else "")
+    return _usable_folder(os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME", ""))
 
 
 def kind_of_processor() -> str:
@@ -47,19 +49,20 @@ def is_private(status: os.stat_result) -> bool:
 
 
 @functools.cache
-def _usable_folder(named: str | None, home: str) -> Path | None:
+def _usable_folder(named: str | None, user_cache: str) -> Path | None:
     """The folder; the notice is given once a process.
 
     Args:
       named: what `MUZERO_CACHE_DIR` says, or None.
-      home: the absolute path that `XDG_CACHE_HOME` says, or nothing.
+      user_cache: what `XDG_CACHE_HOME` says, or nothing.
     """
     if named == "":
         return None
     try:
-        return _checked(_named_folder(named) if named else _default_folder(home))
-    except (UnusableCacheError, OSError) as error:
-        told = f"compiled programs are not kept: {error}; {VARIABLE} can name another folder."
+        return _checked(_named_folder(named) if named else _default_folder(user_cache))
+    except (UnusableCacheError, ConfigError, OSError) as error:
+        reason = str(error).rstrip(".")
+        told = f"compiled programs are not kept: {reason}; {VARIABLE} can name another folder."
         print(f"notice: {told}", file=sys.stderr)
         return None
 
@@ -70,18 +73,8 @@ def _named_folder(named: str) -> Path:
     return Path(named).absolute()
 
 
-def _default_folder(home: str) -> Path:
-    """A folder in the user's cache.
-
-    Raises:
-      UnusableCacheError: nothing says where the user's home is.
-    """
-    try:
-        cache = Path(home) if home else Path.home() / ".cache"
-    except RuntimeError as error:
-        raise UnusableCacheError("this user has no home folder; HOME is not set") from error
-    if not cache.is_absolute():
-        raise UnusableCacheError(f"HOME must be an absolute path, found {str(cache.parent)!r}")
+def _default_folder(user_cache: str) -> Path:
+    cache = user_folder(user_cache, ".cache")
     return cache / "muzero_jax" / f"xla-{kind_of_processor()}"
 
 

@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, Literal
 
 from muzero_jax.errors import ConfigError
 
-# W&B keeps links to its own newest run in a folder of its own.
+# W&B keeps links to its own newest run in a folder of its own, directly in a run folder.
 _FOLDERS_WITH_LINKS = ("wandb",)
+_RUN_FILE = "config.yaml"
 _MAX_NAME_BYTES = 255
 # A sweep of a hundred thousand settings stays below.
 MOST_BYTES = 64 * 2**20
@@ -157,6 +158,8 @@ def last_json_line(path: Path) -> dict[str, Any]:
 def refuse_links(folder: Path) -> None:
     """Makes sure that nothing below a folder is a link; the folder itself may be one.
 
+    W&B's folders are left out, where they lie directly in `folder` or in a run folder below it.
+
     Args:
       folder: a run or sweep folder that is about to be written to; it need not exist.
 
@@ -172,13 +175,15 @@ def refuse_links(folder: Path) -> None:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 continue
             raise ConfigError(f"{current} cannot be read: {error.strerror}.") from error
+        is_run = current == folder or any(entry.name == _RUN_FILE for entry in entries)
+        left_out = _FOLDERS_WITH_LINKS if is_run else ()
         for entry in entries:
             if entry.is_symlink():
                 raise ConfigError(
                     f"{entry.path} is a link, and nothing is written through links inside a run "
                     "folder; remove it, or put what it points to in its place."
                 )
-            if entry.is_dir(follow_symlinks=False) and entry.name not in _FOLDERS_WITH_LINKS:
+            if entry.is_dir(follow_symlinks=False) and entry.name not in left_out:
                 waiting.append(Path(entry.path))
 
 
@@ -215,6 +220,28 @@ def open_own(path: Path, flags: int) -> int:
         with replacing(path) as temporary:
             shutil.copyfile(path, temporary)
     raise ConfigError(f"{path} is no regular file of its own; remove it.")
+
+
+def user_folder(named: str, below_home: str) -> Path:
+    """A folder of the user's own, by the rules of the XDG base directories.
+
+    Args:
+      named: what the folder's variable says, for example that of `XDG_CACHE_HOME`; it counts where
+        it is an absolute path.
+      below_home: where the folder is otherwise, below the user's home.
+
+    Raises:
+      ConfigError: nothing says where the user's home is.
+    """
+    if Path(named).is_absolute():
+        return Path(named)
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise ConfigError("this user has no home folder; HOME is not set.") from error
+    if not home.is_absolute():
+        raise ConfigError(f"HOME must be an absolute path, found {str(home)!r}.")
+    return home / below_home
 
 
 def check_folder(path: Path, option: str) -> None:

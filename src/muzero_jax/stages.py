@@ -4,6 +4,7 @@ Results go to stdout, and nothing here does: `--json` stays one object. Nothing 
 command announces its work before it loads what the work needs.
 """
 
+import collections
 import contextlib
 import sys
 import threading
@@ -55,6 +56,8 @@ class Tally:
     def __init__(self, num_parts: int, name: str, details: str = ""):
         self._num_parts, self._name = num_parts, name
         self._lock = threading.Lock()
+        self._lines = collections.deque[str]()
+        self._printing = threading.Lock()
         self._num_done, self._shares = 0, dict[str, float]()
         self._began = self._told = time.monotonic()
         announce(f"{num_parts} {name}{details}")
@@ -69,18 +72,33 @@ class Tally:
         with self._lock:
             self._shares[part] = share
             if time.monotonic() - self._told >= _QUIET_SECONDS:
-                self._tell()
+                self._compose()
+        self._print()
 
     def finish(self, part: str) -> None:
         """Reports that one part is done."""
         with self._lock:
             self._shares.pop(part, None)
             self._num_done += 1
-            self._tell()
+            self._compose()
+        self._print()
 
-    def _tell(self) -> None:
+    def _compose(self) -> None:
+        """Adds a line to those that wait; called with the lock held."""
         self._told = time.monotonic()
-        announce(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
+        self._lines.append(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
+
+    def _print(self) -> None:
+        """Prints the lines that wait, in order, without the lock: a terminal may be stopped.
+
+        Nobody waits for a thread that prints; that thread prints what comes meanwhile as well.
+        """
+        while self._lines and self._printing.acquire(blocking=False):
+            try:
+                while self._lines:
+                    announce(self._lines.popleft())
+            finally:
+                self._printing.release()
 
     def _rest(self) -> str:
         """How long the parts that are not done will take, from those that are."""

@@ -25,7 +25,7 @@ from typing import Any
 
 from muzero_jax import user_code
 from muzero_jax.errors import ConfigError
-from muzero_jax.files import read_regular, write_text
+from muzero_jax.files import read_regular, user_folder, write_text
 
 SEAL_FILE = "code.json"
 # Names of environments that begin so are a suite's and no module of the user's.
@@ -66,8 +66,8 @@ def trust_everything(*, seals: bool = True) -> None:
     """Lets this process run whatever code the folders and files that it reads name.
 
     Args:
-      seals: whether folders that are read are sealed as well; a worker of a sweep leaves that to
-        whoever gave it the decision.
+      seals: whether this process seals the folders that it reads and makes; a worker of a sweep
+        leaves that to the driver, whose decision it follows and whose user's key is the right one.
     """
     _Decision.is_given, _Decision.seals = True, seals
 
@@ -116,8 +116,7 @@ def admit(folder: Path, references: Sequence[str]) -> None:
         # The folders of the seal go first: a file where this process works may be a stranger's.
         user_code.search_in([Path(name) for name in seal.folders])
     elif is_trusting():
-        if _Decision.seals:
-            seal_folder(folder, references)
+        seal_folder(folder, references)
     elif seal is not None and is_sealed:
         where = ", ".join(seal.folders) or "Python's own folders"
         raise UntrustedCodeError(
@@ -152,11 +151,13 @@ def admit_file(path: Path, references: Sequence[str]) -> None:
 def seal_folder(folder: Path, references: Sequence[str]) -> None:
     """Seals the names of code into a folder that was made of them.
 
+    Nothing is written in a process that leaves sealing to another, see `trust_everything`.
+
     Args:
       folder: a run or sweep folder.
       references: the names of code in it; without any nothing is written.
     """
-    if not references:
+    if not references or not _Decision.seals:
         return
     found = (user_code.folder_of(module_of(reference)) for reference in references)
     folders = dict.fromkeys(str(f) for f in found if f is not None)
@@ -187,8 +188,11 @@ def _refusal(said_by: str, references: Sequence[str]) -> UntrustedCodeError:
 
 def _read_seal(folder: Path) -> Seal | None:
     """The seal of a folder, where this user made it."""
-    if not key_file().exists():
-        return None  # This user has sealed nothing yet.
+    try:
+        if not key_file().exists():
+            return None  # This user has sealed nothing yet.
+    except ConfigError:
+        return None  # A user without a home folder has no key.
     key = _key()
     try:
         content = json.loads(read_regular(folder / SEAL_FILE))
@@ -200,9 +204,12 @@ def _read_seal(folder: Path) -> Seal | None:
 
 
 def key_file() -> Path:
-    """The file of this user's key, in the user's state folder."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    """The file of this user's key, in the user's state folder.
+
+    Raises:
+      ConfigError: nothing says where the user's home is.
+    """
+    folder = user_folder(os.environ.get("XDG_STATE_HOME", ""), ".local/state")
     return folder / "muzero_jax" / "key"
 
 

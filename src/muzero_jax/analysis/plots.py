@@ -66,7 +66,13 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def save_png(figure: Any, out: Path, dpi: int = 150) -> None:
-    """Writes a figure to a PNG; its folder is made."""
+    """Writes a figure to a PNG file, whose folder is made where it is missing.
+
+    Args:
+      figure: matplotlib's figure.
+      out: the file.
+      dpi: pixels per inch.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi)

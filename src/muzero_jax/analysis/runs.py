@@ -128,7 +128,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         # A row with too few cells is the torn end of a file that was being written.
         return [row for row in csv.DictReader(file) if None not in row.values()]
 
@@ -136,14 +136,19 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    rows = map(_parse_object, path.read_text(encoding="utf-8").splitlines())
+    rows = map(_parse_object, path.read_text(encoding="utf-8", errors="replace").splitlines())
     return [row for row in rows if row]
 
 
 def _parse_object(line: str) -> dict[str, Any]:
+    """A line of a JSONL file; empty where it is torn or no object.
+
+    Args:
+      line: the text of the line.
+    """
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 
@@ -166,5 +171,5 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

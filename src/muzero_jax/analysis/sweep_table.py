@@ -1,9 +1,10 @@
 """The tidy table of a sweep folder: a row for each run, a column for each setting and number."""
 
+import contextlib
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from muzero_jax.files import last_json_line, read_json, replacing, write_text
 from muzero_jax.plain_yaml import read_yaml
 
 SWEEP_FILE = "sweep.yaml"
+MEMBERS_FOLDER = "members"
 OUTCOME_FILE = "outcome.json"
 TABLE_FILE = "table.csv"
 PARQUET_FILE = "table.parquet"
@@ -37,8 +39,19 @@ _MEASURED = (
 )
 
 
-class SweepFolderError(ValueError):
-    """A path is not a sweep folder, or nothing in it can be used; one clear sentence."""
+# What the parts of a sweep's file must be; of a list of settings also what its entries must be.
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "experiment": (str, "a name"),
+    "seeds": (list, "a list of integers"),
+    "settings": (list, "a list of NAME: value"),
+    "space": (dict, "NAME: values"),
+    "changed": (dict, "NAME: value"),
+}
+_STATUSES = ("finished", "failed", "pruned", "unfinished")
+
+
+class SweepFolderError(ConfigError):
+    """A path is not a sweep folder, or something in it cannot be used; one clear sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +79,59 @@ def read_sweep(folder: Path) -> SweepRecord:
     Raises:
       SweepFolderError: it is none.
     """
-    path = folder / SWEEP_FILE
-    if not path.is_file():
-        raise SweepFolderError(f"{folder} is not a sweep folder: it holds no {SWEEP_FILE}.")
-    try:
-        tree = read_yaml(path)
-        varied = list(tree.get("space") or {})
+    with usable_sweep_file(folder) as tree:
+        varied = list(tree.get("space", ()))
         varied += [name for setting in tree.get("settings", ()) for name in setting]
-        experiment, changed = tree["experiment"], dict(tree.get("changed") or {})
-    except (ConfigError, KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise SweepFolderError(f"{path} cannot be used: {reason}.") from error
-    members = sorted(path.parent for path in folder.glob("members/setting-*/seed-*/config.yaml"))
+        experiment, changed = tree["experiment"], tree.get("changed", {})
+    pattern = f"{MEMBERS_FOLDER}/setting-*/seed-*/config.yaml"
+    members = sorted(path.parent for path in folder.glob(pattern))
     rows = sorted((read_member(path) for path in members), key=_order)
     names = tuple(dict.fromkeys(varied))
     return SweepRecord(folder, experiment, changed, names, tuple(rows))
+
+
+@contextlib.contextmanager
+def usable_sweep_file(folder: Path) -> Iterator[dict[str, Any]]:
+    """Gives the content of a sweep's file, whose parts are lists and mappings where they must be.
+
+    Args:
+      folder: the sweep's folder.
+
+    Raises:
+      SweepFolderError: the folder is none of a sweep, its file was damaged, or what is done with
+        the content inside the context raises a `ConfigError`, to which the file's name is added.
+    """
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        reason = f"it holds no {SWEEP_FILE}" if folder.is_dir() else "there is no such folder"
+        raise SweepFolderError(f"{folder} is not a sweep folder: {reason}.")
+    try:
+        yield _checked(read_yaml(path))
+    except ConfigError as error:
+        raise SweepFolderError(f"{path} cannot be used: {error}") from error
+
+
+def _checked(tree: Any) -> dict[str, Any]:
+    """The content of a sweep's file.
+
+    Raises:
+      ConfigError: the experiment is missing, or a part is of another kind.
+    """
+    if not isinstance(tree, dict):
+        raise ConfigError(f"it must hold NAME: value, found {str(tree)[:80]!r}.")
+    if "experiment" not in tree:
+        raise ConfigError("experiment is missing.")
+    for name, (kind, told) in _KINDS.items():
+        if name in tree and not isinstance(tree[name], kind):
+            raise ConfigError(f"{name} must be {told}, found {str(tree[name])[:80]!r}.")
+    for setting in tree.get("settings", ()):
+        if not isinstance(setting, dict):
+            raise ConfigError(f"settings must be a list of NAME: value, found {setting!r} in it.")
+    named = [*tree.get("settings", ()), tree.get("space", {}), tree.get("changed", {})]
+    wrong = [name for part in named for name in part if not isinstance(name, str)]
+    if wrong:
+        raise ConfigError(f"{wrong[0]!r} is no name of a setting.")
+    return tree
 
 
 def read_member(run_dir: Path) -> dict[str, Any]:
@@ -88,18 +139,31 @@ def read_member(run_dir: Path) -> dict[str, Any]:
 
     `status` is `finished`, `failed`, `pruned` or `unfinished`; `reason` says why. Times in seconds
     are wall-clock; `runs_at_once` runs shared them. Scores are of the final greedy evaluation.
+
+    Args:
+      run_dir: the run folder.
+
+    Raises:
+      ConfigError: a file of the run was damaged; the message names the file.
     """
-    settings = flatten(read_yaml(run_dir / "config.yaml"))
+    settings = _member_settings(run_dir / "config.yaml")
     outcome = read_json(run_dir / OUTCOME_FILE)
     result = read_json(run_dir / "result.json")
     metrics = last_json_line(run_dir / "metrics.jsonl")
     status = outcome.get("status") or ("finished" if result else "unfinished")
+    if status not in _STATUSES:
+        path = run_dir / OUTCOME_FILE
+        raise SweepFolderError(f"{path} is damaged: there is no status {status!r}.")
+    for name in ("score_mean", "score_std", "train_seconds") if status == "finished" else ():
+        if not isinstance(result.get(name), int | float):
+            path = run_dir / "result.json"
+            raise SweepFolderError(f"{path} is damaged: {name} is no number in it.")
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}
     return {
-        "setting": int(run_dir.parent.name.partition("-")[2]),
+        "setting": _setting_number(run_dir),
         "seed": settings["seed"],
         "status": status,
-        "reason": outcome.get("reason", ""),
+        "reason": str(outcome.get("reason", "")),
         "folder": "/".join(run_dir.parts[-3:]),
         **{name: value for name, value in (last | result).items() if name in _MEASURED},
         **{name: value for name, value in metrics.items() if "/" in name},
@@ -107,10 +171,37 @@ def read_member(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _member_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run by dotted name, among which there is a seed."""
+    tree = read_yaml(path)
+    settings = flatten(tree) if isinstance(tree, Mapping) else {}
+    seed = settings.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise SweepFolderError(f"{path} cannot be used: it holds no settings of a run with a seed.")
+    return settings
+
+
+def _setting_number(run_dir: Path) -> int:
+    """The number of a run's setting, which the folder above it is named by."""
+    number = run_dir.parent.name.partition("-")[2]
+    if not (number.isascii() and number.isdecimal()):
+        raise SweepFolderError(
+            f"{run_dir} is no run of a sweep: its folder must be setting-NUMBER, found "
+            f"{run_dir.parent.name}."
+        )
+    return int(number)
+
+
 def write_table(
     folder: Path, rows: Iterable[Mapping[str, Any]], varied: Iterable[str], *, parquet: bool = False
 ) -> None:
     """Writes `table.csv`, and `table.parquet` where that is asked for; each is replaced whole.
+
+    Args:
+      folder: the sweep's folder.
+      rows: one mapping for each run, see `read_member`.
+      varied: names of the settings that the sweep varies; they come first among the settings.
+      parquet: whether `table.parquet` is written as well.
 
     Raises:
       MissingExtraError: Parquet needs pandas and pyarrow, and one of them is not installed; the CSV

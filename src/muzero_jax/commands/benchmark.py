@@ -45,9 +45,9 @@ def read_experiment(name: str, overrides: Sequence[str], prog: str) -> Experimen
     """An experiment's settings, with what the command line says of them.
 
     Args:
-      name: of the experiment, or path of its script.
-      overrides: options of settings, and `--config`.
-      prog: shown in the help.
+      name: name of the experiment, or path of its script.
+      overrides: the part of the command line that holds settings and `--config`.
+      prog: name of the command that the help shows.
 
     Raises:
       ConfigError: there is no such experiment or setting, or a value is not allowed.

@@ -70,10 +70,10 @@ def parse_train_options(
     """Reads the options of training.
 
     Args:
-      args: without the experiment.
+      args: the command line without the experiment.
       default: the settings where `args` and the YAML file say nothing.
-      prog: shown in the help.
-      experiment: to fill in.
+      prog: name of the command that the help shows.
+      experiment: name of the experiment, which the result carries.
 
     Raises:
       ConfigError: an unknown setting, a wrong type, or a value that is not allowed.

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from muzero_jax.config import ConfigError
+from muzero_jax.config.checks import require_seed
 
 _MOST_EPISODES = 100_000
 
@@ -16,8 +17,7 @@ def check_seed(seed: int) -> None:
     Raises:
       ConfigError: the seed is negative or has more than 32 bits.
     """
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"--seed must be between 0 and 2^32 - 1, found {seed}.")
+    require_seed("--seed", seed)
 
 
 def check_episodes(episodes: int) -> None:

@@ -139,18 +139,14 @@ def report(options: ReportOptions) -> None:
       ConfigError: there is nothing to show.
     """
     from muzero_jax.analysis.sweep_report import write_report
-    from muzero_jax.analysis.sweep_table import SweepFolderError
 
     sweep, asked = Path(options.sweep), Path(options.out) if options.out else None
     if asked is None:
         refuse_links(sweep)
     else:
         check_file(asked, "--out", "HTML")
-    try:
-        with announced_if_slow(f"reading the runs of {options.sweep}, and drawing them"):
-            out = write_report(sweep, asked)
-    except SweepFolderError as error:
-        raise ConfigError(str(error)) from error
+    with announced_if_slow(f"reading the runs of {options.sweep}, and drawing them"):
+        out = write_report(sweep, asked)
     print(out)
 
 

@@ -4,14 +4,15 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from muzero_jax.commands.benchmark import SentenceParser, read_experiment
 from muzero_jax.commands.experiments import is_built_in, load_experiment
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config.checks import require_seed
 from muzero_jax.plain_yaml import read_yaml
 from muzero_jax.settings import apply_settings, whole_number
-from muzero_jax.sweeps.definition import Pruner, Study, Sweep
+from muzero_jax.sweeps.definition import Study, Sweep
 from muzero_jax.sweeps.folder import load_sweep, references_of
 from muzero_jax.sweeps.space import (
     MOST_RUNS,
@@ -91,8 +92,8 @@ def _run_on_cluster(
 def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep | Study, Path]:
     """The sweep that is asked for, and its folder."""
     if options.resume:
-        others = [options.experiment, options.set, options.out, *overrides]
-        if any(others):
+        others = [getattr(options, name) for name in ("experiment", "set", "out", *_FROM_OPTIONS)]
+        if overrides or any(value not in (None, "", []) for value in others):
             raise ConfigError(f"--resume continues {options.resume} as it is; give no settings.")
         return load_sweep(Path(options.resume)), Path(options.resume)
     if not options.experiment:
@@ -161,20 +162,13 @@ def _define_study(request: Mapping[str, Any], shared: dict[str, Any]) -> Study:
             raise ConfigError(f"a study chooses its settings itself; leave out {name}.")
     if "trials" not in request:
         raise ConfigError("a study needs --trials N: how many settings it tries.")
-    pruner = request.get("pruner", "hyperband")
-    if pruner not in get_args(Pruner):
-        choices = ", ".join(get_args(Pruner))
-        raise ConfigError(f"the pruner must be one of {choices}, found {pruner!r}.")
-    is_deterministic = request.get("deterministic", False)
-    if not isinstance(is_deterministic, bool):
-        raise ConfigError(f"deterministic must be true or false, found {is_deterministic!r}.")
     return Study(
         **shared,
-        is_deterministic=is_deterministic,
+        is_deterministic=request.get("deterministic", False),
         name=str(request["study"]),
         space=tuple(request["axes"]),
         num_trials=_count(request, "trials", 1),
-        pruner=pruner,
+        pruner=request.get("pruner", "hyperband"),
         sample_seed=_sample_seed(request),
     )
 
@@ -204,9 +198,7 @@ def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[s
 def _sample_seed(request: Mapping[str, Any]) -> int:
     value = request.get("sample_seed", 0)
     seed = whole_number(value)
-    if seed is None or not 0 <= seed < 2**32:
-        raise ConfigError(f"sample_seed must be between 0 and 2^32 - 1, found {value!r}.")
-    return seed
+    return require_seed("sample_seed", value if seed is None else seed)
 
 
 def _listed(setting: Any) -> dict[str, Any]:
@@ -218,8 +210,9 @@ def _listed(setting: Any) -> dict[str, Any]:
 
 def _seeds(asked: Any, first: int) -> tuple[int, ...]:
     """So many seeds from `first` on, or those of a list."""
-    if isinstance(asked, list) and all(whole_number(seed) is not None for seed in asked):
-        return tuple(int(seed) for seed in asked)
+    listed = [whole_number(seed) for seed in asked] if isinstance(asked, list) else [None]
+    if None not in listed:
+        return tuple(seed for seed in listed if seed is not None)
     number = whole_number(asked)
     if number is None or not 1 <= number <= MOST_RUNS:
         raise ConfigError(

@@ -99,6 +99,25 @@ def require_name(told: str, name: str) -> None:
     )
 
 
+def require_seed(told: str, seed: Any) -> int:
+    """Refuses what is no seed: random keys take 32 bits.
+
+    Args:
+      told: what the seed is of, for the message.
+      seed: any value.
+
+    Returns:
+      The seed.
+
+    Raises:
+      ConfigError: the value is no integer, is negative, or has more than 32 bits.
+    """
+    is_whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    is_seed = is_whole and 0 <= seed < 2**32
+    require(is_seed, f"{told} must be between 0 and 2^32 - 1, found {seed!r}.")
+    return int(seed)
+
+
 def _shown(number: float) -> str:
     return f"{number:,}" if isinstance(number, int) and number >= 10_000 else f"{number:g}"
 

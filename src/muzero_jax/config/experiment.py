@@ -2,7 +2,13 @@
 
 import dataclasses
 
-from muzero_jax.config.checks import LARGEST_INTEGER, require, require_name, require_types
+from muzero_jax.config.checks import (
+    LARGEST_INTEGER,
+    require,
+    require_name,
+    require_seed,
+    require_types,
+)
 from muzero_jax.config.learner_sections import (
     AgentConfig,
     LossConfig,
@@ -45,7 +51,7 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         require_types("", self)
         require_name("name", self.name)
-        require(0 <= self.seed < 2**32, f"seed must be between 0 and 2^32 - 1, found {self.seed}.")
+        require_seed("seed", self.seed)
         self._require_sizes()
         require(
             self.num_updates_per_iteration >= 1,

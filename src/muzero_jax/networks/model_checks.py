@@ -11,8 +11,8 @@ from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.module_checks import shapes_of
 from muzero_jax.types import PyTree
 
-# Unlike any other size of a usual network, so that a wrong axis is not taken for the batch.
-_BATCH_SIZE = 7
+# No usual size of a network or number of actions, so that a wrong axis is not taken for the batch.
+_BATCH_SIZE = 97
 
 
 def check_model(model: MuZeroModel, observation: jax.ShapeDtypeStruct, num_actions: int) -> int:

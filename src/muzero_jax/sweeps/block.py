@@ -73,14 +73,15 @@ def run_block(
     over, unless `keep_going` is given.
 
     Args:
-      programs: of the group.
-      members: of the block.
-      folder: of the sweep.
-      stop: asked between chunks.
-      make_display: tells what a member does.
-      compile_seconds: that these runs have waited for `programs`.
-      keep_going: see `Lockstep`; with it all runs go in step, from a number of steps at which all
-        can be taken up, and none goes on without the others.
+      programs: compiled programs of the group.
+      members: the runs of the block.
+      folder: the sweep's folder.
+      stop: is asked between chunks whether to save and stop.
+      make_display: makes what is told how far a member is.
+      compile_seconds: seconds that these runs have waited for `programs`.
+      keep_going: decides at evaluations whether the runs go on, see `Lockstep`; with it all runs go
+        in step, from a number of steps at which all can be taken up,
+        and none goes on without the others.
 
     Returns:
       Whether they got to the end, which `keep_going` may prevent.

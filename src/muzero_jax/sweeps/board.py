@@ -155,12 +155,17 @@ def stoppable(board: Board, stop_asked: StopAsked | None = None) -> Iterator[Sto
         try:
             yield Stop(stop_asked or request)
         except (InterruptedRunError, DiskError) as error:
-            with contextlib.suppress(RunError):  # A full disk has no room for the table either.
-                board.finish()
+            _finish_if_possible(board)
             raise error.with_advice(board.resume_command()) from None
         except BaseException:
-            board.finish()
+            _finish_if_possible(board)
             raise
+        board.finish()
+
+
+def _finish_if_possible(board: Board) -> None:
+    """Writes the table after an error, which nothing that goes wrong here may replace."""
+    with contextlib.suppress(Exception):  # A full disk, for example, has no room for a table.
         board.finish()
 
 

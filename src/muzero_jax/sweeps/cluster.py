@@ -12,22 +12,23 @@ from typing import Any
 import jax
 
 from muzero_jax.analysis.extras import import_extra
-from muzero_jax.analysis.sweep_table import OUTCOME_FILE
+from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER, OUTCOME_FILE
 from muzero_jax.config import ConfigError
 from muzero_jax.files import replacing
 from muzero_jax.sweeps.block import give_up, is_over
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Study, Sweep, group_members
-from muzero_jax.sweeps.folder import opened_sweep
+from muzero_jax.sweeps.folder import opened_sweep, references_of
 from muzero_jax.sweeps.lanes import Queue, Stop, in_threads
 from muzero_jax.sweeps.remote_worker import RemoteWorker
 from muzero_jax.training.build import build
 from muzero_jax.training.errors import DiskError, DoesNotFitError, InterruptedRunError, RunError
 from muzero_jax.training.run_folder import RESULT_FILE
 from muzero_jax.training.wandb_sink import check_login
+from muzero_jax.trust import code_references, seal_folder
 from muzero_jax.user_code import search_folders
 
-# Of the same worker's place; a run that kills its worker must not go round for ever.
+# How many workers one place may lose. A run that kills its worker every time is given up then.
 _MOST_LOSSES = 10
 
 
@@ -71,7 +72,7 @@ def run_on_cluster(
         board = Board(folder, sweep.varied, title, sweep.num_runs, steps, is_shared)
         board.expect(members)
         with opened_sweep(folder, sweep), board, _token(folder) as token_file:
-            pool = _Pool(ray, folder, token_file, kind, num_workers)
+            pool = _Pool(ray, folder, token_file, kind, num_workers, references_of(sweep))
             _work_off(pool, board, groups, folder, width)
         return board.counts()
     finally:
@@ -131,10 +132,27 @@ def _token(folder: Path) -> Iterator[str]:
 
 
 class _Pool:
-    """Makes workers."""
+    """Makes workers.
 
-    def __init__(self, ray: Any, folder: Path, token_file: str, kind: str, num_workers: int):
-        self.ray, self.num_workers = ray, num_workers
+    Args:
+      ray: the package, connected to the cluster.
+      folder: the sweep's folder.
+      token_file: name of a file in it, by which workers tell whether they see it.
+      kind: the resource that a worker needs, `GPU` or `CPU`.
+      num_workers: how many workers there are.
+      references: the names of code outside this package in the sweep.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        folder: Path,
+        token_file: str,
+        kind: str,
+        num_workers: int,
+        references: Sequence[str],
+    ):
+        self.ray, self.num_workers, self.references = ray, num_workers, references
         # The driver has decided whose code is run; its workers are told so, and where it lies.
         code_folders = tuple(map(str, search_folders()))
         self._arguments = (str(folder.absolute()), token_file, num_workers, code_folders)
@@ -185,12 +203,17 @@ class _Place:
                 "machines see it."
             )
         call = self.worker.study.remote(self.width)
-        while not ray.wait([call], timeout=1.0)[0]:
-            self.board.refresh()
-            if self.stop.signal_number is not None and not was_told:
-                self.worker.stop.remote(self.stop.signal_number)
-                was_told = True
-        ray.get(call)
+        try:
+            while not ray.wait([call], timeout=1.0)[0]:
+                self.board.refresh()
+                if self.stop.signal_number is not None and not was_told:
+                    self.worker.stop.remote(self.stop.signal_number)
+                    was_told = True
+            ray.get(call)
+        finally:
+            # Which trial has which code only the worker knows, so that each seal covers all of it.
+            for run_dir in self.folder.glob(f"{MEMBERS_FOLDER}/*/*"):
+                seal_folder(run_dir, self.pool.references)
         self.board.refresh()
         if self.stop.signal_number is not None:
             raise InterruptedRunError("stopped and saved", self.stop.signal_number)
@@ -248,6 +271,10 @@ class _Place:
     def _run(self, members: Sequence[Member], compile_seconds: float) -> bool:
         """Lets the worker run, and hands on what it tells until it ends."""
         displays = {member.folder: self.board.begin(member) for member in members}
+        for member in members:
+            # The key is this user's, so that the worker seals nothing. The seal comes first: where
+            # the driver is killed, the worker has perhaps made the run folder already.
+            _seal(self.folder / member.folder, member)
         stream = self.worker.run.options(num_returns="streaming")
         stopped: int | None = None
         was_told = False
@@ -267,6 +294,13 @@ class _Place:
         if stopped is not None:
             raise InterruptedRunError("stopped and saved", stopped)
         return True
+
+
+def _seal(run_dir: Path, member: Member) -> None:
+    references = code_references([member.config.environment.name])
+    if references:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        seal_folder(run_dir, references)
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -3,14 +3,15 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER
 from muzero_jax.config import TRACED_SETTINGS, ConfigError, ExperimentConfig
+from muzero_jax.config.checks import require, require_seed
 from muzero_jax.dotted import describe_setting
 from muzero_jax.settings import config_to_dict
-from muzero_jax.sweeps.space import Axis, all_settings, check_setting
+from muzero_jax.sweeps.space import MOST_RUNS, Axis, all_settings, check_setting
 
-MEMBERS_FOLDER = "members"
 Pruner = Literal["hyperband", "asha", "none"]
 
 
@@ -123,13 +124,29 @@ class Study:
         _check_seeds(self.seeds)
         if not self.space:
             raise ConfigError("a study needs at least one setting to choose: --set NAME=low..high.")
-        if self.num_trials < 1:
-            raise ConfigError(f"--trials must be at least 1, found {self.num_trials}.")
+        self._check_kinds()
         if self.pruner != "none" and not self.base.evaluation.interval:
             raise ConfigError(
                 "evaluation.interval is 0, so that no trial could be pruned; set it, or --pruner "
                 "none."
             )
+
+    def _check_kinds(self) -> None:
+        """Refuses values of the wrong kind, which a file that was edited by hand may hold."""
+        name, trials, rounds = self.name, self.num_trials, self.round_size
+        require(isinstance(name, str), f"the study must have a name, found {name!r}.")
+        is_count = isinstance(trials, int) and not isinstance(trials, bool)
+        told = f"trials must be an integer between 1 and {MOST_RUNS:,}, found {trials!r}."
+        require(is_count and 1 <= trials <= MOST_RUNS, told)
+        choices = get_args(Pruner)
+        told = f"the pruner must be one of {', '.join(choices)}, found {self.pruner!r}."
+        require(self.pruner in choices, told)
+        told = f"deterministic must be true or false, found {self.is_deterministic!r}."
+        require(isinstance(self.is_deterministic, bool), told)
+        is_count = isinstance(rounds, int) and not isinstance(rounds, bool)
+        told = f"round_size must be an integer of at least 0, found {rounds!r}."
+        require(is_count and rounds >= 0, told)
+        require_seed("sample_seed", self.sample_seed)
 
     @property
     def num_runs(self) -> int:
@@ -206,8 +223,7 @@ def group_members(members: Sequence[Member]) -> list[list[Member]]:
 
 def _check_seeds(seeds: Sequence[int]) -> None:
     for seed in seeds:
-        if not 0 <= seed < 2**32:
-            raise ConfigError(f"seeds must be between 0 and 2^32 - 1, found {seed}.")
+        require_seed("seeds", seed)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"a sweep needs seeds that differ, found {list(seeds)}.")
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.analysis.sweep_table import SWEEP_FILE
+from muzero_jax.analysis.sweep_table import SWEEP_FILE, usable_sweep_file
 from muzero_jax.config import ConfigError
 from muzero_jax.dotted import describe_setting, flatten
 from muzero_jax.files import refuse_links, write_text
-from muzero_jax.plain_yaml import dump_yaml, read_yaml
+from muzero_jax.plain_yaml import dump_yaml
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
 from muzero_jax.sweeps.space import Values, all_settings, make_axis
@@ -33,15 +33,8 @@ def load_sweep(folder: Path) -> Sweep | Study:
 
 
 def _read_sweep(folder: Path) -> Sweep | Study:
-    path = folder / SWEEP_FILE
-    if not path.is_file():
-        reason = f"it holds no {SWEEP_FILE}" if folder.is_dir() else "there is no such folder"
-        raise ConfigError(f"{folder} is not a sweep folder: {reason}.")
-    try:
-        return _from_dict(read_yaml(path))
-    except (ConfigError, KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ConfigError(f"{path} cannot be used: {reason}.") from error
+    with usable_sweep_file(folder) as tree:
+        return _from_dict(tree)
 
 
 def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
@@ -78,14 +71,24 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     if is_used:
         raise ConfigError(f"{folder} is not empty, and holds no sweep; give another --out.")
     is_one_process_s = isinstance(sweep, Sweep) or sweep.is_deterministic
-    refuse_links(folder)
-    with locked(folder) if is_one_process_s else contextlib.nullcontext():
+    with locked(folder) if is_one_process_s else _without_links(folder):
         seal_folder(folder, references_of(sweep))
         write_text(path, dump_yaml(sweep.to_dict()))
         yield
 
 
+@contextlib.contextmanager
+def _without_links(folder: Path) -> Iterator[None]:
+    """Refuses links in a folder that several processes write, as `locked` does for one's own."""
+    refuse_links(folder)
+    yield
+
+
 def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
+    kind = ("space", "trials", "pruner", "sample_seed") if "study" in tree else ("settings",)
+    for name in ("seeds", "base", "changed", *kind):
+        if name not in tree:
+            raise ConfigError(f"{name} is missing.")
     shared = {
         "experiment": tree["experiment"],
         "base": config_from_dict(tree["base"]),

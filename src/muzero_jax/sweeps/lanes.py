@@ -73,7 +73,11 @@ class Queue:
             self._waiting[group] = [*members, *self._waiting[group]]
 
     def record(self, run_seconds: float) -> None:
-        """Told how long a run of the last block took, whose like are waiting."""
+        """Notes how long a run of the last block took; from that follows what is worth compiling.
+
+        Args:
+          run_seconds: the seconds of the block, divided by its number of runs.
+        """
         self._run_seconds = run_seconds
 
     def take(self, group: int, most: int) -> list[Member]:

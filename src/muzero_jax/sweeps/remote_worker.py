@@ -35,10 +35,12 @@ class RemoteWorker:
     """One device of a cluster; Ray calls it from the driver.
 
     Args:
-      folder: of the sweep, where the driver runs.
-      token_file: in it, which the driver has just written.
-      num_sharing: workers that share the memory of this machine.
-      code_folders: where the driver looks for the user's own modules, which it has admitted.
+      folder: path of the sweep's folder on the driver's machine.
+      token_file: name of a file that the driver has just written to that folder; a worker that
+        finds the file sees the folder.
+      num_sharing: how many workers share the memory of this machine.
+      code_folders: folders in which the driver looks for the user's own modules, which it has
+        admitted.
     """
 
     def __init__(self, folder: str, token_file: str, num_sharing: int, code_folders: Sequence[str]):

@@ -54,14 +54,29 @@ class RoundTrials(Trials):
         yield self._next()
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
-        """Notes a trial's objective at an evaluation; returns whether to go on with it."""
+        """Notes a trial's objective at an evaluation.
+
+        Args:
+          claim: the trial.
+          step: number of the evaluation, from 1.
+          value: the objective that was found there.
+
+        Returns:
+          Whether the trial goes on, judged by the trials of earlier rounds.
+        """
         self._note_report(claim, step, value)
         values = self.study.get_trials(deepcopy=False)[claim.number].intermediate_values
         replay = self._replays[claim.number]
         return not replay.is_pruned({one: values[one] for one in values if one <= step})
 
     def end(self, claim: Claim, state: TrialEnd, told: float | str) -> None:
-        """Remembers how a trial ended; with the last of a round all of the round are told."""
+        """Remembers how a trial ended; once the round's last trial has ended, the study is told.
+
+        Args:
+          claim: the trial.
+          state: how the trial ended.
+          told: the objective of a finished trial; otherwise the reason why it has none.
+        """
         with self._changed:
             self._ended[claim.number] = (claim, state, told)
             if len(self._ended) == self._num_open:

@@ -1,23 +1,18 @@
 """A sweep's axes as Optuna's suggestions."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from muzero_jax.sweeps.space import Axis, Range
 
 
-def suggest(trial: Any, axes: Sequence[Axis]) -> dict[str, Any]:
-    """The setting of a trial; one that has it already, from before a kill, gives it again.
+def suggest(trial: Any, axis: Axis) -> Any:
+    """The value of one setting of a trial; a trial that has it from before a kill gives it again.
 
     Args:
-      trial: of Optuna.
-      axes: of the study.
+      trial: Optuna's trial.
+      axis: the setting, and what it is chosen from.
     """
-    return {axis.name: _suggest_one(trial, axis) for axis in axes}
-
-
-def _suggest_one(trial: Any, axis: Axis) -> Any:
     if not isinstance(axis, Range):
         # Optuna keeps plain values only; a value may be a list here.
         choices = {_choice(value): value for value in axis.values}

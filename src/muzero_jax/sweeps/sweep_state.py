@@ -109,7 +109,8 @@ class SweepState:
         with self._lock:
             for member in members:
                 progress = self._running.pop(member.folder, None) or MemberProgress(member)
-                self._ending[member.folder] = progress
+                if member.folder not in self._rows:
+                    self._ending[member.folder] = progress
 
     def knows(self, name: str) -> bool:
         """Whether a run, given by its folder, is over and counted."""
@@ -130,6 +131,8 @@ class SweepState:
             progress = self._ending.pop(name, None)
             if row is None or name in self._rows:
                 return False
+            # The table's thread may find a run over before whoever ran it says so.
+            progress = self._running.pop(name, None) or progress
             if progress is not None:
                 self._steps_before += progress.steps_before
             self._rows[name] = row

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.analysis.extras import MissingExtraError
-from muzero_jax.analysis.sweep_table import read_member, write_table
+from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER, read_member, write_table
 from muzero_jax.sweeps.block import is_over
-from muzero_jax.sweeps.definition import MEMBERS_FOLDER
 from muzero_jax.sweeps.sweep_state import SweepState
 
 # A sweep of many short runs must not spend its time on writing its whole table after each of them:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from muzero_jax.analysis.extras import import_extra
 from muzero_jax.config import ConfigError
 from muzero_jax.sweeps.definition import Study
@@ -85,12 +87,27 @@ class Trials:
             yield claim
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
-        """Notes a trial's objective at an evaluation; returns whether to go on with it."""
+        """Notes a trial's objective at an evaluation.
+
+        Args:
+          claim: the trial.
+          step: number of the evaluation, from 1.
+          value: the objective that was found there.
+
+        Returns:
+          Whether the trial goes on; the pruner ends it otherwise.
+        """
         self._note_report(claim, step, value)
         return not claim.trial.should_prune()
 
     def end(self, claim: Claim, state: TrialEnd, told: float | str) -> None:
-        """Ends a trial for good, with its objective, or the reason why it has none."""
+        """Ends a trial for good.
+
+        Args:
+          claim: the trial.
+          state: how the trial ended.
+          told: the objective of a finished trial; otherwise the reason why it has none.
+        """
         states = self._optuna.trial.TrialState
         if state == "finished":
             self.study.tell(claim.number, told)
@@ -125,10 +142,19 @@ class Trials:
         study_id = self._storage.get_study_id_from_name(self.definition.name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         trial = self._optuna.trial.Trial(self.study, trial_id)
-        # By the trial's number: processes that share a study must not all draw the same numbers.
-        seed = (self.definition.sample_seed * 1_000_003 + number) % 2**32
-        self.study.sampler = self._optuna.samplers.TPESampler(seed=seed)
-        return Claim(number, suggest(trial, self.definition.space), trial, is_adopted)
+        setting = {}
+        for index, axis in enumerate(self.definition.space):
+            # A new sampler for each value: one that the journal has from before a kill is not drawn
+            # again, and the next must not depend on that. The trial's number is part of the seed,
+            # because processes that share a study must not all draw the same values.
+            self.study.sampler = self._optuna.samplers.TPESampler(seed=self._seed_of(number, index))
+            setting[axis.name] = suggest(trial, axis)
+        return Claim(number, setting, trial, is_adopted)
+
+    def _seed_of(self, number: int, index: int) -> int:
+        """The seed of the value of a trial's setting with that index."""
+        entropy = np.random.SeedSequence([self.definition.sample_seed, number, index])
+        return int(entropy.generate_state(1)[0])
 
     def _lock_of(self, number: int) -> Path:
         return self.folder / _TRIALS_FOLDER / f"{number:03}.lock"

@@ -67,8 +67,8 @@ class _Repair:
         damaged = [path for path in self._folder.glob("*-cache") if _is_damaged(path)]
         if message.startswith(_UNREADABLE) and not damaged:
             # Whole, but not a program that can be loaded: one of those of this name.
-            name = message.removeprefix(_UNREADABLE).split("'")[1]
-            damaged = list(self._folder.glob(f"{glob.escape(name)}-*-cache"))
+            name = message.removeprefix(_UNREADABLE).partition("'")[2].partition("'")[0]
+            damaged = list(self._folder.glob(f"{glob.escape(name)}-*-cache")) if name else []
         for path in damaged:
             path.unlink(missing_ok=True)
         if message.startswith(_UNWRITABLE):

@@ -19,13 +19,15 @@ def leave_reports_to_save() -> None:
     event loop is closed, for each array that was still being written.
     """
     logging.getLogger("absl").addFilter(lambda log: "_SignalingThread" not in log.getMessage())
-    report = sys.unraisablehook
+    # Not while a thread restores, whose hook is silent, and which puts back the one that it found.
+    with _QUIET_LOCK:
+        report = sys.unraisablehook
 
-    def report_others(unraisable: "sys.UnraisableHookArgs") -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            report(unraisable)
+        def report_others(unraisable: "sys.UnraisableHookArgs") -> None:
+            if str(unraisable.exc_value) != "Event loop is closed":
+                report(unraisable)
 
-    sys.unraisablehook = report_others
+        sys.unraisablehook = report_others
 
 
 @contextlib.contextmanager

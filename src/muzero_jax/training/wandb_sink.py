@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.files import write_text
 from muzero_jax.settings import config_to_dict
 
 _ID_FILE = "wandb_id"
-_MEMBERS_FOLDER = "members"
 _NO_LOGIN_NEEDED = ("offline", "dryrun", "disabled")
 # Lanes of a sweep begin runs in threads of one process, which share W&B's settings.
 _BEGINNING = threading.Lock()
@@ -126,7 +126,7 @@ def _has_login(settings: Any) -> bool:
 
 def _name_and_group(run_dir: Path) -> tuple[str, str | None]:
     """What a run is called at W&B, and the sweep that it is shown under, where it is of one."""
-    if run_dir.parent.parent.name != _MEMBERS_FOLDER:
+    if run_dir.parent.parent.name != MEMBERS_FOLDER:
         return "-".join(run_dir.parts[-2:]), None
     sweep = run_dir.parents[2].name
     return "-".join((sweep, *run_dir.parts[-2:])), sweep
