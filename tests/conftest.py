@@ -1,11 +1,14 @@
 """For every test: strict rank promotion, and programs compiled quickly and kept between runs."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+
+from muzero_jax import trust, user_code
 
 _CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
@@ -21,6 +24,16 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test lets run, and where it finds modules, is not the next one's."""
+    monkeypatch.setattr(trust._Decision, "is_given", False)
+    monkeypatch.setattr(trust._Decision, "seals", True)
+    monkeypatch.setattr(user_code._Search, "folders", ())
+    monkeypatch.setattr(user_code._Search, "added", ())
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.hookimpl(tryfirst=True)

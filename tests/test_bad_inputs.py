@@ -7,7 +7,6 @@ import pytest
 from bad_inputs import BAD_INPUTS, BadInput, arguments, faults_of, left_behind, run_alone
 from tiny_run import TINY
 
-from muzero_jax import user_code
 from muzero_jax.cli import main
 
 
@@ -37,9 +36,6 @@ def test_a_mistake_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(user_code._Search, "folders", ())
-    monkeypatch.setattr(user_code._Search, "added", ())
     sys.modules.pop("my_env", None)
     for name, text in bad.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tiny_run import TINY
 
-from muzero_jax import trust, user_code
+from muzero_jax import trust
 from muzero_jax.cli import main
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.settings import config_to_dict
@@ -44,10 +44,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "work").mkdir()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MUZERO_TRUST", raising=False)
-    monkeypatch.setattr(trust._Decision, "is_given", False)
-    monkeypatch.setattr(user_code._Search, "folders", ())
-    monkeypatch.setattr(user_code._Search, "added", ())
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path / "work")
     yield tmp_path / "work"
     for name in [name for name in sys.modules if name.startswith("evil")]:

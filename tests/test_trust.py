@@ -32,10 +32,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without a key, who works in an empty folder and trusts nobody."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MUZERO_TRUST", raising=False)
-    monkeypatch.setattr(trust._Decision, "is_given", False)
     monkeypatch.setattr(trust._Decision, "seals", True)
-    monkeypatch.setattr(user_code._Search, "folders", ())
-    monkeypatch.setattr(sys, "path", list(sys.path))
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

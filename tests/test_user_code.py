@@ -17,8 +17,6 @@ from muzero_jax.user_code import UserCodeError, describe_error
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, which no test leaves on Python's path."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(user_code._Search, "folders", ())
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
