@@ -129,13 +129,13 @@ def test_a_kill_between_two_values_of_a_setting_changes_neither(tmp_path, monkey
 
     def killed_at(number):
         def kill(trial, axis):
-            if trial.number == number and axis is SPACE[-1]:
+            if trial.number == number and axis is SPACE[0]:
                 raise KilledError
             return suggest(trial, axis)
 
         return kill
 
-    study = dataclasses.replace(STUDY, sample_seed=3)
+    study = dataclasses.replace(STUDY, space=SPACE[::-1])  # The rate is the last.
     whole = _run(tmp_path / "whole", study, 1, no_delay)
     # The last is chosen by what earlier trials scored, and not at random.
     for number in (1, 13):

@@ -311,7 +311,7 @@ def test_a_damaged_sweep_file_is_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match="is not a sweep folder: there is no such folder"):
         load_sweep(tmp_path / "none")
     (tmp_path / "sweep.yaml").write_text("experiment: tiny")
-    with pytest.raises(ConfigError, match="cannot be used: 'base'"):
+    with pytest.raises(ConfigError, match="cannot be used: seeds is missing"):
         load_sweep(tmp_path)
 
 

@@ -144,17 +144,26 @@ class Trials:
         trial = self._optuna.trial.Trial(self.study, trial_id)
         setting = {}
         for index, axis in enumerate(self.definition.space):
-            # A new sampler for each value: one that the journal has from before a kill is not drawn
-            # again, and the next must not depend on that. The trial's number is part of the seed,
-            # because processes that share a study must not all draw the same values.
-            self.study.sampler = self._optuna.samplers.TPESampler(seed=self._seed_of(number, index))
+            self.study.sampler = self._make_sampler(number, index)
             setting[axis.name] = suggest(trial, axis)
         return Claim(number, setting, trial, is_adopted)
 
-    def _seed_of(self, number: int, index: int) -> int:
-        """The seed of the value of a trial's setting with that index."""
+    def _make_sampler(self, number: int, index: int) -> Any:
+        """A new sampler for one value of a trial.
+
+        A value that the journal has from before a kill is not drawn again, and the next value must
+        not depend on that. So no two values share a sampler. Those of a deterministic study are not
+        drawn together either, as Optuna does by default from version 5 on.
+
+        Args:
+          number: the trial's number; it is part of the seed, because processes that share a study
+            must not all draw the same values.
+          index: the place of the setting in the study's space, from 0.
+        """
         entropy = np.random.SeedSequence([self.definition.sample_seed, number, index])
-        return int(entropy.generate_state(1)[0])
+        options = {"multivariate": False} if self.definition.is_deterministic else {}
+        seed = int(entropy.generate_state(1)[0])
+        return self._optuna.samplers.TPESampler(seed=seed, **options)
 
     def _lock_of(self, number: int) -> Path:
         return self.folder / _TRIALS_FOLDER / f"{number:03}.lock"
