@@ -25,6 +25,7 @@ from muzero_jax.training.build import build
 from muzero_jax.training.devices import prepare_devices
 from muzero_jax.training.errors import DiskError, InterruptedRunError
 from muzero_jax.training.programs import Programs
+from muzero_jax.training.run_folder import CONFIG_FILE
 from muzero_jax.training.signals import StopAsked
 from muzero_jax.training.wandb_sink import check_login
 
@@ -187,7 +188,8 @@ class _Judge:
         return self.trials.end(self.claim, "finished", float(interquartile_mean(scores)))
 
     def _rows(self) -> list[dict[str, Any]]:
-        return [read_member(run_dir) for run_dir in self.run_dirs if run_dir.is_dir()]
+        begun = [run_dir for run_dir in self.run_dirs if (run_dir / CONFIG_FILE).is_file()]
+        return [read_member(run_dir) for run_dir in begun]
 
     def _score_at(self, run_dir: Path, env_steps: int) -> float | None:
         if is_over(run_dir):
