@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,15 +10,14 @@ from typing import Any
 
 import jax
 
-from muzero_jax.analysis.extras import import_extra
 from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER, OUTCOME_FILE
-from muzero_jax.config import ConfigError
 from muzero_jax.files import replacing
 from muzero_jax.sweeps.block import give_up, is_over
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Study, Sweep, group_members
 from muzero_jax.sweeps.folder import opened_sweep, references_of
 from muzero_jax.sweeps.lanes import Queue, Stop, in_threads
+from muzero_jax.sweeps.ray_connection import connect
 from muzero_jax.sweeps.remote_worker import RemoteWorker
 from muzero_jax.training.build import build
 from muzero_jax.training.errors import DiskError, DoesNotFitError, InterruptedRunError, RunError
@@ -77,32 +75,6 @@ def run_on_cluster(
         return board.counts()
     finally:
         ray.shutdown()
-
-
-def connect(address: str) -> Any:
-    """Ray, connected to a cluster.
-
-    Raises:
-      ConfigError: Ray is not installed, or nobody answers.
-    """
-    try:
-        ray = import_extra("ray", purpose="Sweeps over a cluster", package="Ray", extra="ray")
-    except ImportError as error:
-        raise ConfigError(str(error)) from error
-    try:
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except Exception as error:  # ConnectionError, ValueError, RuntimeError, by the kind of address.
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"no Ray cluster answers at {address!r}: {reason}") from error
-    return ray
-
-
-def _knock(address: str) -> None:
-    """Raises `OSError` at once where nobody listens; Ray itself waits for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _work_off(
