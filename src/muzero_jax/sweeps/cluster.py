@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER, OUTCOME_FILE
+from muzero_jax.config import ConfigError
 from muzero_jax.files import replacing
 from muzero_jax.sweeps.block import give_up, is_over
 from muzero_jax.sweeps.board import Board, stoppable
