@@ -10,7 +10,17 @@ ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
 
 # Rooms of one floor are siblings and do not know each other.
 FLOORS = (
-    ("errors", "files", "plain_yaml", "types", "dotted", "cache_folder", "terminal", "stages"),
+    (
+        "errors",
+        "files",
+        "output_paths",
+        "plain_yaml",
+        "types",
+        "dotted",
+        "cache_folder",
+        "terminal",
+        "stages",
+    ),
     ("user_code", "trust", "analysis", "maths"),
     ("config", "settings", "presets", "envs", "search"),
     ("networks", "replay", "oracle"),
@@ -26,6 +36,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room 
 COMMON = {
     "errors",
     "files",
+    "output_paths",
     "plain_yaml",
     "types",
     "dotted",

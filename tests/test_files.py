@@ -7,8 +7,6 @@ import pytest
 
 from muzero_jax.errors import ConfigError
 from muzero_jax.files import (
-    check_file,
-    check_folder,
     open_own,
     read_json,
     refuse_links,
@@ -16,6 +14,7 @@ from muzero_jax.files import (
     write_json,
     write_text,
 )
+from muzero_jax.output_paths import check_file, check_folder
 from muzero_jax.plain_yaml import read_yaml
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from muzero_jax.config import ConfigError
-from muzero_jax.files import check_file
+from muzero_jax.output_paths import check_file
 from muzero_jax.stages import announce
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from muzero_jax.config import ConfigError
-from muzero_jax.files import check_folder
+from muzero_jax.output_paths import check_folder
 from muzero_jax.stages import announce
 from muzero_jax.training.run_folder import load_config
 

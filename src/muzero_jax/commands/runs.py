@@ -18,7 +18,8 @@ from muzero_jax.commands.run_options import (
     check_seed,
 )
 from muzero_jax.config import ConfigError
-from muzero_jax.files import check_file, check_folder, refuse_links
+from muzero_jax.files import refuse_links
+from muzero_jax.output_paths import check_file, check_folder
 from muzero_jax.stages import announce, announced_if_slow, stage
 
 

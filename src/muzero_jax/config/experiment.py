@@ -53,6 +53,7 @@ class ExperimentConfig:
         require_name("name", self.name)
         require_seed("seed", self.seed)
         self._require_sizes()
+        self._require_shards()
         require(
             self.num_updates_per_iteration >= 1,
             f"replay.ratio ({self.replay.ratio:g}) with replay.batch_size "
@@ -74,7 +75,16 @@ class ExperimentConfig:
             f"({self.training.num_envs}) keeps {time_capacity} steps of each environment, "
             f"but a window or rollout needs {needed}.",
         )
+        require(
+            self._steps_before_learning <= self.total_env_steps,
+            f"training.num_env_steps ({self.training.num_env_steps}) ends before learning begins, "
+            f"which takes {self._steps_before_learning} steps: replay.min_size "
+            f"({self.replay.min_size}), or a window of {window} steps in each of "
+            f"training.num_envs ({self.training.num_envs}).",
+        )
 
+    def _require_shards(self) -> None:
+        """Refuses parts of a run that would not be equal, or have nothing to share."""
         require(
             self.training.num_shards == 1 or not self.learns_tables,
             f"training.num_shards must be 1 for learners of tables, found "
@@ -84,13 +94,6 @@ class ExperimentConfig:
             self.replay.batch_size % self.training.num_shards == 0,
             f"replay.batch_size ({self.replay.batch_size}) cannot be divided among "
             f"training.num_shards ({self.training.num_shards}).",
-        )
-        require(
-            self._steps_before_learning <= self.total_env_steps,
-            f"training.num_env_steps ({self.training.num_env_steps}) ends before learning begins, "
-            f"which takes {self._steps_before_learning} steps: replay.min_size "
-            f"({self.replay.min_size}), or a window of {window} steps in each of "
-            f"training.num_envs ({self.training.num_envs}).",
         )
 
     def _require_sizes(self) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.files import check_folder, open_own, read_json, refuse_links, write_json, write_text
+from muzero_jax.files import open_own, read_json, refuse_links, write_json, write_text
+from muzero_jax.output_paths import check_folder
 from muzero_jax.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.settings import config_from_dict, config_to_dict
 from muzero_jax.training.checkpoint_folder import checkpoint_steps
