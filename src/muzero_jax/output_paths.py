@@ -1,4 +1,4 @@
-"""Paths that a user gives for what a command will write: refused before any work is done for them."""
+"""Paths that a user gives for what a command will write, refused before any work is done."""
 
 import os
 from collections.abc import Mapping
