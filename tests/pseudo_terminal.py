@@ -10,6 +10,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# The terminal's keys signal those whose controlling terminal it is. A new process takes it, since
+# forking is not for a process in which JAX has threads.
+_LAUNCHER = """
+import os, sys
+os.login_tty(0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
 
 class Terminal:
     """A process in a pseudo-terminal.
@@ -61,14 +69,13 @@ def in_terminal(*command: str, cwd: Path, **env: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     process = subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, "-c", _LAUNCHER, *command],
         stdin=slave,
         stdout=slave,
         stderr=slave,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path, "TERM": "xterm", **env},
-        # The terminal's keys signal those whose controlling terminal it is.
-        preexec_fn=lambda: os.login_tty(slave),
+        start_new_session=True,
     )
     os.close(slave)
     try:

@@ -57,7 +57,7 @@ def test_shards_differ_but_for_what_they_learn(runs):
     (actions,) = [name for name in state if name.endswith("transitions.action")]
     assert state[actions].shape[0] == 4
     assert len(np.unique(state[actions].reshape(4, -1), axis=0)) == 4
-    (steps,) = [name for name in state if name.endswith("num_env_steps")]
+    (steps,) = [name for name in state if name.endswith("num_env_steps.low")]
     assert state[steps] == 3 * 128  # Over all shards: three chunks of 4 x 4 steps of 8.
 
 

@@ -27,6 +27,7 @@ from muzero_jax.training.errors import (
     InterruptedRunError,
     InvalidRunError,
     NonFiniteError,
+    RunError,
     RunLockedError,
 )
 from muzero_jax.training.evaluation import Evaluate
@@ -308,3 +309,33 @@ def test_evaluations_that_are_cut_do_not_end_the_run(
     assert "(6 of them cut)" in told.out
     assert _without_times(tmp_path / "run") == _without_times(finished[0])
     assert told.err == ""  # The environment itself says how long an episode may be.
+
+
+def test_a_refused_run_takes_nothing_of_the_users_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / ".git").mkdir(parents=True)
+    (tmp_path / "out" / ".env").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for name in ("out", "link", "new"):
+        with (
+            pytest.raises(ConfigError, match="late"),
+            new_run_folder(TINY, tmp_path / name) as made,
+        ):
+            (made / "checkpoints").mkdir()
+            (made / "metrics.jsonl").write_text("{}")
+            raise ConfigError("late")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".env", ".git"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_environment_that_fails_while_it_runs_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Any, state: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("INTERNAL: CpuCallback error: server gone\nand more")
+
+    monkeypatch.setattr(programs.Programs, "train_chunk", fails)
+    with pytest.raises(RunError, match=r"server gone.* with: muzero train --resume") as told:
+        runner.train(TINY, tmp_path / "run")
+    assert "\n" not in str(told.value)

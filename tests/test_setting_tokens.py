@@ -162,3 +162,30 @@ def test_sizes_and_names_that_cannot_be_are_refused(changes, told):
 
 def test_a_run_may_be_longer_than_an_integer_of_32_bits_counts():
     assert apply_settings(TINY, {"training.num_env_steps": 3e9}).total_env_steps > 2**31
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("network:", "network is a section; give its settings by name, such as network.kind"),
+        ("network: mlp", "network is a section"),
+        ("seed: 1:30", "seed must be an integer, found '1:30'"),
+        ("training: {num_envs: 8}\ntraining.num_envs: 4", "training.num_envs is given twice"),
+    ],
+)
+def test_what_yaml_would_read_otherwise_is_refused(tmp_path: Path, text, told):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        parse("--config", str(tmp_path / "a.yaml"))
+
+
+def test_an_integer_has_no_other_base_in_yaml(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("seed: 010")
+    assert parse("--config", str(tmp_path / "a.yaml")).seed == parse("--seed", "010").seed == 10
+
+
+def test_a_second_file_is_not_passed_over(tmp_path: Path):
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("seed: 1")
+    with pytest.raises(ConfigError, match="--config is given twice"):
+        parse("--config", str(tmp_path / "a.yaml"), f"--config={tmp_path / 'b.yaml'}")

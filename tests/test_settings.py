@@ -67,7 +67,7 @@ def test_pairs_need_only_suit_in_the_end() -> None:
         ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, table, found"),
         ({"network.hidden_sizes": None}, "network.hidden_sizes must be a list, found None"),
         ({"network.hidden_sizes": ["a"]}, "network.hidden_sizes must be an integer, found 'a'"),
-        ({"environment": 3}, "unknown setting environment"),
+        ({"environment": 3}, "environment is a section; give its settings by name, such as env"),
     ],
 )
 def test_bad_changes_are_one_sentence(changes: dict[str, object], told: str) -> None:

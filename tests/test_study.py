@@ -131,3 +131,11 @@ def test_what_a_killed_process_left_undecided_is_decided(tmp_path):
 def test_pruning_needs_evaluations():
     with pytest.raises(ConfigError, match=r"evaluation.interval is 0"):
         dataclasses.replace(STUDY, base=tiny(evaluation__interval=0), pruner="asha")
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b"{\n{\n"])
+def test_a_damaged_journal_is_one_sentence(tmp_path, damage):
+    (tmp_path / "journal.log").write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"journal\.log is damaged") as told:
+        Trials(tmp_path, STUDY)
+    assert "\n" not in str(told.value)

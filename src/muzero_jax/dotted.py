@@ -3,15 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+from muzero_jax.errors import ConfigError
+
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested dictionaries by dotted name."""
+    """Values of nested dictionaries by dotted name.
+
+    Args:
+      tree: the dictionaries; their names may be dotted too.
+      prefix: what every name begins with.
+
+    Raises:
+      ConfigError: a name is given in two forms.
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        is_nested = isinstance(value, Mapping)
+        found = flatten(value, f"{prefix}{name}.") if is_nested else {f"{prefix}{name}": value}
+        for twice in flat.keys() & found.keys():
+            raise ConfigError(f"{twice} is given twice.")
+        flat |= found
     return flat
 
 

@@ -13,6 +13,7 @@ import yaml
 from muzero_jax.errors import ConfigError
 from muzero_jax.files import read_limited, read_regular
 
+_INTEGER = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
     r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
@@ -98,9 +99,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-# YAML 1.1 wants a point in every float, and takes 1e-3 for a text.
+# YAML 1.1 wants a point in every float, and takes 1e-3 for a text, 010 for 8 and 1:30 for 90.
+_NUMBERS = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
+    first: [pair for pair in pairs if pair[0] not in _NUMBERS]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

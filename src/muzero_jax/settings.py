@@ -65,7 +65,13 @@ def check_names(names: Iterable[str], also_known: Iterable[str] = (), prefix: st
       ConfigError: with the close matches.
     """
     known = [*setting_names(), *also_known]
+    sections = {setting.rpartition(".")[0] for setting in known} - {""}
     for name in names:
+        if name in sections:
+            example = next(setting for setting in known if setting.startswith(f"{name}."))
+            raise ConfigError(
+                f"{prefix}{name} is a section; give its settings by name, such as {example}."
+            )
         if name not in known:
             close = [f"{prefix}{match}" for match in _close_names(name, known)]
             hint = f"did you mean {' or '.join(close)}?" if close else "--help lists them all."

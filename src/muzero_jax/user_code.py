@@ -109,7 +109,9 @@ def import_module(name: str) -> types.ModuleType | None:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             return None
         raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
 
 
@@ -198,9 +200,9 @@ def running(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except ConfigError:
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UserCodeError(f"{what}: {describe_error(error)}") from error
 
 

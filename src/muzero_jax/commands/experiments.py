@@ -29,7 +29,9 @@ def load_experiment(name: str) -> ExperimentConfig:
         raise ConfigError(f"there is no experiment script {path}.")
     if path.parent.absolute() not in map(Path.absolute, _built_in_folders()):
         user_code.use_folder(path.absolute().parent)
-    config = getattr(_run_script(path.absolute()), "CONFIG", None)
+    module = _run_script(path.absolute())
+    with user_code.running(f"the CONFIG of the experiment {path.name} cannot be read"):
+        config = getattr(module, "CONFIG", None)
     if not isinstance(config, ExperimentConfig):
         found = "none" if config is None else f"found {type(config).__name__}"
         raise ConfigError(

@@ -12,6 +12,7 @@ from muzero_jax.config import ConfigError
 from muzero_jax.terminal import run_program
 from muzero_jax.training.errors import InterruptedRunError, LostProcessError, RunError
 from muzero_jax.trust import trust_everything
+from muzero_jax.user_code import describe_error
 
 TRUST, TRACEBACK = "--trust", "--traceback"
 FLAGS_HELP = """\
@@ -87,8 +88,12 @@ def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:
     first_line = next(iter(str(error).splitlines()), "")
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in first_line:
         return f"error: there is not enough memory for this: {first_line or 'no more is known'}", 1
+    if type(error).__name__ == "JaxRuntimeError":  # By its name, for JAX may not be loaded.
+        return f"error: a compiled program failed: {describe_error(error)}", 1
     if not isinstance(error, OSError) or error.strerror is None:
         return None
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "error: the working folder is gone; go to one that is there.", 2
     if error.errno in _DISK_ERRORS:
         where = f"{error.filename} " if error.filename else "a file "
         return f"error: {where}cannot be written: {error.strerror}.", 1

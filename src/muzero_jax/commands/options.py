@@ -133,13 +133,19 @@ def _flag_names(args: Iterable[str]) -> list[str]:
 
 
 def _value_of(name: str, args: Sequence[str]) -> str:
-    """The value of `--name value` or `--name=value`; empty where it is missing."""
-    for index, arg in enumerate(args):
-        if arg == f"--{name}":
-            return args[index + 1] if index + 1 < len(args) else ""
-        if arg.startswith(f"--{name}="):
-            return arg.partition("=")[2]
-    return ""
+    """The value of `--name value` or `--name=value`; empty where it is missing.
+
+    Raises:
+      ConfigError: the option is given twice.
+    """
+    found = [arg.partition("=")[0].replace("-", "_") == f"__{name}" for arg in args]
+    if sum(found) > 1:
+        raise ConfigError(f"--{name} is given twice.")
+    if not any(found):
+        return ""
+    index = found.index(True)
+    _, equals, value = args[index].partition("=")
+    return value if equals else "".join(args[index + 1 : index + 2])
 
 
 def _yaml_tokens(path: Path) -> list[str]:

@@ -246,7 +246,14 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="its name, script, or a YAML file",
     )
-    add("--set", nargs="+", default=[], metavar="NAME=VALUES", help="settings to vary")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="NAME=VALUES",
+        help="settings to vary",
+    )
     add("--seeds", type=int, metavar="N", help="seeds of each setting, from --seed on (default 1)")
     add("--points", type=int, metavar="N", help="values of each range in a grid (default 5)")
     add("--samples", type=int, metavar="N", help="draw N settings at random instead of a grid")

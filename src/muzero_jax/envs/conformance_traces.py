@@ -35,9 +35,9 @@ def blaming(what: str) -> Iterator[None]:
     """Turns any exception of the environment's own code into a sentence that begins with `what`."""
     try:
         yield
-    except ConformanceError:
+    except (ConformanceError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # The code may try to end the program.
         raise ConformanceError(f"{what}: {describe_error(error)}") from error
 
 
@@ -79,6 +79,10 @@ def _check_observation_dtype(name: Any) -> None:
     require(
         dtype is not None and isinstance(name, str) and dtype.name == name,
         f"spec.observation_dtype is {name!r}, not the NumPy name of a dtype, such as 'float32'.",
+    )
+    require(
+        not jnp.issubdtype(dtype, jnp.complexfloating),
+        f"spec.observation_dtype is {name!r}; observations are real numbers or booleans.",
     )
     held = jax.dtypes.canonicalize_dtype(name).name
     require(held == name, f"spec.observation_dtype is {name!r}, which JAX holds as {held!r} here.")

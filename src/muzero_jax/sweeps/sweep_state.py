@@ -112,6 +112,11 @@ class SweepState:
                 if member.folder not in self._rows:
                     self._ending[member.folder] = progress
 
+    def expects(self, name: str) -> bool:
+        """Whether a run, given by its folder, was named as one of the sweep."""
+        with self._lock:
+            return name in self._steps_of
+
     def knows(self, name: str) -> bool:
         """Whether a run, given by its folder, is over and counted."""
         with self._lock:

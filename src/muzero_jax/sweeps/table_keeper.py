@@ -118,7 +118,9 @@ class TableKeeper:
         """Reads all runs of the folder that are over and not counted yet."""
         for run_dir in sorted(self.folder.glob(f"{MEMBERS_FOLDER}/*/*")):
             name = str(run_dir.relative_to(self.folder))
-            if not self.state.knows(name) and is_over(run_dir):
+            # A study's runs are made by other processes too; a sweep has those that it names.
+            is_own = self._is_shared or self.state.expects(name)
+            if is_own and not self.state.knows(name) and is_over(run_dir):
                 self._read(name, tell_end)
 
     def _read(self, name: str, tell_end: Callable[[Mapping[str, Any]], None]) -> None:

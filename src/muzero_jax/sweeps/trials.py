@@ -65,14 +65,18 @@ class Trials:
         journal = self._optuna.storages.journal
         lock: Any = _JournalLock(folder / f".{JOURNAL_FILE}.lock")
         backend = journal.JournalFileBackend(str(folder / JOURNAL_FILE), lock)
-        self._storage = self._optuna.storages.JournalStorage(backend)
-        self.study = self._optuna.create_study(
-            storage=self._storage,
-            study_name=study.name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=self._make_pruner(),
-        )
+        try:
+            self._storage = self._optuna.storages.JournalStorage(backend)
+            self.study = self._optuna.create_study(
+                storage=self._storage,
+                study_name=study.name,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=self._make_pruner(),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ConfigError(f"{folder / JOURNAL_FILE} is damaged: {reason}.") from error
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[Claim | None]:

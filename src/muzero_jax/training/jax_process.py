@@ -4,6 +4,7 @@ This module imports JAX only inside its functions, because JAX reads some variab
 imported, and refuses bad ones with an exception.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -66,6 +67,8 @@ def prepare_jax(*, chooses_devices: bool = False) -> None:
     if jax.config.values["jax_enable_x64"]:
         print("notice: JAX_ENABLE_X64 has no effect: numbers have 32 bits here.", file=sys.stderr)
         jax.config.update("jax_enable_x64", False)
+    # JAX logs a whole traceback for an error of a callback, which is told in a sentence here.
+    logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL + 1)
     from muzero_jax.training.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ def new_run_folder(
     did not fit the device.
     """
     was_there = out is not None and out.exists()
+    before = set(out.iterdir()) if out is not None and out.is_dir() else set()
     folder = _make_default_folder(config) if out is None else _make_folder(out)
     with locked(folder):
         if (folder / CONFIG_FILE).exists():
@@ -87,10 +88,19 @@ def new_run_folder(
             yield folder
         except ConfigError:
             if not checkpoint_steps(folder / CHECKPOINTS_FOLDER):
-                shutil.rmtree(folder)
-                if was_there:
-                    folder.mkdir()
+                _take_away(folder, before, keeps_folder=was_there)
             raise
+
+
+def _take_away(folder: Path, before: Collection[Path], keeps_folder: bool) -> None:
+    """Removes what was made in a folder; hidden files of the user's own may lie beside it."""
+    for path in set(folder.iterdir()) - set(before):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if not keeps_folder:
+        folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from muzero_jax.training.errors import (
     DiskError,
     InterruptedRunError,
     LostProcessError,
+    RunError,
 )
 from muzero_jax.training.initial_agent import (
     InitialAgent,
@@ -54,6 +55,7 @@ from muzero_jax.training.run_start import Start
 from muzero_jax.training.run_writer import Follower, RunWriter
 from muzero_jax.training.signals import StopRequest
 from muzero_jax.training.wandb_sink import check_login
+from muzero_jax.user_code import describe_error
 
 LEARNING_CURVE_FILE = "learning_curve.png"
 
@@ -271,9 +273,12 @@ def _resume_command(run_dir: Path) -> str:
 
 
 def _explain(error: Exception, run_dir: Path) -> Exception:
-    """What an error of a compiled program means where another process may be the cause of it."""
+    """What an error of a compiled program means, and how the run goes on."""
     if not hosts.has_several():
-        return error
+        return RunError(
+            f"a compiled program failed: {describe_error(error)} Go on from the last checkpoint "
+            f"with: {_resume_command(run_dir)}"
+        )
     reason = str(error).strip().splitlines()[0][:160]
     return LostProcessError(
         f"another process of the run has ended ({reason}); continue from the last checkpoint with: "
