@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -212,3 +213,14 @@ def test_the_picture_has_a_bar_for_each_run(tmp_path):
     shown = console.export_text()
     assert "1 running, 1 waiting" in shown and "none yet" in shown
     assert "training" in shown and "learning_rate=0.001, seed 0, score 0.5" in shown
+
+
+def test_runs_that_a_sweep_does_not_name_are_not_counted(tmp_path: Path) -> None:
+    run_board(tmp_path / "sweep", num_runs=3, seconds=0.0)
+    shutil.copytree(tmp_path / "sweep/members/setting-000", tmp_path / "sweep/members/setting-777")
+    members = members_of(3)
+    board = Board(tmp_path / "sweep", [RATE], "again", len(members), STEPS)
+    with board:
+        board.expect(members)
+        board.finish()
+    assert board.counts()["finished"] == 3 and board.counts()["waiting"] == 0

@@ -206,7 +206,8 @@ def test_a_damaged_file_of_a_run_is_named_in_one_sentence(folder, name, content,
     assert main(["report", str(folder)]) == 2
     error = capsys.readouterr().err
     assert f"{run_dir}/{told}" in error and error.count("\n") == 1
-    keeper = TableKeeper(folder, SweepState((), 6, 128), lambda row: None, lambda line: None)
+    state = SweepState((), 6, 128)
+    keeper = TableKeeper(folder, state, lambda row: None, lambda line: None, is_shared=True)
     with pytest.raises(SweepFolderError, match="seed-1"):
         keeper.finish()
 
