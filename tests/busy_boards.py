@@ -64,5 +64,5 @@ def run_board(folder: Path, num_runs: int, seconds: float, num_lanes: int = 2) -
 
 if __name__ == "__main__":
     for number in range(int(sys.argv[2])):
-        run_board(Path(sys.argv[1]) / str(number), int(sys.argv[3]), 0.01)
+        run_board(Path(sys.argv[1]) / str(number), int(sys.argv[3]), 0.001)
     print("all ended")
