@@ -333,3 +333,12 @@ def test_script_trains_by_itself(workplace: Path, monkeypatch: pytest.MonkeyPatc
     assert ended.value.code == 0
     assert json.loads(Path("run/result.json").read_text())["seed"] == 1
     assert yaml.safe_load(Path("run/config.yaml").read_text()) == config_to_dict(tiny(seed=1))
+
+
+def test_a_sentence_is_whole_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["train", "catch", "--replay.capacity", "1e11"]) == 2
+    told = capsys.readouterr().err
+    assert told == ("error: replay.capacity must be at most 2,147,483,647, found 100000000000.\n")

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 # What a shell reports of a program that a closed pipe ended: 128 + SIGPIPE.
 UNREAD_EXIT_CODE = 141
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # A pipe without a reader; a terminal that was closed.
-_LEAST_COLUMNS, _LEAST_LIVE_COLUMNS = 40, 20
+LEAST_COLUMNS, _LEAST_LIVE_COLUMNS = 40, 20
 _IN_ASCII = {
     **{"±": "+-", "µ": "u", "·": "-", "…": "..."},
     **{"→": ">", "←": "<", "↑": "^", "↓": "v", "↺": "o", "↙": "/", "↘": "\\"},
@@ -71,16 +71,19 @@ def is_live() -> bool:
 
 
 @contextlib.contextmanager
-def wide_enough() -> Iterator[None]:
-    """While it is entered, text is laid out for 40 columns where the terminal has fewer.
+def wide_enough(least_columns: int = LEAST_COLUMNS) -> Iterator[None]:
+    """While it is entered, text is laid out for some columns where the terminal has fewer.
 
     tyro does not come to an end where a column of its help has no room at all.
+
+    Args:
+      least_columns: how many columns there shall be.
     """
-    if shutil.get_terminal_size().columns >= _LEAST_COLUMNS:
+    if shutil.get_terminal_size().columns >= least_columns:
         yield
         return
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(_LEAST_COLUMNS)
+    os.environ["COLUMNS"] = str(least_columns)
     try:
         yield
     finally:

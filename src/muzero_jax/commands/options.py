@@ -11,17 +11,19 @@ from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
+from muzero_jax.commands.guard import asks_for_help
 from muzero_jax.commands.setting_tokens import canonical_tokens, named_setting, tokens_of
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.dotted import flatten
 from muzero_jax.plain_yaml import read_yaml
 from muzero_jax.settings import check_names, config_to_dict
-from muzero_jax.terminal import wide_enough
+from muzero_jax.terminal import LEAST_COLUMNS, wide_enough
 from muzero_jax.trust import admit_file, code_references
 
 OptionsT = TypeVar("OptionsT")
 
 # tyro draws its boxes in one of two styles, by the encoding of where it writes.
+_ONE_LINE = 10_000
 _FRAME, _RULE = "│ ", "─-╭╮╰╯ "
 _SENTENCES = (
     # tyro's word for a section that refuses its values, whose own sentence follows.
@@ -118,7 +120,9 @@ def parse_options(
     complaint = io.StringIO()
     start: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(complaint), wide_enough():
+        # A complaint is laid out on one line, for it is taken apart; help fits the terminal.
+        columns = LEAST_COLUMNS if asks_for_help(args) else _ONE_LINE
+        with contextlib.redirect_stderr(complaint), wide_enough(columns):
             parsed = tyro.cli(kind, prog=prog, args=args, use_underscores=True, **start)
     except SystemExit as error:
         if not error.code:

@@ -10,6 +10,7 @@ from muzero_jax.commands.benchmark import SentenceParser, read_experiment
 from muzero_jax.commands.experiments import is_built_in, load_experiment
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.config.checks import require_seed
+from muzero_jax.output_paths import check_folder
 from muzero_jax.plain_yaml import read_yaml
 from muzero_jax.settings import apply_settings, whole_number
 from muzero_jax.sweeps.definition import Study, Sweep
@@ -59,6 +60,7 @@ def sweep(args: Sequence[str]) -> None:
     """
     options, overrides = _parser().parse_known_args(args)
     definition, folder = _read(options, overrides)
+    check_folder(folder, "--out")
     for name in ("devices", "width"):
         if getattr(options, name) < 0:
             raise ConfigError(f"--{name} must be at least 0, found {getattr(options, name)}.")
