@@ -8,19 +8,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "muzero_jax"
 
+# What every room may import.
+GROUND = (
+    "errors",
+    "files",
+    "output_paths",
+    "plain_yaml",
+    "types",
+    "dotted",
+    "cache_folder",
+    "terminal",
+)
 # Rooms of one floor are siblings and do not know each other.
 FLOORS = (
-    (
-        "errors",
-        "files",
-        "output_paths",
-        "plain_yaml",
-        "types",
-        "dotted",
-        "cache_folder",
-        "terminal",
-        "stages",
-    ),
+    (*GROUND, "stages"),
     ("user_code", "trust", "analysis", "maths"),
     ("config", "settings", "presets", "envs", "search"),
     ("networks", "replay", "oracle"),
@@ -33,18 +34,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}
 # A floor's common ground: what its siblings may import although it stands on their floor.
-COMMON = {
-    "errors",
-    "files",
-    "output_paths",
-    "plain_yaml",
-    "types",
-    "dotted",
-    "cache_folder",
-    "terminal",
-    "user_code",
-    "config",
-}
+COMMON = {*GROUND, "user_code", "config"}
 # Environment suites come with extras: an adapter imports them inside functions only.
 SUITES = {"gymnax", "pgx", "gymnasium"}
 EXTRAS = SUITES | {"matplotlib", "pandas", "PIL", "tensorboardX", "wandb", "optuna", "ray"}

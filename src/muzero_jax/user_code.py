@@ -221,12 +221,16 @@ def describe_error(error: BaseException) -> str:
     reason = reason if reason.endswith(".") else f"{reason}."
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}."
-    place = _place_of(error)
+    place = place_of(error)
     return f"{place}: {reason}" if place else reason
 
 
-def _place_of(error: BaseException) -> str:
-    """The deepest line of the user's own that the error came through."""
+def place_of(error: BaseException) -> str:
+    """The deepest line of the user's own that an error came through; empty where there is none.
+
+    Args:
+      error: what the code raised.
+    """
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if _is_users(Path(frame.filename)):

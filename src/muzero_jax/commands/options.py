@@ -83,7 +83,7 @@ def parse_train_options(
     names = [field.name for field in dataclasses.fields(TrainOptions)]
     own = [name for name in names if name not in ("settings", "experiment")]
     check_names(_flag_names(args), also_known=[*own, "help"], prefix="--")
-    path = _value_of("config", args)
+    path = option_value("config", args)
     tokens = _yaml_tokens(Path(path)) if path else []
     tokens += canonical_tokens(args)
     start = TrainOptions(default, experiment=experiment)
@@ -91,11 +91,6 @@ def parse_train_options(
     if options.experiment != experiment:
         raise ConfigError(f"cannot make sense of {options.experiment!r}; see --help.")
     return options
-
-
-def option_value(name: str, args: Sequence[str]) -> str:
-    """The value of `--name value` or `--name=value`; empty where it is missing."""
-    return _value_of(name, args)
 
 
 def given_settings(args: Sequence[str], settings: ExperimentConfig) -> dict[str, Any]:
@@ -136,8 +131,12 @@ def _flag_names(args: Iterable[str]) -> list[str]:
     return [named_setting(arg[2:].partition("=")[0]) for arg in args if arg.startswith("--")]
 
 
-def _value_of(name: str, args: Sequence[str]) -> str:
+def option_value(name: str, args: Sequence[str]) -> str:
     """The value of `--name value` or `--name=value`; empty where it is missing.
+
+    Args:
+      name: the option's name.
+      args: the command line.
 
     Raises:
       ConfigError: the option is given twice.

@@ -1,9 +1,6 @@
 """What a module of the user's own must be to serve as a model; it is traced, and never run."""
 
-import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import flax
@@ -12,11 +9,11 @@ from flax import nnx
 
 from muzero_jax.config import ConfigError
 from muzero_jax.types import PyTree
+from muzero_jax.user_code import place_of
 
 T = TypeVar("T")
 
 _METHODS = ("represent", "predict", "dynamics")
-_PACKAGE_FOLDER = str(Path(__file__).parents[1])
 
 
 def require_methods(module: Any) -> None:
@@ -94,9 +91,8 @@ def explained(what: str, work: Callable[[], T]) -> T:
         hint = ""
         if isinstance(error, flax.errors.InvalidRngError):
             hint = "; a network gets no random numbers after its init, so leave dropout out"
-        raise ConfigError(
-            f"{what} cannot be traced: {_one_line(error)}{hint}{_place(error)}."
-        ) from error
+        place = f" ({found})" if (found := place_of(error)) else ""
+        raise ConfigError(f"{what} cannot be traced: {_one_line(error)}{hint}{place}.") from error
 
 
 def shapes_of(what: str, function: Callable[..., PyTree], *args: PyTree) -> PyTree:
@@ -107,16 +103,3 @@ def shapes_of(what: str, function: Callable[..., PyTree], *args: PyTree) -> PyTr
 def _one_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0].strip().rstrip('.')}"
-
-
-def _place(error: Exception) -> str:
-    """Where in the user's code an error arose; empty where no user's code was called."""
-    libraries = tuple(
-        str(Path(sys.modules[name].__file__ or "").parent) for name in ("jax", "flax", "jaxlib")
-    )
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((*libraries, _PACKAGE_FOLDER, "<"))
-    ]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
