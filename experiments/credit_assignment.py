@@ -29,7 +29,7 @@ TASKS = {
 def processes(name, size, num_seeds):
     """One process a seed; a process without anything random is the same for all."""
     from muzero_jax.envs.registry import make_environment
-    from muzero_jax.envs.tabular import underlying_tabular
+    from muzero_jax.tabular.processes.environments import underlying_tabular
 
     names = [name.format(size=size, seed=seed) for seed in range(num_seeds)]
     return [underlying_tabular(make_environment(full)).mdp for full in names]
@@ -40,8 +40,8 @@ def count(mdps, order, is_good):
     import jax
     import jax.numpy as jnp
 
-    from muzero_jax.oracle.backup_orders import count_backups
-    from muzero_jax.oracle.sweeping import table_of
+    from muzero_jax.tabular.oracle.backup_orders import count_backups
+    from muzero_jax.tabular.oracle.sweeping import table_of
 
     tables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(table_of, mdps))
     return count_backups(tables, mdps[0].discount, order, is_good)
@@ -49,7 +49,7 @@ def count(mdps, order, is_good):
 
 def greedy_is_optimal(mdps):
     """Whether the greedy policies of `[n, S, A]` values are optimal."""
-    from muzero_jax.oracle.dynamic_programming import policy_value, solve, start_return
+    from muzero_jax.tabular.oracle.dynamic_programming import policy_value, solve, start_return
 
     best = [solve(mdp).optimal_return for mdp in mdps]
 
@@ -64,7 +64,7 @@ def greedy_is_optimal(mdps):
 
 def first_layer_is_right(mdps):
     """Whether the values where episodes start are right to 0.02 in the root mean square."""
-    from muzero_jax.oracle.dynamic_programming import solve
+    from muzero_jax.tabular.oracle.dynamic_programming import solve
 
     exact = np.stack([solve(mdp).value for mdp in mdps])
     starts = mdps[0].start > 0
@@ -78,7 +78,7 @@ def first_layer_is_right(mdps):
 
 def study(files, num_seeds):
     """Counts backups; writes a row for each process and order, and draws medians."""
-    from muzero_jax.stages import each
+    from muzero_jax.core.stages import each
 
     solved, branching = {}, {}
     sized = [(task, size) for task, (_, sizes) in TASKS.items() for size in sizes]
@@ -105,7 +105,7 @@ def study(files, num_seeds):
 
 def draw(files, solved, branching):
     """Backups against the size, and how many times fewer sweeping backwards needs by branching."""
-    from muzero_jax.analysis.study_plots import Line, Panel, draw_panels, median_line
+    from muzero_jax.tabular.study_plots import Line, Panel, draw_panels, median_line
 
     x = np.array(SIZES)
     panels = [
@@ -142,6 +142,6 @@ def draw(files, solved, branching):
 
 
 if __name__ == "__main__":
-    from muzero_jax.commands.study import run_study
+    from muzero_jax.cli.study import run_study
 
     run_study(__file__, __doc__, study, seeds=30)

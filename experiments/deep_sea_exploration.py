@@ -41,7 +41,7 @@ def setting(kind, changes, size, num_episodes):
 
 def study(files, num_seeds):
     """Trains all arms until the greedy policy is optimal; writes episodes, draws medians."""
-    from muzero_jax.sweeps.seed_curves import learn_curves_of
+    from muzero_jax.tabular.seed_curves import learn_curves_of
 
     cells = {
         f"{name}, size {size}": (name, size)
@@ -67,7 +67,7 @@ def study(files, num_seeds):
 
 def exponent(name, sizes, episodes):
     """The slope of log2 of the median episodes against the size, where the median is known."""
-    from muzero_jax.analysis.statistics import order_quantile
+    from muzero_jax.reports.statistics import order_quantile
 
     medians = np.array([order_quantile(episodes[name, size], 0.5) for size in sizes])
     known = np.isfinite(medians)
@@ -79,7 +79,7 @@ def exponent(name, sizes, episodes):
 
 def draw(files, episodes):
     """Medians over seeds with quartiles, against the size."""
-    from muzero_jax.analysis.study_plots import Line, Panel, draw_panels, median_line
+    from muzero_jax.tabular.study_plots import Line, Panel, draw_panels, median_line
 
     lines = [
         median_line(name, np.array(sizes), np.stack([episodes[name, s] for s in sizes], axis=1))
@@ -99,6 +99,6 @@ def draw(files, episodes):
 
 
 if __name__ == "__main__":
-    from muzero_jax.commands.study import run_study
+    from muzero_jax.cli.study import run_study
 
     run_study(__file__, __doc__, study, seeds=30)

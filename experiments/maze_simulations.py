@@ -58,7 +58,7 @@ def setting(num_simulations, td_steps):
 
 def study(files, num_seeds):
     """Trains all cells; writes the last tenth of every run, and the curves, and draws both."""
-    from muzero_jax.sweeps.seed_curves import learn_curves_of
+    from muzero_jax.tabular.seed_curves import learn_curves_of
 
     cells = {f"{s} simulations, n = {n}": (s, n) for s in SIMULATIONS for n in STEPS}
     found = learn_curves_of({name: setting(*cell) for name, cell in cells.items()}, num_seeds)
@@ -82,7 +82,7 @@ def study(files, num_seeds):
 
 def draw(files, curves):
     """Curves by simulations over all n, and the plateaus against simulations for each n."""
-    from muzero_jax.analysis.study_plots import Line, Panel, draw_panels, mean_line
+    from muzero_jax.tabular.study_plots import Line, Panel, draw_panels, mean_line
 
     x = next(iter(curves.values())).env_steps
 
@@ -118,11 +118,11 @@ def draw(files, curves):
 
 def animate(out: Path, curves, every=4):
     """The values of one seed as they are learned, beside the optimal ones."""
-    from muzero_jax.analysis.animation import Frame, write_gif
-    from muzero_jax.analysis.value_maps import value_map_image
-    from muzero_jax.envs.gridworld import maze_mdp
-    from muzero_jax.oracle.dynamic_programming import optimal_actions, solve
-    from muzero_jax.oracle.maps import value_map
+    from muzero_jax.tabular.oracle.dynamic_programming import optimal_actions, solve
+    from muzero_jax.tabular.oracle.maps import value_map
+    from muzero_jax.tabular.processes.gridworld import maze_mdp
+    from muzero_jax.tabular.value_maps import value_map_image
+    from muzero_jax.viewing.animation import Frame, write_gif
 
     mdp = maze_mdp()
     solution = solve(mdp)
@@ -139,6 +139,6 @@ def animate(out: Path, curves, every=4):
 
 
 if __name__ == "__main__":
-    from muzero_jax.commands.study import run_study
+    from muzero_jax.cli.study import run_study
 
     run_study(__file__, __doc__, study, seeds=20)

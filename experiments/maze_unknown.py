@@ -44,7 +44,7 @@ def settings():
 
 def study(files, num_seeds):
     """Trains all arms; writes a row for each seed, and draws the returns and what was tried."""
-    from muzero_jax.sweeps.seed_curves import learn_curves_of
+    from muzero_jax.tabular.seed_curves import learn_curves_of
 
     curves = learn_curves_of(settings(), num_seeds)
     rows = [
@@ -75,7 +75,7 @@ def known_pairs(found):
 
 def draw(files, curves):
     """Medians over seeds with quartiles, four simulations."""
-    from muzero_jax.analysis.study_plots import Panel, draw_panels, median_line
+    from muzero_jax.tabular.study_plots import Panel, draw_panels, median_line
 
     shown = {n.removesuffix(", 4 simulations"): c for n, c in curves.items() if "16" not in n}
     returns = [median_line(name, c.env_steps, c.greedy_return) for name, c in shown.items()]
@@ -94,6 +94,6 @@ def draw(files, curves):
 
 
 if __name__ == "__main__":
-    from muzero_jax.commands.study import run_study
+    from muzero_jax.cli.study import run_study
 
     run_study(__file__, __doc__, study, seeds=30)

@@ -31,7 +31,7 @@ def walks(env, num_seeds):
     """The steps `[num_seeds, NUM_STEPS]` of random walks."""
     import jax
 
-    from muzero_jax.oracle.random_walk import random_steps
+    from muzero_jax.tabular.oracle.random_walk import random_steps
 
     keys = jax.random.split(jax.random.key(0), num_seeds)
     return jax.jit(jax.vmap(functools.partial(random_steps, env, num_steps=NUM_STEPS)))(keys)
@@ -39,7 +39,7 @@ def walks(env, num_seeds):
 
 def study(files, num_seeds):
     """Counts updates until the greedy policy is optimal; writes a row for each walk and arm."""
-    from muzero_jax.stages import each
+    from muzero_jax.core.stages import each
 
     rows, counts = [], {}
     for task, arm in each(list(itertools.product(TASKS, ARMS)), "arms"):
@@ -58,7 +58,7 @@ def study(files, num_seeds):
 def given_steps(task, num_seeds):
     """A task's process, and the steps that all arms are given."""
     from muzero_jax.envs.registry import make_environment
-    from muzero_jax.envs.tabular import underlying_tabular
+    from muzero_jax.tabular.processes.environments import underlying_tabular
 
     env = underlying_tabular(make_environment(task))
     return env.mdp, walks(env, num_seeds)
@@ -68,9 +68,9 @@ def updates(mdp, steps, order):
     """Updates `[num_seeds]` of one arm, from given walks."""
     import jax
 
-    from muzero_jax.maths.outcomes import count_steps, empty_table
-    from muzero_jax.oracle.backup_orders import count_backups
-    from muzero_jax.oracle.dynamic_programming import policy_return, solve
+    from muzero_jax.tabular.oracle.backup_orders import count_backups
+    from muzero_jax.tabular.oracle.dynamic_programming import policy_return, solve
+    from muzero_jax.tabular.outcomes import count_steps, empty_table
 
     best = solve(mdp).optimal_return
     empty = empty_table(mdp.num_states, mdp.num_actions, mdp.num_outcomes)
@@ -86,7 +86,7 @@ def updates(mdp, steps, order):
 
 def draw(files, counts):
     """Medians with quartiles, side by side for each task."""
-    from muzero_jax.analysis.study_plots import Panel, draw_panels, median_line
+    from muzero_jax.tabular.study_plots import Panel, draw_panels, median_line
 
     places = np.arange(len(TASKS))
     lines = [
@@ -103,6 +103,6 @@ def draw(files, counts):
 
 
 if __name__ == "__main__":
-    from muzero_jax.commands.study import run_study
+    from muzero_jax.cli.study import run_study
 
     run_study(__file__, __doc__, study, seeds=30)

@@ -20,8 +20,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from muzero_jax.commands.benchmark import positive
-from muzero_jax.terminal import run_program
+from muzero_jax.cli.benchmark import positive
+from muzero_jax.core.terminal import run_program
 
 
 @dataclasses.dataclass(frozen=True)

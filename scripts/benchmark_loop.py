@@ -6,7 +6,7 @@ python scripts/benchmark_loop.py cartpole --replay.ratio 4 --search.num_simulati
 
 import sys
 
-from muzero_jax.commands.benchmark import benchmark_parser, positive, run_benchmark
+from muzero_jax.cli.benchmark import benchmark_parser, positive, run_benchmark
 from muzero_jax.profiling.loop_cost import measure_loop
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import dataclasses
 import json
 import sys
 
-from muzero_jax.commands.benchmark import positive
+from muzero_jax.cli.benchmark import positive
+from muzero_jax.core.terminal import run_program
 from muzero_jax.profiling.search_cost import SearchCell, grid, measure_search, toy_workload
-from muzero_jax.terminal import run_program
 
 REQUIRED = [
     SearchCell(64, 200, 4, 64, "flat", "gumbel"),

@@ -18,10 +18,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from muzero_jax.commands.benchmark import benchmark_parser, positive
-from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.cli.benchmark import benchmark_parser, positive
+from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.config import ConfigError
-from muzero_jax.terminal import run_program
+from muzero_jax.core.terminal import run_program
 
 
 @dataclasses.dataclass(frozen=True)

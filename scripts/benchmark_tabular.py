@@ -21,14 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
-from muzero_jax.commands.benchmark import positive
-from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.cli.benchmark import positive
+from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.config import ExperimentConfig
-from muzero_jax.envs.gridworld import maze_mdp
+from muzero_jax.core.terminal import run_program
+from muzero_jax.runs.build import build
+from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.settings import apply_settings
-from muzero_jax.terminal import run_program
-from muzero_jax.training.build import build
-from muzero_jax.training.programs import Programs
+from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.training.train_state import TrainState
 
 

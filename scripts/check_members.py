@@ -19,12 +19,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from muzero_jax.commands.benchmark import positive
-from muzero_jax.terminal import run_program
-from muzero_jax.training.build import load_run
-from muzero_jax.training.jax_process import prepare_jax
-from muzero_jax.training.run_folder import load_config
-from muzero_jax.training.runner import train
+from muzero_jax.cli.benchmark import positive
+from muzero_jax.core.terminal import run_program
+from muzero_jax.process.jax_process import prepare_jax
+from muzero_jax.runs.build import load_run
+from muzero_jax.runs.run_folder import load_config
+from muzero_jax.runs.runner import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from muzero_jax.analysis.results import make_table, replace_table
-from muzero_jax.analysis.score_files import ResultsError
-from muzero_jax.terminal import run_program
+from muzero_jax.core.terminal import run_program
+from muzero_jax.reports.results import make_table, replace_table
+from muzero_jax.reports.score_files import ResultsError
 
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from muzero_jax.analysis.results import ResultsError, replace_table
-from muzero_jax.analysis.study_tables import STUDY_TABLES, make_study_table
-from muzero_jax.terminal import run_program
+from muzero_jax.core.terminal import run_program
+from muzero_jax.reports.results import ResultsError, replace_table
+from muzero_jax.tabular.study_tables import STUDY_TABLES, make_study_table
 
 _ROOT = Path(__file__).resolve().parents[1]
 

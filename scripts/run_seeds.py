@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.analysis.runs import read_run
-from muzero_jax.analysis.score_files import SeedResult, read_scores, update_scores
-from muzero_jax.commands.benchmark import read_experiment
+from muzero_jax.cli.benchmark import read_experiment
 from muzero_jax.config import ConfigError
-from muzero_jax.dotted import flatten
+from muzero_jax.core.dotted import flatten
+from muzero_jax.core.terminal import run_program
+from muzero_jax.reports.runs import read_run
+from muzero_jax.reports.score_files import SeedResult, read_scores, update_scores
 from muzero_jax.settings import config_to_dict
-from muzero_jax.terminal import run_program
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import argparse
 import math
 import sys
 
-from muzero_jax.terminal import run_program
+from muzero_jax.core.terminal import run_program
 
 _SIZES = (8, 64, 256, 1024)
 # Parameters, in MB of float32: CartPole's and Breakout's presets, and the paper's Atari network.

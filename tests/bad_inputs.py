@@ -285,8 +285,8 @@ def faults_of(bad: BadInput, code: int, error: str, left: list[str]) -> list[str
 def main() -> int:
     from tiny_run import TINY
 
-    from muzero_jax.training.compilation_cache import enable_compilation_cache
-    from muzero_jax.training.runner import train
+    from muzero_jax.process.compilation_cache import enable_compilation_cache
+    from muzero_jax.runs.runner import train
 
     enable_compilation_cache()
     place = Path(tempfile.mkdtemp())

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from muzero_jax import trust, user_code
+from muzero_jax.core import trust, user_code
 
 _CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 

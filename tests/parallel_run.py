@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from tiny_run import tiny
 
-from muzero_jax.training.build import build
-from muzero_jax.training.programs import Programs
+from muzero_jax.runs.build import build
+from muzero_jax.runs.compiled_run import Programs
 
 FOUR_SHARDS = {
     "training__num_shards": 4,

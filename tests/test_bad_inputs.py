@@ -13,7 +13,7 @@ from muzero_jax.cli import main
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
-    from muzero_jax.training.runner import train
+    from muzero_jax.runs.runner import train
 
     run_dir = tmp_path_factory.mktemp("runs") / "run"
     train(TINY, run_dir)

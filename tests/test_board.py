@@ -14,11 +14,11 @@ from pseudo_terminal import in_terminal
 from rich.console import Console
 from tiny_run import TINY
 
+from muzero_jax.core.errors import RunError
 from muzero_jax.sweeps import board as board_module
 from muzero_jax.sweeps import table_keeper
 from muzero_jax.sweeps.board import Board, draw_sweep
 from muzero_jax.sweeps.sweep_state import MemberProgress, SweepState
-from muzero_jax.training.errors import RunError
 
 STEPS = TINY.total_env_steps
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muzero_jax.core.types import Transition
 from muzero_jax.replay.buffer import (
     PRIORITY_FLOOR,
     WindowSpec,
     make_replay,
 )
-from muzero_jax.training.memory import tree_bytes
-from muzero_jax.types import Transition
+from muzero_jax.runs.memory import tree_bytes
 
 # capacity, num_envs, rollout_length, window_length: wraps inside a rollout, at its end, never;
 # capacities that are no multiple of anything; a ring of exactly one window; windows of one step.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest, restore_one
-from muzero_jax.training.checkpoint_folder import checkpoint_steps, half_written, set_aside
-from muzero_jax.training.errors import (
+from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore_newest, restore_one
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, half_written, set_aside
+from muzero_jax.core.errors import (
     CheckpointMismatchError,
     InvalidRunError,
     NoCheckpointError,
@@ -209,7 +209,7 @@ def test_other_shapes_are_named_and_are_no_damage(
 
 def _unseal(path: Path, *names: str) -> None:
     """Makes a checkpoint one of a version that did not seal these entries."""
-    from muzero_jax.training import checkpoint
+    from muzero_jax.checkpoints import checkpoint
 
     record = path / "record" / "metadata"
     sealed = json.loads(record.read_text())

@@ -13,9 +13,8 @@ import yaml
 from tiny_run import TINY, tiny
 
 from muzero_jax import config as config_module
-from muzero_jax.cli import main
-from muzero_jax.commands import experiments, runs
-from muzero_jax.commands.options import parse_train_options
+from muzero_jax.cli import experiments, main, runs
+from muzero_jax.cli.options import parse_train_options
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.settings import apply_settings, config_to_dict, setting_names
 
@@ -43,7 +42,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
-    from muzero_jax.training.runner import train
+    from muzero_jax.runs.runner import train
 
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     train(TINY, run_dir)
@@ -308,7 +307,7 @@ def test_plot_writes_the_file(finished: Path, tmp_path: Path) -> None:
 def test_play_hands_its_options_on(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from muzero_jax.training import play
+    from muzero_jax.viewing import play
 
     seen: dict[str, object] = {}
     monkeypatch.setattr(play, "play_run", lambda run_dir, **options: seen.update(options))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sweep_process import end_sweep, start_sweep, table_without_times, wait_for
 
-from muzero_jax import trust
 from muzero_jax.cli import main
+from muzero_jax.core import trust
 from muzero_jax.sweeps.cluster import _write_files
 from muzero_jax.sweeps.remote_worker import RemoteWorker, _read_files
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from muzero_jax import cache_folder
-from muzero_jax.training import compilation_cache
+from muzero_jax.core import cache_folder
+from muzero_jax.process import compilation_cache
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_damaged_entries_are_removed_with_one_notice(
 @pytest.mark.slow
 def test_jax_compiles_a_damaged_program_anew_and_keeps_it(tmp_path: Path) -> None:
     program = (
-        "from muzero_jax.training.compilation_cache import enable_compilation_cache\n"
+        "from muzero_jax.process.compilation_cache import enable_compilation_cache\n"
         "enable_compilation_cache()\n"
         "import jax\n"
         "assert jax.jit(lambda x: x * 2 + 1)(2.0) == 5\n"

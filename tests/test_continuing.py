@@ -14,30 +14,30 @@ import numpy as np
 import pytest
 from tiny_run import tiny
 
+from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore_newest
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.training import (
-    changed_time_limit,
-    continuing,
-    run_folder,
-    run_writer,
-    runner,
-    tracking,
-)
-from muzero_jax.training.best_agent import BestAgent
-from muzero_jax.training.build import build, load_run
-from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest
-from muzero_jax.training.checkpoint_folder import checkpoint_steps
-from muzero_jax.training.errors import (
+from muzero_jax.core.errors import (
     CheckpointMismatchError,
     DiskError,
     InvalidRunError,
     LostCheckpointsError,
     NoCheckpointError,
 )
-from muzero_jax.training.initial_agent import load_initial_agent, load_recorded_agent
-from muzero_jax.training.programs import Programs
-from muzero_jax.training.run_start import split_state
+from muzero_jax.runs import (
+    changed_time_limit,
+    continuing,
+    run_folder,
+    run_writer,
+    runner,
+)
+from muzero_jax.runs.best_agent import BestAgent
+from muzero_jax.runs.build import build, load_run
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.initial_agent import load_initial_agent, load_recorded_agent
+from muzero_jax.runs.run_start import split_state
+from muzero_jax.tracking import tracker
 
 CONSTANT: dict[str, Any] = {"optimizer__schedule": "constant", "optimizer__warmup_updates": 2}
 LONG = tiny(**CONSTANT)
@@ -425,11 +425,11 @@ def test_reports_are_on_disk_before_a_run_is_finished(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    sync, write = tracking.Tracker.sync, run_writer.write_json
+    sync, write = tracker.Tracker.sync, run_writer.write_json
     with monkeypatch.context() as patch:
-        patch.setattr(tracking.Tracker, "sync", lambda own: (calls.append("sync"), sync(own))[1])
+        patch.setattr(tracker.Tracker, "sync", lambda own: (calls.append("sync"), sync(own))[1])
         patch.setattr(
-            tracking.Tracker,
+            tracker.Tracker,
             "write_evaluation",
             lambda own, row: calls.append("evaluation"),
         )
@@ -508,9 +508,9 @@ def _full(*_: Any, **__: Any) -> None:
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        (tracking._AppendFile, "append"),
-        (tracking._AppendFile, "sync"),
-        (tracking._TensorBoard, "write"),
+        (tracker._AppendFile, "append"),
+        (tracker._AppendFile, "sync"),
+        (tracker._TensorBoard, "write"),
         (CheckpointWriter, "save"),
         (run_writer, "write_versions"),
         (run_writer, "write_scores"),

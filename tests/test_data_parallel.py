@@ -13,11 +13,11 @@ from tiny_run import tiny
 
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError
-from muzero_jax.training import runner
-from muzero_jax.training.build import build
+from muzero_jax.runs import runner
+from muzero_jax.runs.build import build
+from muzero_jax.runs.run_folder import write_config
+from muzero_jax.runs.run_start import find_start
 from muzero_jax.training.data_parallel import make_layout, shard_config
-from muzero_jax.training.run_folder import write_config
-from muzero_jax.training.run_start import find_start
 
 
 @pytest.fixture(scope="module")

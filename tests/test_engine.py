@@ -65,19 +65,19 @@ def run_all(policy, network, batch_size, num_simulations, num_legal=0, seed=0, *
         )
         return jax.jit(lambda *args: function(*args))(weights, keys[2], root, invalid)
 
-    native, linear = (
-        jitted(functools.partial(ours, policy, functools.partial(engine.search, native=native)))
-        for native in (True, False)
+    cpp, linear = (
+        jitted(functools.partial(ours, policy, functools.partial(engine.search, cpp=cpp)))
+        for cpp in (True, False)
     )
-    return native, linear, jitted(functools.partial(theirs, policy))
+    return cpp, linear, jitted(functools.partial(theirs, policy))
 
 
-def assert_same(native, linear, reference):
+def assert_same(cpp, linear, reference):
     """Identical decisions and counts, values to 1e-6 of their size; ours to the last bit."""
-    for leaves in zip(*map(jax.tree.leaves, (native, linear, reference)), strict=True):
-        native_, linear_, theirs = leaves
+    for leaves in zip(*map(jax.tree.leaves, (cpp, linear, reference)), strict=True):
+        cpp_, linear_, theirs = leaves
         assert linear_.shape == theirs.shape and linear_.dtype == theirs.dtype
-        np.testing.assert_array_equal(native_, linear_)
+        np.testing.assert_array_equal(cpp_, linear_)
         if jnp.issubdtype(theirs.dtype, jnp.floating):
             np.testing.assert_allclose(linear_, theirs, rtol=1e-6, atol=1e-6)
         else:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from muzero_jax.profiling.toy_network import ToyNetwork
-from muzero_jax.search import engine, native_library
+from muzero_jax.search import cpp_library, engine
 from muzero_jax.search.gumbel_rules import (
     CompletedQValues,
     ImprovedPolicyRule,
@@ -28,7 +28,7 @@ from muzero_jax.search.puct_rule import PuctRule
 pytestmark = pytest.mark.optimised
 NETWORK = ToyNetwork(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)
 WEIGHTS = NETWORK.init(jax.random.key(0))
-ENGINES = {"native": functools.partial(engine.search, native=True), "linear": engine.search}
+ENGINES = {"cpp": functools.partial(engine.search, cpp=True), "linear": engine.search}
 each_engine = pytest.mark.parametrize("search", ENGINES.values(), ids=ENGINES.keys())
 GOLDEN = Path(__file__).parent / "golden_search.json"
 
@@ -75,8 +75,8 @@ def assert_same_trees(a, b):
 @pytest.mark.parametrize(
     ("engine_name", "rule"),
     [
-        ("native", None),
-        ("native", PuctRule()),
+        ("cpp", None),
+        ("cpp", PuctRule()),
         ("linear", None),
         ("linear", PuctRule()),
         ("linear", PuctRule(scaling="tree")),
@@ -127,7 +127,7 @@ t.assert_same_trees(jax.jit(run)(root), alone)
 # And where jit divides the batch by itself: without a word between the devices.
 spread = jax.device_put(root, jax.sharding.NamedSharding(mesh, spec))
 rules = (None, t.PuctRule(), t.PuctRule(scaling="tree"))
-for name, rule in [("native", rules[0]), ("native", rules[1]), *[("linear", r) for r in rules]]:
+for name, rule in [("cpp", rules[0]), ("cpp", rules[1]), *[("linear", r) for r in rules]]:
     run = jax.jit(lambda root: t.tree_of(t.ENGINES[name], root=root, rule=rule))
     tree = run(spread)
     assert tree.node_values.sharding.spec == spec
@@ -328,8 +328,8 @@ def test_the_tree_is_neither_copied_nor_left_to_many_kernels(rule, search):
         lambda: tree_of(search, rule, batch_size=batch_size, num_simulations=num_simulations)
     )
     text = run.lower().compile().as_text()
-    is_native = search is ENGINES["native"] and native_library.is_available()
-    assert ('custom_call_target="muzero_search_' if is_native else "xla_cpu_small_call=") in text
+    is_cpp = search is ENGINES["cpp"] and cpp_library.is_available()
+    assert ('custom_call_target="muzero_search_' if is_cpp else "xla_cpu_small_call=") in text
     rows = batch_size * (num_simulations + 1)
     inner = text[: text.index("\nENTRY")]
     shapes = rf"(?:{rows}|{batch_size},{num_simulations + 1},)"

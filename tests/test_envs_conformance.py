@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.envs.conformance import ConformanceError, check_environment
-from muzero_jax.envs.conformance_traces import check_spec, describe_error
+from muzero_jax.envs.conformance.check import ConformanceError, check_environment
+from muzero_jax.envs.conformance.traces import check_spec, describe_error
 from muzero_jax.envs.registry import list_environments, make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 

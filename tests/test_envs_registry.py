@@ -5,6 +5,7 @@ import textwrap
 import jax
 import pytest
 
+from muzero_jax.core.user_code import UserCodeError
 from muzero_jax.envs import registry
 from muzero_jax.envs.catch import Catch
 from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
@@ -14,7 +15,6 @@ from muzero_jax.envs.registry import (
     list_environments,
     make_environment,
 )
-from muzero_jax.user_code import UserCodeError
 
 
 def test_built_in_names_make_environments_of_that_name():

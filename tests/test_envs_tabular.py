@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.envs.tabular import TabularEnvironment, underlying_tabular
+from muzero_jax.tabular.processes.environments import TabularEnvironment, underlying_tabular
 
 NAMES = [
     "maze:slip=0.2",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from muzero_jax.errors import ConfigError
-from muzero_jax.files import (
+from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.files import (
     open_own,
     read_json,
     refuse_links,
@@ -15,8 +15,8 @@ from muzero_jax.files import (
     write_json,
     write_text,
 )
-from muzero_jax.output_paths import check_file, check_folder
-from muzero_jax.plain_yaml import read_yaml
+from muzero_jax.core.output_paths import check_file, check_folder
+from muzero_jax.core.plain_yaml import read_yaml
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.cli import main
-from muzero_jax.training import hosts
-from muzero_jax.training.build import load_run
-from muzero_jax.training.checkpoint_folder import checkpoint_steps
+from muzero_jax.runs import multihost
+from muzero_jax.runs.build import load_run
 
 SETTINGS = ["--training.num_envs", "8", "--replay.ratio", "0.25", "--replay.min_size", "128"]
 SETTINGS += ["--training.num_env_steps", "1024", "--logging.no_tensorboard"]
@@ -82,9 +82,9 @@ def test_two_processes_train_one_run_and_survive_a_kill(tmp_path):
 
 
 def test_one_process_agrees_with_itself():
-    assert hosts.is_main() and not hosts.has_several()
-    assert hosts.agree(None) is None and hosts.agree(3) == 3
-    assert hosts.collect("anything") == "anything"
+    assert multihost.is_main() and not multihost.has_several()
+    assert multihost.agree(None) is None and multihost.agree(3) == 3
+    assert multihost.collect("anything") == "anything"
 
 
 def test_what_cannot_be_joined_is_one_sentence(tmp_path, monkeypatch, capsys):

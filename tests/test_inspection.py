@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from muzero_jax.cli import main
-from muzero_jax.search.render import chosen_path, draw_tree, layout
-from muzero_jax.training.build import load_run
-from muzero_jax.training.inspection import find_decision
+from muzero_jax.runs.build import load_run
+from muzero_jax.search.tree_pictures import chosen_path, draw_tree, layout
+from muzero_jax.viewing.inspection import find_decision
 
 
 def small_tree():
@@ -64,7 +64,7 @@ def test_the_picture_is_written_as_svg_and_png(tmp_path):
 def finished(tmp_path_factory):
     from tiny_run import TINY
 
-    from muzero_jax.training.runner import train
+    from muzero_jax.runs.runner import train
 
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     train(TINY, run_dir)

@@ -10,19 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore_newest
+from muzero_jax.checkpoints.plain_arrays import from_plain, to_plain
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.training import jax_process
-from muzero_jax.training.checkpoint import CheckpointWriter, restore_newest
-from muzero_jax.training.errors import CheckpointMismatchError
-from muzero_jax.training.jax_process import (
+from muzero_jax.core.errors import CheckpointMismatchError
+from muzero_jax.process import jax_process
+from muzero_jax.process.jax_process import (
     check_options,
     check_xla_flags,
     find_devices,
     prepare_jax,
 )
-from muzero_jax.training.plain_arrays import from_plain, to_plain
-from muzero_jax.training.run_folder import write_config
+from muzero_jax.runs.run_folder import write_config
 
 
 def test_every_option_that_is_refused_is_one_of_jaxs_and_is_not_refused_by_default():

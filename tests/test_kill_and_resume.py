@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tiny_run import TINY
 
-from muzero_jax.training import runner
-from muzero_jax.training.build import build
-from muzero_jax.training.checkpoint import restore_newest
-from muzero_jax.training.programs import Programs
-from muzero_jax.training.run_start import split_state
+from muzero_jax.checkpoints.checkpoint import restore_newest
+from muzero_jax.runs import runner
+from muzero_jax.runs.build import build
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.run_start import split_state
 
 
 def _read_metrics(run_dir: Path) -> list[dict[str, Any]]:

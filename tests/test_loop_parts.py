@@ -8,7 +8,7 @@ from tiny import tiny_config
 
 from muzero_jax.cli import main
 from muzero_jax.profiling.loop_parts import LoopParts, _before_learning, measure_loop_parts
-from muzero_jax.training.build import build
+from muzero_jax.runs.build import build
 
 
 def parts_of(**milliseconds):

@@ -78,7 +78,7 @@ def test_the_entropy_of_masked_logits_is_that_of_the_others():
 
 
 @pytest.mark.parametrize("policy", ["gumbel", "muzero"])
-@pytest.mark.parametrize("engine", ["native", "linear", "mctx"])
+@pytest.mark.parametrize("engine", ["cpp", "linear", "mctx"])
 def test_a_search_takes_a_legal_action_even_where_the_network_masks_all_of_those(policy, engine):
     search = make_search(SearchConfig(policy=policy, engine=engine, num_simulations=6))
     inf = jnp.inf

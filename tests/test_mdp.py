@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from muzero_jax.envs.gridworld import FOUR_ROOMS, maze_mdp
-from muzero_jax.envs.mdp import InvalidMDPError, TabularMDP
-from muzero_jax.envs.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
-from muzero_jax.envs.mdp_transforms import mdp_from_table, with_slip
+from muzero_jax.tabular.processes.gridworld import FOUR_ROOMS, maze_mdp
+from muzero_jax.tabular.processes.mdp import InvalidMDPError, TabularMDP
+from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
+from muzero_jax.tabular.processes.mdp_transforms import mdp_from_table, with_slip
 
 FAMILIES = [
     maze_mdp(),

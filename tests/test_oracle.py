@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.envs.mdp import InvalidMDPError
-from muzero_jax.envs.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
-from muzero_jax.envs.mdp_transforms import with_slip
-from muzero_jax.oracle.dynamic_programming import (
+from muzero_jax.tabular.oracle.dynamic_programming import (
     action_values,
     policy_return,
     policy_value,
     solve,
     value_iteration,
 )
+from muzero_jax.tabular.processes.gridworld import maze_mdp
+from muzero_jax.tabular.processes.mdp import InvalidMDPError
+from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
+from muzero_jax.tabular.processes.mdp_transforms import with_slip
 
 MDPS = [
     maze_mdp(),

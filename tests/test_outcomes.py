@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muzero_jax.maths.outcomes import (
+from muzero_jax.tabular.outcomes import (
     Steps,
     backup_all,
     backup_pair,

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from tiny_run import TINY
 
-from muzero_jax.errors import ConfigError
-from muzero_jax.plain_yaml import dump_yaml, parse_yaml, read_yaml
+from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.plain_yaml import dump_yaml, parse_yaml, read_yaml
 from muzero_jax.settings import config_from_dict, config_to_dict
 
 

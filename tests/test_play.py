@@ -9,14 +9,14 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from muzero_jax.analysis.animation import Frame, write_gif
+from muzero_jax.checkpoints.checkpoint import CheckpointWriter
 from muzero_jax.config import ExperimentConfig, NetworkConfig, SearchConfig, traced_settings
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
+from muzero_jax.runs.build import build
 from muzero_jax.settings import config_to_dict
-from muzero_jax.training import play
-from muzero_jax.training.build import build
-from muzero_jax.training.checkpoint import CheckpointWriter
+from muzero_jax.viewing import play
+from muzero_jax.viewing.animation import Frame, write_gif
 
 
 def agent_of(policy):

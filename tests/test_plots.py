@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
-from muzero_jax.analysis.curves import return_curve, score_curve
-from muzero_jax.analysis.extras import MissingExtraError
-from muzero_jax.analysis.plots import plot_runs
-from muzero_jax.analysis.runs import RunFolderError, group_runs, read_run
-from muzero_jax.analysis.statistics import stratified_bootstrap
+from muzero_jax.reports.curves import return_curve, score_curve
+from muzero_jax.reports.extras import MissingExtraError
+from muzero_jax.reports.plots import plot_runs
+from muzero_jax.reports.runs import RunFolderError, group_runs, read_run
+from muzero_jax.reports.statistics import stratified_bootstrap
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _COLUMNS = "env_steps num_updates train_seconds episodes score_mean score_std score_min score_max"
@@ -185,7 +185,7 @@ def test_plotting_chooses_no_backend_and_importing_loads_no_matplotlib(tmp_path)
     program = f"""
 import sys
 from pathlib import Path
-from muzero_jax.analysis.plots import plot_runs
+from muzero_jax.reports.plots import plot_runs
 assert "matplotlib" not in sys.modules and "jax" not in sys.modules
 plot_runs([Path({str(tmp_path / "run")!r})], Path({str(tmp_path / "curve.png")!r}))
 assert "matplotlib.pyplot" not in sys.modules

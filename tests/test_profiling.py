@@ -13,7 +13,7 @@ from tiny import tiny_config
 from muzero_jax.agents.muzero import make_muzero_model
 from muzero_jax.profiling import loop_cost
 from muzero_jax.profiling.loop_cost import NetworkWork, measure_loop
-from muzero_jax.training.build import build
+from muzero_jax.runs.build import build
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CONFIG = tiny_config(training={"iterations_per_chunk": 2})

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from tiny_run import TINY
 
-from muzero_jax.training import progress
+from muzero_jax.tracking import progress
 
 METRICS = {
     "env_steps": 128,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.envs.canvas import Canvas, parse_colour
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.envs.render import render_frame
-from muzero_jax.envs.render_text import braille, render_text
+from muzero_jax.viewing.canvas import Canvas, parse_colour
+from muzero_jax.viewing.render import render_frame
+from muzero_jax.viewing.render_text import braille, render_text
 
 _BLUE, _ORANGE = np.array([0x00, 0x72, 0xB2]), np.array([0xD5, 0x5E, 0x00])
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from muzero_jax.analysis.results import (
+from muzero_jax.reports.results import (
     make_table,
     replace_table,
     summarise,
 )
-from muzero_jax.analysis.score_files import (
+from muzero_jax.reports.score_files import (
     COLUMNS,
     ResultsError,
     SeedResult,
@@ -222,8 +222,8 @@ def test_the_columns_are_documented():
 _FAKE_MUZERO = """#!{python}
 import json, os, sys
 from pathlib import Path
-from muzero_jax.commands.experiments import load_experiment
-from muzero_jax.commands.options import parse_train_options
+from muzero_jax.cli.experiments import load_experiment
+from muzero_jax.cli.options import parse_train_options
 from muzero_jax.settings import config_to_dict
 arguments = sys.argv[1:]
 if "--resume" in arguments:

@@ -13,6 +13,7 @@ from tiny_run import TINY
 
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import InterruptedRunError, RunLockedError
 from muzero_jax.sweeps import trials as trials_module
 from muzero_jax.sweeps.cluster import run_on_cluster
 from muzero_jax.sweeps.definition import Study
@@ -22,7 +23,6 @@ from muzero_jax.sweeps.rounds import RoundTrials
 from muzero_jax.sweeps.search_space import suggest
 from muzero_jax.sweeps.space import parse_axis
 from muzero_jax.sweeps.trials import Claim, Trials
-from muzero_jax.training.errors import InterruptedRunError, RunLockedError
 
 SPACE = (parse_axis("learning_rate=1e-3..1e-1:log"), parse_axis("target.discount=0.9,0.95"))
 NUM_STEPS = 9

@@ -16,13 +16,9 @@ import pytest
 import yaml
 from tiny_run import TINY, tiny
 
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.config import ConfigError
-from muzero_jax.settings import config_from_dict
-from muzero_jax.training import build as build_module
-from muzero_jax.training import programs, runner
-from muzero_jax.training.build import load_run
-from muzero_jax.training.checkpoint_folder import checkpoint_steps
-from muzero_jax.training.errors import (
+from muzero_jax.core.errors import (
     DoesNotFitError,
     InterruptedRunError,
     InvalidRunError,
@@ -30,10 +26,14 @@ from muzero_jax.training.errors import (
     RunError,
     RunLockedError,
 )
+from muzero_jax.core.keys import evaluation_key, fresh_evaluation_key, run_keys
+from muzero_jax.process.signals import StopRequest
+from muzero_jax.runs import build as build_module
+from muzero_jax.runs import compiled_run, runner
+from muzero_jax.runs.build import load_run
+from muzero_jax.runs.run_folder import locked, new_run_folder
+from muzero_jax.settings import config_from_dict
 from muzero_jax.training.evaluation import Evaluate
-from muzero_jax.training.keys import evaluation_key, fresh_evaluation_key, run_keys
-from muzero_jax.training.run_folder import locked, new_run_folder
-from muzero_jax.training.signals import StopRequest
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def _requests(monkeypatch: pytest.MonkeyPatch) -> list[StopRequest]:
 def _stop_after(num_chunks: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sends this process a signal while a chunk runs."""
     stops = _requests(monkeypatch)
-    train, calls = programs.Programs.train_chunk, 0
+    train, calls = compiled_run.Programs.train_chunk, 0
 
     def interrupted(self: Any, state: Any) -> Any:
         nonlocal calls
@@ -138,7 +138,7 @@ def _stop_after(num_chunks: int, number: int, monkeypatch: pytest.MonkeyPatch) -
             _send(number, stops[-1])
         return train(self, state)
 
-    monkeypatch.setattr(programs.Programs, "train_chunk", interrupted)
+    monkeypatch.setattr(compiled_run.Programs, "train_chunk", interrupted)
 
 
 def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
@@ -189,7 +189,7 @@ def _evaluations(run_dir: Path) -> list[dict[str, str]]:
 def test_second_ctrl_c_aborts_at_once() -> None:
     program = (
         "import os, signal, time\n"
-        "from muzero_jax.training.signals import StopRequest\n"
+        "from muzero_jax.process.signals import StopRequest\n"
         "with StopRequest(lambda number: print('heard', flush=True)):\n"
         "    for _ in range(2):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
@@ -247,9 +247,9 @@ def test_later_evaluations_are_others_than_the_runs_own() -> None:
 def test_memory_needed_beside_the_state_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes = programs.Programs(build_module.build(TINY)).shapes
+    shapes = compiled_run.Programs(build_module.build(TINY)).shapes
     barely = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes)) + 1
-    monkeypatch.setattr(programs, "device_memory_bytes", lambda device: barely)
+    monkeypatch.setattr(compiled_run, "device_memory_bytes", lambda device: barely)
     with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
         runner.train(TINY, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -335,7 +335,7 @@ def test_an_environment_that_fails_while_it_runs_is_one_sentence(
     def fails(self: Any, state: Any) -> Any:
         raise jax.errors.JaxRuntimeError("INTERNAL: CpuCallback error: server gone\nand more")
 
-    monkeypatch.setattr(programs.Programs, "train_chunk", fails)
+    monkeypatch.setattr(compiled_run.Programs, "train_chunk", fails)
     with pytest.raises(RunError, match=r"server gone.* with: muzero train --resume") as told:
         runner.train(TINY, tmp_path / "run")
     assert "\n" not in str(told.value)

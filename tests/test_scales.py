@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from muzero_jax.analysis.scales import Scale, make_scale, number_text
+from muzero_jax.reports.scales import Scale, make_scale, number_text
 
 
 def test_a_share_is_linear_or_by_ratios():

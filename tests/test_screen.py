@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import in_terminal
 
-from muzero_jax.training.screen import Screen
+from muzero_jax.tracking.screen import Screen
 
 
 def test_lines_come_out_in_order_also_those_before_and_after(
@@ -123,8 +123,8 @@ def test_where_nobody_reads_any_more_the_screen_is_silent(has_picture: bool) -> 
 
 _UNREAD = """
 import sys, time
-from muzero_jax.training.screen import Screen
-from muzero_jax.training.signals import StopRequest
+from muzero_jax.tracking.screen import Screen
+from muzero_jax.process.signals import StopRequest
 screen = Screen(lambda: "x" * 500, draws_per_second=50.0)
 with StopRequest(lambda number: screen.print("heard")) as stop, screen:
     for number in range(200):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from muzero_jax.commands import profile
+from muzero_jax.cli import profile
 from muzero_jax.config import ConfigError
 from muzero_jax.profiling import search_grid
 from muzero_jax.profiling.search_cost import (
@@ -44,7 +44,7 @@ def cost_of(engine="linear", milliseconds=1.0):
 def test_all_engines_are_measured_on_the_same_trees(policy):
     cell = SearchCell(4, 6, 3, 8, "sharp", policy)
     costs = measure_search(cell, toy_workload(cell), num_repeats=2)
-    assert [cost.engine for cost in costs] == ["native", "linear", "mctx"]
+    assert [cost.engine for cost in costs] == ["cpp", "linear", "mctx"]
     for cost in costs:
         assert cost.speedup_vs_mctx == pytest.approx(costs[-1].milliseconds / cost.milliseconds)
         assert cost.network_milliseconds > 0 and 0 <= cost.tree_share < 1
@@ -131,7 +131,7 @@ def test_a_trained_run_is_searched_from_its_own_observations(tmp_path):
     from tiny_run import TINY
 
     from muzero_jax.profiling.trained_workload import TrainedNetwork
-    from muzero_jax.training.runner import train
+    from muzero_jax.runs.runner import train
 
     train(TINY, tmp_path / "run")
     network = TrainedNetwork(tmp_path / "run")

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from muzero_jax.config import SearchConfig
-from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.oracle.dynamic_programming import policy_value, solve
-from muzero_jax.oracle.sweeping import table_of
 from muzero_jax.search.policies import (
     RecurrentFnOutput,
     RootFnOutput,
     SearchNoise,
     make_search,
 )
+from muzero_jax.tabular.oracle.dynamic_programming import policy_value, solve
+from muzero_jax.tabular.oracle.sweeping import table_of
+from muzero_jax.tabular.processes.gridworld import maze_mdp
 
 MAZE = maze_mdp()
 UNIFORM = np.full((36, 4), 0.25)

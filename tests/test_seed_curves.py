@@ -6,7 +6,7 @@ import pytest
 from muzero_jax.config import ConfigError
 from muzero_jax.presets import tabular
 from muzero_jax.settings import apply_settings
-from muzero_jax.sweeps.seed_curves import learn_curves, learn_curves_of
+from muzero_jax.tabular.seed_curves import learn_curves, learn_curves_of
 
 
 def config(**changes):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tiny_run import TINY
 
-from muzero_jax.commands.options import parse_train_options
-from muzero_jax.commands.setting_tokens import canonical_tokens
+from muzero_jax.cli.options import parse_train_options
+from muzero_jax.cli.setting_tokens import canonical_tokens
 from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
-from muzero_jax.plain_yaml import dump_yaml, parse_yaml
+from muzero_jax.core.plain_yaml import dump_yaml, parse_yaml
 from muzero_jax.settings import apply_settings, config_from_dict, config_to_dict, whole_number
 from muzero_jax.sweeps.space import parse_axis
 

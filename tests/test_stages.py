@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY
 
-from muzero_jax import stages
-from muzero_jax.commands.study import run_study
-from muzero_jax.training.run_folder import write_config
+from muzero_jax.cli.study import run_study
+from muzero_jax.core import stages
+from muzero_jax.runs.run_folder import write_config
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STUDIES = sorted(p for p in EXPERIMENTS.glob("*.py") if "run_study" in p.read_text())
@@ -170,7 +170,7 @@ def test_commands_speak_before_they_import_jax(tmp_path):
         f"evaluating {run}: 9 greedy episodes of catch": ["evaluate", str(run), "--episodes", "9"],
         f"playing {run}: 1 greedy episode of catch": ["play", str(run)],
         f"inspecting {run}: step 3 of a greedy episode of catch": inspect,
-        "timing searches with native, linear, mctx; the table goes to here": search,
+        "timing searches with cpp, linear, mctx; the table goes to here": search,
         f"timing a training chunk of {script}, and its parts": ["profile", "loop", script],
     }
     program = (

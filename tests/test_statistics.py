@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from muzero_jax.analysis.statistics import interquartile_mean, order_quantile, stratified_bootstrap
+from muzero_jax.reports.statistics import interquartile_mean, order_quantile, stratified_bootstrap
 
 
 def test_iqm_of_eight_scores_is_the_mean_of_the_middle_four():

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from tiny_run import TINY
 
-from muzero_jax import trust
 from muzero_jax.cli import main
+from muzero_jax.core import trust
 from muzero_jax.envs.registry import make_environment
+from muzero_jax.process.jax_process import check_xla_flags
+from muzero_jax.runs.run_folder import write_config
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.definition import Sweep
-from muzero_jax.training.jax_process import check_xla_flags
-from muzero_jax.training.run_folder import write_config
 
 Attack = Callable[[Path, Path], None]
 
@@ -28,7 +28,7 @@ Attack = Callable[[Path, Path], None]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, of which strangers' runs are copies."""
-    from muzero_jax.training.runner import train
+    from muzero_jax.runs.runner import train
 
     run_dir = tmp_path_factory.mktemp("runs") / "run"
     train(TINY, run_dir)

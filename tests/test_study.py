@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY, tiny
 
-from muzero_jax.analysis.sweep_table import read_sweep
 from muzero_jax.config import ConfigError
+from muzero_jax.reports.sweep_table import read_sweep
 from muzero_jax.sweeps import study
 from muzero_jax.sweeps.definition import Study
 from muzero_jax.sweeps.folder import load_sweep

@@ -3,8 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from muzero_jax.analysis.results import replace_table
-from muzero_jax.analysis.study_tables import STUDY_TABLES, StudyTable, make_study_table
+from muzero_jax.reports.results import replace_table
+from muzero_jax.tabular.study_tables import STUDY_TABLES, StudyTable, make_study_table
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,8 +17,8 @@ from muzero_jax.maths.value_support import (
     signed_parabolic,
     support_to_scalar,
 )
-from muzero_jax.training.run_writer import RunWriter, Start
-from muzero_jax.training.support_warning import SupportWarning, transformed
+from muzero_jax.runs.run_writer import RunWriter, Start
+from muzero_jax.tracking.support_warning import SupportWarning, transformed
 
 QUIET = {
     "target/value_clipped": 0.0,

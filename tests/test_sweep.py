@@ -19,29 +19,30 @@ import pytest
 from sweep_process import table_without_times
 from tiny_run import TINY, tiny
 
-from muzero_jax.analysis.sweep_table import read_member, read_sweep
+from muzero_jax.checkpoints import checkpoint
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, discard_after
 from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import (
+    DiskError,
+    DoesNotFitError,
+    InterruptedRunError,
+    RunLockedError,
+)
+from muzero_jax.reports.sweep_table import read_member, read_sweep
+from muzero_jax.runs import run_writer, runner
+from muzero_jax.runs.build import build, load_run
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.host_loop import Lockstep
+from muzero_jax.runs.lost_checkpoints import check_not_lost
+from muzero_jax.runs.memory import ProgramMemory, check_program_fits
+from muzero_jax.runs.run_folder import locked
+from muzero_jax.runs.run_start import Start
 from muzero_jax.sweeps import block, board, fit, grid
 from muzero_jax.sweeps.block import run_block
 from muzero_jax.sweeps.definition import Sweep
 from muzero_jax.sweeps.fit import fit_programs
 from muzero_jax.sweeps.folder import load_sweep
 from muzero_jax.sweeps.lanes import Queue
-from muzero_jax.training import checkpoint, run_writer, runner
-from muzero_jax.training.build import build, load_run
-from muzero_jax.training.checkpoint_folder import checkpoint_steps, discard_after
-from muzero_jax.training.errors import (
-    DiskError,
-    DoesNotFitError,
-    InterruptedRunError,
-    RunLockedError,
-)
-from muzero_jax.training.lockstep import Lockstep
-from muzero_jax.training.lost_checkpoints import check_not_lost
-from muzero_jax.training.memory import ProgramMemory, check_program_fits
-from muzero_jax.training.programs import Programs
-from muzero_jax.training.run_folder import locked
-from muzero_jax.training.run_start import Start
 
 # One lane, whatever the other tests have let JAX find.
 run_sweep = functools.partial(grid.run_sweep, num_devices=1)

@@ -12,16 +12,16 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from muzero_jax.analysis.fluid_svg import TEXT_PIXELS
-from muzero_jax.analysis.sweep_report import write_report
-from muzero_jax.analysis.sweep_summary import (
+from muzero_jax.cli import main
+from muzero_jax.reports.fluid_svg import TEXT_PIXELS
+from muzero_jax.reports.sweep_report import write_report
+from muzero_jax.reports.sweep_summary import (
     effects,
     is_logarithmic,
     pareto_front,
     summarise_settings,
 )
-from muzero_jax.analysis.sweep_table import SweepFolderError, read_sweep, write_table
-from muzero_jax.cli import main
+from muzero_jax.reports.sweep_table import SweepFolderError, read_sweep, write_table
 from muzero_jax.sweeps.sweep_state import SweepState
 from muzero_jax.sweeps.table_keeper import TableKeeper
 

@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.envs.mdp_families import chain_mdp, deep_sea_mdp, random_mdp
-from muzero_jax.envs.mdp_transforms import with_slip
-from muzero_jax.oracle.dynamic_programming import policy_return, solve
-from muzero_jax.oracle.sweeping import (
+from muzero_jax.tabular.oracle.dynamic_programming import policy_return, solve
+from muzero_jax.tabular.oracle.sweeping import (
     SweepingState,
     priorities_of_all,
     sweep_most_urgent,
     sweep_to_convergence,
     table_of,
 )
+from muzero_jax.tabular.processes.gridworld import maze_mdp
+from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, random_mdp
+from muzero_jax.tabular.processes.mdp_transforms import with_slip
 
 MDPS = [with_slip(maze_mdp(), 0.2), chain_mdp(distraction=0.1), random_mdp(fan_in=2, fan_out=2)]
 

@@ -11,18 +11,18 @@ import pytest
 from muzero_jax.agents.factory import make_agent
 from muzero_jax.agents.planning import Planner, SearchRecord, make_muzero_model
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
+from muzero_jax.core.types import Transition
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.envs.tabular import underlying_tabular
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
-from muzero_jax.oracle.dynamic_programming import solve
 from muzero_jax.presets import tabular
 from muzero_jax.profiling.loop_cost import measure_loop
 from muzero_jax.profiling.loop_parts import measure_loop_parts
+from muzero_jax.runs.build import build
 from muzero_jax.settings import apply_settings
-from muzero_jax.sweeps.seed_curves import learn_curves
-from muzero_jax.training.build import build
-from muzero_jax.training.exact_evaluation import make_exact_evaluation
-from muzero_jax.types import Transition
+from muzero_jax.tabular.exact_evaluation import make_exact_evaluation
+from muzero_jax.tabular.oracle.dynamic_programming import solve
+from muzero_jax.tabular.processes.environments import underlying_tabular
+from muzero_jax.tabular.seed_curves import learn_curves
 
 KINDS = ("muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax")
 

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import pytest
 
-from muzero_jax import terminal
 from muzero_jax.cli import main
-from muzero_jax.terminal import UNREAD_EXIT_CODE, run_program
-from muzero_jax.training.signals import StopRequest
+from muzero_jax.core import terminal
+from muzero_jax.core.terminal import UNREAD_EXIT_CODE, run_program
+from muzero_jax.process.signals import StopRequest
 
 TEXT = "score 0.5 ± 0.1, 3 µs, → ╭─╮ │ 中\n"
 IN_ASCII = "score 0.5 +- 0.1, 3 us, > +-+ | \\u4e2d\n"
@@ -273,7 +273,7 @@ def test_closed_streams_are_no_files_of_the_program() -> None:
     program = (
         "import os, sys\n"
         "from muzero_jax.cli import main\n"
-        "from muzero_jax.terminal import run_program\n"
+        "from muzero_jax.core.terminal import run_program\n"
         "def work():\n"
         "    print('shown'); print('told', file=sys.stderr)\n"
         "    number = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from tiny_run import tiny
 
-from muzero_jax.training import tracking
-from muzero_jax.training.evaluation import EvaluationResult
-from muzero_jax.training.tracking import (
+from muzero_jax.tracking import tracker
+from muzero_jax.tracking.tracker import (
     EVALUATION_COLUMNS,
     Position,
     Tracker,
     summarise,
     write_scores,
 )
+from muzero_jax.training.evaluation import EvaluationResult
 
 QUIET = tiny(logging__tensorboard=False)
 ROW = dict.fromkeys(EVALUATION_COLUMNS, 1.5)
@@ -81,7 +81,7 @@ class _NarrowFile:
 
 
 def test_a_line_that_the_disk_takes_in_parts_is_written_whole(tmp_path: Path) -> None:
-    file = tracking._AppendFile(tmp_path / "a", 0)
+    file = tracker._AppendFile(tmp_path / "a", 0)
     file.close()
     file._file = _NarrowFile(100)
     file.append("a line\n")

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from muzero_jax.training.keys import evaluation_key
+from muzero_jax.core.keys import evaluation_key
 from muzero_jax.training.train_state import StepCount
 
 

@@ -12,17 +12,17 @@ import pytest
 import yaml
 from tiny_run import TINY, tiny
 
-from muzero_jax import trust, user_code
 from muzero_jax.cli import main
+from muzero_jax.core import trust, user_code
+from muzero_jax.core.plain_yaml import dump_yaml
+from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, key_file, module_of
 from muzero_jax.envs import registry
-from muzero_jax.plain_yaml import dump_yaml
+from muzero_jax.runs.run_folder import load_config, write_config
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.board import Board
 from muzero_jax.sweeps.cluster import _Place
 from muzero_jax.sweeps.definition import make_members
 from muzero_jax.sweeps.lanes import Queue, Stop
-from muzero_jax.training.run_folder import load_config, write_config
-from muzero_jax.trust import UntrustedCodeError, admit, code_references, key_file, module_of
 
 TRAP = "from pathlib import Path\nPath({mark!r}).touch()\ndef make(**options):\n    pass\n"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from muzero_jax import user_code
 from muzero_jax.cli import main
-from muzero_jax.commands.experiments import load_experiment
+from muzero_jax.cli.experiments import load_experiment
+from muzero_jax.core import user_code
+from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.user_code import UserCodeError, describe_error
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.errors import ConfigError
-from muzero_jax.user_code import UserCodeError, describe_error
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from muzero_jax.analysis.study_plots import Line, Panel, draw_panels, mean_line, median_line
-from muzero_jax.analysis.value_maps import draw_value_maps, text_map, value_map_image
-from muzero_jax.envs.gridworld import maze_mdp
-from muzero_jax.oracle.dynamic_programming import solve
-from muzero_jax.oracle.maps import value_map
+from muzero_jax.tabular.oracle.dynamic_programming import solve
+from muzero_jax.tabular.oracle.maps import value_map
+from muzero_jax.tabular.processes.gridworld import maze_mdp
+from muzero_jax.tabular.study_plots import Line, Panel, draw_panels, mean_line, median_line
+from muzero_jax.tabular.value_maps import draw_value_maps, text_map, value_map_image
 
 PNG = b"\x89PNG\r\n"
 

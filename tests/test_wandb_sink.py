@@ -10,12 +10,12 @@ import pytest
 from tiny_run import tiny
 
 from muzero_jax.config import ConfigError
+from muzero_jax.runs import runner
 from muzero_jax.sweeps import grid, study
 from muzero_jax.sweeps.definition import Study, Sweep
 from muzero_jax.sweeps.space import parse_axis
-from muzero_jax.training import runner
-from muzero_jax.training.tracking import Tracker
-from muzero_jax.training.wandb_sink import check_login
+from muzero_jax.tracking.tracker import Tracker
+from muzero_jax.tracking.wandb_sink import check_login
 
 CONFIG = tiny(logging__tensorboard=False, logging__wandb=True)
 

@@ -18,11 +18,11 @@ from muzero_jax.config import (
     TargetConfig,
     TrainingConfig,
 )
+from muzero_jax.core.types import Transition
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.maths.value_support import scalar_to_support
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.replay.buffer import Batch, WindowSpec
-from muzero_jax.types import Transition
 
 
 def tiny_config(**sections) -> ExperimentConfig:

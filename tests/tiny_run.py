@@ -64,7 +64,8 @@ def _die_when_half_written(folder: Path, count: int) -> None:
 
 
 def _arrange(what: str, count: int, out: Path) -> None:
-    from muzero_jax.training import run_writer, tracking
+    from muzero_jax.runs import run_writer
+    from muzero_jax.tracking import tracker
 
     if what == "checkpoint":
         arguments = (out / "checkpoints", count)
@@ -72,7 +73,7 @@ def _arrange(what: str, count: int, out: Path) -> None:
     if what == "result":
         run_writer.write_json = lambda *_: _die()
     calls = 0
-    append = tracking._AppendFile.append
+    append = tracker._AppendFile.append
 
     def dying_append(file: Any, text: str) -> None:
         nonlocal calls
@@ -87,13 +88,13 @@ def _arrange(what: str, count: int, out: Path) -> None:
             _die()
         append(file, text)
 
-    tracking._AppendFile.append = dying_append
+    tracker._AppendFile.append = dying_append
 
 
 def main() -> int:
     from muzero_jax.cli import main as muzero
-    from muzero_jax.training import compilation_cache
-    from muzero_jax.training.runner import train
+    from muzero_jax.process import compilation_cache
+    from muzero_jax.runs.runner import train
 
     where, action, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     if where != "never":

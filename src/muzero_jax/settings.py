@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.config.checks import KINDS
-from muzero_jax.dotted import flatten
+from muzero_jax.core.checks import KINDS
+from muzero_jax.core.dotted import flatten
 
 
 def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:

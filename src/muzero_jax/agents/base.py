@@ -6,8 +6,8 @@ from typing import Protocol, TypeAlias
 
 from flax import struct
 
+from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 from muzero_jax.replay.buffer import Batch, WindowSpec
-from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 
 Hyperparameters: TypeAlias = Mapping[str, Array | float]
 """Traced settings by their dotted name, for example `optimizer.learning_rate`."""

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from muzero_jax.agents.targets import Targets
+from muzero_jax.core.types import Array, Metrics
 from muzero_jax.maths.value_support import is_beyond_support
-from muzero_jax.types import Array, Metrics
 
 
 def clipped_share(targets: Targets, support_size: int, spacing: float) -> Metrics:

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.types import Array, PRNGKey
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.maths.skipping import skip_unless
-from muzero_jax.types import Array, PRNGKey
 
 
 def sometimes_random(

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from muzero_jax.agents.base import Agent
 from muzero_jax.agents.muzero import make_muzero
-from muzero_jax.agents.tabular_muzero import make_tabular_muzero
-from muzero_jax.agents.tabular_q import make_tabular_q
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.types import PyTree
 from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.types import PyTree
+from muzero_jax.tabular.agents.q_learners import make_tabular_q
+from muzero_jax.tabular.agents.table_muzero import make_tabular_muzero
 
 
 def make_agent(

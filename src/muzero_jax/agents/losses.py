@@ -7,9 +7,9 @@ import optax
 
 from muzero_jax.agents.base import Hyperparameters
 from muzero_jax.agents.targets import Targets
+from muzero_jax.core.types import Array, Metrics, Params
 from muzero_jax.maths.value_support import scalar_to_support, support_to_scalar
 from muzero_jax.networks.model import MuZeroModel
-from muzero_jax.types import Array, Metrics, Params
 
 
 def muzero_loss(

@@ -13,12 +13,12 @@ from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning
 from muzero_jax.agents.planning import Planner, make_muzero_model
 from muzero_jax.agents.targets import make_targets, make_window_spec
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.model_checks import check_model
 from muzero_jax.replay.buffer import Batch
 from muzero_jax.search.policies import RootFnOutput
-from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 
 class MuZeroState(struct.PyTreeNode):

@@ -12,7 +12,7 @@ import optax
 
 from muzero_jax.agents.base import Hyperparameters
 from muzero_jax.config import OptimizerConfig
-from muzero_jax.types import Array, Params, PyTree
+from muzero_jax.core.types import Array, Params, PyTree
 
 _ADAM = optax.scale_by_adam()
 

@@ -13,10 +13,10 @@ from flax import struct
 from muzero_jax.agents.base import ActOutput, Hyperparameters
 from muzero_jax.agents.exploration import sometimes_random
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.types import Array, Params, PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
-from muzero_jax.networks.table import make_table_model
 from muzero_jax.search.policies import (
     RecurrentFn,
     RecurrentFnOutput,
@@ -26,7 +26,7 @@ from muzero_jax.search.policies import (
     make_search,
 )
 from muzero_jax.search.row_model import NodeModel
-from muzero_jax.types import Array, Params, PRNGKey, TimeStep
+from muzero_jax.tabular.table_model import make_table_model
 
 
 class PlanningState(Protocol):

@@ -21,7 +21,7 @@ from muzero_jax.config.run_sections import (
     ReplayConfig,
     TrainingConfig,
 )
-from muzero_jax.errors import ConfigError
+from muzero_jax.core.errors import ConfigError
 
 __all__ = [
     "TRACED_SETTINGS",

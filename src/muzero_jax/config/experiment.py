@@ -2,13 +2,6 @@
 
 import dataclasses
 
-from muzero_jax.config.checks import (
-    LARGEST_INTEGER,
-    require,
-    require_name,
-    require_seed,
-    require_types,
-)
 from muzero_jax.config.learner_sections import (
     AgentConfig,
     LossConfig,
@@ -24,6 +17,13 @@ from muzero_jax.config.run_sections import (
     LoggingConfig,
     ReplayConfig,
     TrainingConfig,
+)
+from muzero_jax.core.checks import (
+    LARGEST_INTEGER,
+    require,
+    require_name,
+    require_seed,
+    require_types,
 )
 
 

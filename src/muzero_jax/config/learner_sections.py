@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from muzero_jax.config.checks import require, require_range, require_types
+from muzero_jax.core.checks import require, require_range, require_types
 
 # Of a layer; a support has two atoms for each unit of its half-width.
 _WIDEST = 2**17
@@ -131,10 +131,10 @@ class SearchConfig:
 
     policy: Literal["gumbel", "muzero"] = "gumbel"
     """gumbel: Gumbel MuZero with sequential halving (Danihelka et al. 2022); muzero: PUCT."""
-    engine: Literal["auto", "native", "linear", "mctx"] = "auto"
+    engine: Literal["auto", "cpp", "linear", "mctx"] = "auto"
     """linear: this project's search, whose cost follows the nodes passed through (docs/search.md);
-    native: the same by a kernel in C++, where there is a compiler and code for the rules; mctx:
-    `mctx.search`; all with the same results. auto: native on a CPU, where it is the fastest, and
+    cpp: the same by a kernel in C++, where there is a compiler and code for the rules; mctx:
+    `mctx.search`; all with the same results. auto: cpp on a CPU, where it is the fastest, and
     mctx elsewhere, where linear has one kernel only in name."""
     num_simulations: int = 16
     """Simulations a search (paper: 50 on Atari, 800 on boards)."""

@@ -6,7 +6,7 @@ See `learner_sections` for what "paper" and "traced" mean.
 import dataclasses
 import math
 
-from muzero_jax.config.checks import require, require_range, require_types
+from muzero_jax.core.checks import require, require_range, require_types
 
 # As many as a float64 counts exactly, in which times and rates are worked out.
 MOST_ENV_STEPS = 2**53

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
+from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 
 EnvState: TypeAlias = PyTree
 

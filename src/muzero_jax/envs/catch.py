@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.types import Array, PRNGKey, TimeStep
 
 _NUM_ACTIONS = 3
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from muzero_jax.errors import ConfigError
+from muzero_jax.core.errors import ConfigError
 
 
 class EnvironmentCreationError(ConfigError):

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
-from muzero_jax.envs.conformance_traces import check_spec
+from muzero_jax.envs.conformance.traces import check_spec
 from muzero_jax.envs.errors import (
     EnvironmentCreationError,
     UnknownEnvironmentError,
@@ -22,7 +23,6 @@ from muzero_jax.envs.errors import (
 from muzero_jax.envs.gymnax_options import make_with_options
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
 
 # Those with discrete actions, known without importing the suite.
 GYMNAX_NAMES = (

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Collection, Mapping
 
+from muzero_jax.core.user_code import locate
 from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
-from muzero_jax.user_code import locate
 
 # Packages of environments that are not supported, by the first word of a name.
 _UNSUPPORTED_PACKAGES = frozenset(

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
 from muzero_jax.envs.errors import (
     EnvironmentCreationError,
@@ -20,7 +21,6 @@ from muzero_jax.envs.errors import (
 )
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.types import Array, PRNGKey, TimeStep
 
 # Those for one player, or for two who alternate; known without importing the suite.
 PGX_NAMES = (

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.types import Array, PRNGKey, TimeStep
 
 # From the cue (`[]`, +1 or -1) and the action (`[]`, 0 or 1) to the reward (`[]`).
 PayFn: TypeAlias = Callable[[Array, Array], Array]

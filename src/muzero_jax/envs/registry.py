@@ -8,11 +8,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from muzero_jax import user_code
+from muzero_jax.core import user_code
 from muzero_jax.envs import probes
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.catch import Catch
-from muzero_jax.envs.conformance_traces import check_spec
+from muzero_jax.envs.conformance.traces import check_spec
 from muzero_jax.envs.errors import (
     EnvironmentCreationError,
     UnknownEnvironmentError,
@@ -21,8 +21,8 @@ from muzero_jax.envs.errors import (
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES, make_gymnax
 from muzero_jax.envs.names import check_name
 from muzero_jax.envs.pgx_adapter import PGX_NAMES, make_pgx
-from muzero_jax.envs.tabular import TABULAR
 from muzero_jax.envs.tic_tac_toe import TicTacToe
+from muzero_jax.tabular.processes.environments import TABULAR
 
 _BUILT_INS: Mapping[str, Callable[..., Environment]] = {
     "catch": Catch,

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.types import Array, PRNGKey, TimeStep
 
 _NUM_CELLS = 9
 # Cells are numbered row by row from the top left.

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState
 from muzero_jax.envs.errors import EnvironmentCreationError
-from muzero_jax.types import Array, PRNGKey, TimeStep
 
 
 class AutoResetState(struct.PyTreeNode):

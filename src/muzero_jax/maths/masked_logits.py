@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from muzero_jax.types import Array
+from muzero_jax.core.types import Array
 
 LOWEST_LOGIT = -1e4
 """The softmax of a logit so far below another one is 0 in every dtype, and the logit is finite."""

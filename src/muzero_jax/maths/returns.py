@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.types import Array
+from muzero_jax.core.types import Array
 
 
 class WindowEnds(struct.PyTreeNode):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.types import Array, PyTree
+from muzero_jax.core.types import Array, PyTree
 
 
 def skip_unless(

@@ -10,7 +10,7 @@ by hundredths, as those of a game with small rewards do.
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.types import Array
+from muzero_jax.core.types import Array
 
 EPSILON = 1e-3
 

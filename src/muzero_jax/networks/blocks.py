@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import linen as nn
 
-from muzero_jax.types import Array
+from muzero_jax.core.types import Array
 
 
 def scale_embedding(x: Array) -> Array:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from muzero_jax.core.types import Array
 from muzero_jax.networks.blocks import MLP, MuZeroNetwork, scale_embedding
-from muzero_jax.types import Array
 
 
 class MLPNetwork(MuZeroNetwork):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx, struct
 
+from muzero_jax.core.types import Array, Params, PRNGKey
 from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.maths.value_support import support_to_scalar
 from muzero_jax.networks.module_checks import (
@@ -23,7 +24,6 @@ from muzero_jax.networks.module_checks import (
     require_only_params,
     shapes_of,
 )
-from muzero_jax.types import Array, Params, PRNGKey
 
 
 class NetworkOutput(struct.PyTreeNode):

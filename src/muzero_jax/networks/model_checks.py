@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.config import ConfigError
+from muzero_jax.core.types import PyTree
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.module_checks import shapes_of
-from muzero_jax.types import PyTree
 
 # No usual size of a network or number of actions, so that a wrong axis is not taken for the batch.
 _BATCH_SIZE = 97

@@ -8,8 +8,8 @@ import jax
 from flax import nnx
 
 from muzero_jax.config import ConfigError
-from muzero_jax.types import PyTree
-from muzero_jax.user_code import place_of
+from muzero_jax.core.types import PyTree
+from muzero_jax.core.user_code import place_of
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from muzero_jax.agents.planning import make_muzero_model
 from muzero_jax.agents.targets import bootstrap_rows, make_window_spec
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.types import Array, Params, PRNGKey
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.networks.model import MuZeroModel, NetworkOutput
 from muzero_jax.profiling.timing import timed_call, timed_compile
-from muzero_jax.training.build import build
-from muzero_jax.types import Array, Params, PRNGKey
+from muzero_jax.runs.build import build
 
 
 @dataclasses.dataclass(frozen=True)

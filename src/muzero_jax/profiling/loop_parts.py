@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from muzero_jax.agents.optimizer import apply_gradient
 from muzero_jax.agents.planning import make_muzero_model
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.stages import stage
+from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.profiling.loop_cost import NetworkWork, require_networks
 from muzero_jax.profiling.timing import Compiled, timed_call, timed_compile, timed_in_turns
-from muzero_jax.stages import stage
-from muzero_jax.training.build import Experiment, build
+from muzero_jax.runs.build import Experiment, build
 from muzero_jax.training.loop import make_loop_replay
 from muzero_jax.training.train_state import TrainState
-from muzero_jax.types import Array, PRNGKey, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.config import SearchConfig
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.profiling.timing import Compiled, timed_compile, timed_in_turns
 from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search.policies import (
@@ -25,9 +26,8 @@ from muzero_jax.search.policies import (
     SearchOutput,
     make_search,
 )
-from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
-ENGINES = ("native", "linear", "mctx")
+ENGINES = ("cpp", "linear", "mctx")
 PRIORS = {"flat": 1.0, "sharp": 6.0}
 # Of the toy network's weights. With it a Gumbel search of 200 simulations among 4 actions goes 28
 # levels deep on average and 72 at the deepest, flat or sharp, and a PUCT search with a sharp prior
@@ -101,7 +101,7 @@ class SearchCost:
     """One engine's cost of one cell, the medians of repeated runs.
 
     Attributes:
-      engine: "native", "linear" or "mctx".
+      engine: "cpp", "linear" or "mctx".
       milliseconds: of one search.
       spread: the middle half of the runs, as a share of the median.
       speedup_vs_mctx: mctx's milliseconds over these; 0 where mctx was not measured.

@@ -13,9 +13,9 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from muzero_jax.analysis.search_plots import SETTING, plot_search_costs
 from muzero_jax.config import SearchConfig
-from muzero_jax.files import write_json, write_text
+from muzero_jax.core.files import write_json, write_text
+from muzero_jax.core.stages import each, stage
 from muzero_jax.profiling.search_cost import (
     SearchCell,
     SearchCost,
@@ -26,7 +26,7 @@ from muzero_jax.profiling.search_cost import (
 )
 from muzero_jax.profiling.search_trace import trace_search
 from muzero_jax.profiling.trained_workload import TrainedNetwork
-from muzero_jax.stages import each, stage
+from muzero_jax.reports.search_plots import SETTING, plot_search_costs
 
 Measured = list[tuple[SearchCell, SearchCost]]
 

@@ -10,8 +10,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.types import Array, PRNGKey
 from muzero_jax.search.policies import RecurrentFnOutput, RootFnOutput
-from muzero_jax.types import Array, PRNGKey
 
 Weights = dict[str, Array]
 

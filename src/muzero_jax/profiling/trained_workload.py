@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from muzero_jax.agents.planning import Planner
+from muzero_jax.core.types import PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.profiling.search_cost import Workload
-from muzero_jax.training.build import load_run
-from muzero_jax.types import PRNGKey, TimeStep
+from muzero_jax.runs.build import load_run
 
 # Random steps before the observations are taken, so that they are not all those of a reset.
 _NUM_STEPS = 20

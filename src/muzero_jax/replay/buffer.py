@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.types import Array, PRNGKey, Transition
+from muzero_jax.core.types import Array, PRNGKey, Transition
 
 PRIORITY_FLOOR = 1e-3
 """Added to every priority, so that no window is forgotten."""

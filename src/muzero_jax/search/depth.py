@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.types import Array
 from muzero_jax.search.nodes import take_each_or
 from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
-from muzero_jax.types import Array
 
 
 def depths_in_order(parents: Array) -> Array:

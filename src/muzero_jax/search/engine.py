@@ -4,7 +4,7 @@ A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/
 arrays and says what was measured. In short: a simulation is the network and one call of a kernel
 that, root by root, adds the new node, backs its value up, lets each node on the path choose again,
 and follows the choices down to the next leaf. There are two kernels: in C++ for the rules of this
-project (native_trees.py), and compiled by XLA for any (xla_trees.py). A model that answers for
+project (cpp_trees.py), and compiled by XLA for any (xla_trees.py). A model that answers for
 single nodes is part of the latter; then all simulations of a root are done before the next root's
 (row_model.py).
 """
@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import mctx
 from flax import struct
 
-from muzero_jax.search.native_trees import NativeTrees
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
+from muzero_jax.search.cpp_trees import CppTrees
 from muzero_jax.search.nodes import Roots, as_rows, take_each, to_tree, with_room
 from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
 from muzero_jax.search.row_model import NodeModel, bind_parameters, grow_trees
@@ -27,7 +28,6 @@ from muzero_jax.search.rules import as_rule
 from muzero_jax.search.walk import Walk
 from muzero_jax.search.walk_state import Leaf
 from muzero_jax.search.xla_trees import XlaTrees
-from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
 LoopFn = Callable[[int, int, Callable[[Any, Any], Any], Any], Any]
@@ -46,7 +46,7 @@ def search(
     invalid_actions: Array | None = None,
     extra_data: PyTree = None,
     loop_fn: LoopFn = jax.lax.fori_loop,
-    native: bool = False,
+    cpp: bool = False,
 ) -> mctx.Tree:
     """Searches a batch of roots; see `mctx.search`, whose arguments and result these are.
 
@@ -67,7 +67,7 @@ def search(
       invalid_actions: `[B, A]`, nonzero where the root's action may not be taken.
       extra_data: `[B, ...]`, shown to the rules at the root.
       loop_fn: runs the simulations, as `jax.lax.fori_loop`.
-      native: in the kernel in C++ where that has code for the search (native_trees.py).
+      cpp: in the kernel in C++ where that has code for the search (cpp_trees.py).
 
     Returns:
       The tree of `N + 1` nodes a root, in the order of their expansion.
@@ -88,7 +88,7 @@ def search(
         row_model = bind_parameters(recurrent_fn, params, rng_key, root.embedding)
         nodes, embeddings = grow_trees(walk, row_model, root, roots)
         return to_tree(root, nodes, embeddings, roots)
-    trees: Trees | None = NativeTrees.of_search(walk, roots, root, rng_key) if native else None
+    trees: Trees | None = CppTrees.of_search(walk, roots, root, rng_key) if cpp else None
     trees = trees or XlaTrees(walk, roots)
     model = functools.partial(recurrent_fn, params)
     simulations = _Simulations(

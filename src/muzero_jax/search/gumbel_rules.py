@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 
+from muzero_jax.core.types import Array, PRNGKey
 from muzero_jax.search.rules import Node, best_action, highest, lowest
-from muzero_jax.types import Array, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import mctx
 from flax import struct
 
+from muzero_jax.core.types import Array, PyTree
 from muzero_jax.search.rules import UNDECIDED
-from muzero_jax.types import Array, PyTree
 
 # Columns of `Nodes.links`.
 PARENT, ACTION, VISITS, CHOICE = range(4)

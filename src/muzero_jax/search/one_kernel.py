@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from muzero_jax.core.types import Array, PyTree
 from muzero_jax.search.row_call import RowCall
-from muzero_jax.types import Array, PyTree
 
 Step = Callable[[Array, PyTree, PyTree], PyTree]
 SharingStep = Callable[[Array, PyTree, PyTree, PyTree], PyTree]

@@ -16,6 +16,7 @@ from flax import struct
 from mctx import RecurrentFnOutput, RootFnOutput
 
 from muzero_jax.config import SearchConfig
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.search import engine
 from muzero_jax.search.depth import depths_by_doubling, depths_in_order
@@ -28,7 +29,6 @@ from muzero_jax.search.root_policies import (
     puct_policy,
     summarise_roots,
 )
-from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 __all__ = [
     "RecurrentFn",
@@ -154,10 +154,10 @@ def make_search(config: SearchConfig) -> Search:
 def _engine(name: str) -> tuple[SearchTree, Callable[[Array], Array]]:
     """The search, and how the depths of its nodes are found on the devices it suits."""
     if name == "auto":
-        name = "native" if jax.default_backend() == "cpu" else "mctx"
+        name = "cpp" if jax.default_backend() == "cpu" else "mctx"
     if name == "mctx":
         return mctx.search, depths_by_doubling
-    return functools.partial(engine.search, native=name == "native"), depths_in_order
+    return functools.partial(engine.search, cpp=name == "cpp"), depths_in_order
 
 
 def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 
+from muzero_jax.core.types import Array, PRNGKey
 from muzero_jax.search.one_kernel import take_row
 from muzero_jax.search.rules import UNDECIDED, Node, best_action, highest, lowest
-from muzero_jax.types import Array, PRNGKey
 
 # mctx adds noise of up to this much to PUCT's scores, so that equal actions are tried in any order.
 TIE_BREAKING_NOISE = 1e-7

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from muzero_jax.core.types import Array, PRNGKey
 from muzero_jax.maths.skipping import skip_unless
 from muzero_jax.search.gumbel_rules import (
     CompletedQValues,
@@ -19,7 +20,6 @@ from muzero_jax.search.gumbel_rules import (
     gumbel_scores,
 )
 from muzero_jax.search.puct_rule import PuctRule
-from muzero_jax.types import Array, PRNGKey
 
 # `mctx.search`, or another of its signature, with all but these arguments given.
 SearchTree = Callable[..., mctx.Tree]

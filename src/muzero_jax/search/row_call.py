@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.types import Array, PyTree
 from muzero_jax.search.spread_rows import spread_rows
-from muzero_jax.types import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

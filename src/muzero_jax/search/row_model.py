@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.search.nodes import Nodes, Roots, as_rows, first_nodes, with_room
 from muzero_jax.search.one_kernel import for_each_row_sharing, put_row, take_row
 from muzero_jax.search.walk import Walk
 from muzero_jax.search.walk_state import Context, Leaf
-from muzero_jax.types import Array, Params, PRNGKey, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

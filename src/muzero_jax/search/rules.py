@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.types import Array, PRNGKey
+from muzero_jax.core.types import Array, PRNGKey
 
 UNDECIDED = -1
 

@@ -19,7 +19,7 @@ from jax.experimental.custom_partitioning import (
 )
 from jax.sharding import NamedSharding, PartitionSpec
 
-from muzero_jax.types import Array, PyTree
+from muzero_jax.core.types import Array, PyTree
 
 
 def spread_rows(

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from muzero_jax.core.types import Array, PyTree
 from muzero_jax.search.nodes import ACTION, CHOICE, PARENT, VISITS, NewNode, Nodes, fixed_rows
 from muzero_jax.search.one_kernel import put_part, put_row, take_row
 from muzero_jax.search.rules import UNDECIDED, Node, OpaqueRule, Rule
 from muzero_jax.search.walk_state import Context, Leaf, Visit, Way
-from muzero_jax.types import Array, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

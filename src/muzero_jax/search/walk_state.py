@@ -3,16 +3,16 @@
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.search.nodes import Roots
-from muzero_jax.types import Array, PRNGKey, PyTree
 
 
 class Leaf(struct.PyTreeNode):
     """Where a simulation leaves each tree.
 
     Attributes:
-      links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1; native
-        trees keep more beside them (`Leaf` in native/walk.h).
+      links: `[B, 3]` int32: the parent, its action, and the child that leads to, or -1; cpp
+        trees keep more beside them (`Leaf` in cpp/walk.h).
     """
 
     links: Array

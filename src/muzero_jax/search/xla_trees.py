@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import mctx
 
+from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.search.nodes import Nodes, Roots, as_rows, first_nodes, to_tree
 from muzero_jax.search.one_kernel import for_each_row
 from muzero_jax.search.walk import Walk
 from muzero_jax.search.walk_state import Context, Leaf
-from muzero_jax.types import Array, PRNGKey, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,27 +7,21 @@ from pathlib import Path
 
 import jax
 
-from muzero_jax.analysis.sweep_table import OUTCOME_FILE
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, discard_after
 from muzero_jax.config import ExperimentConfig
-from muzero_jax.files import write_json
+from muzero_jax.core.errors import DiskError, RunError, RunLockedError
+from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, CONFIG_FILE, OUTCOME_FILE, RESULT_FILE
+from muzero_jax.core.files import write_json
+from muzero_jax.process.disk import writing
+from muzero_jax.process.signals import StopAsked
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.host_loop import KeepGoing, Lockstep
+from muzero_jax.runs.lost_checkpoints import forget_checkpoints
+from muzero_jax.runs.run_folder import locked, write_config
+from muzero_jax.runs.run_start import Start, find_start
+from muzero_jax.runs.run_writer import RunWriter
 from muzero_jax.sweeps.definition import Member
-from muzero_jax.training.checkpoint_folder import checkpoint_steps, discard_after
-from muzero_jax.training.disk import writing
-from muzero_jax.training.errors import DiskError, RunError, RunLockedError
-from muzero_jax.training.lockstep import KeepGoing, Lockstep
-from muzero_jax.training.lost_checkpoints import forget_checkpoints
-from muzero_jax.training.programs import Programs
-from muzero_jax.training.progress import Listener
-from muzero_jax.training.run_folder import (
-    CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
-    RESULT_FILE,
-    locked,
-    write_config,
-)
-from muzero_jax.training.run_start import Start, find_start
-from muzero_jax.training.run_writer import RunWriter
-from muzero_jax.training.signals import StopAsked
+from muzero_jax.tracking.progress import Listener
 
 # What ends a run but not the sweep: errors of its own, and of its compiled programs.
 FAILURES = (RunError, jax.errors.JaxRuntimeError)

@@ -8,16 +8,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from muzero_jax.dotted import describe_setting
-from muzero_jax.stages import clock
+from muzero_jax.core.dotted import describe_setting
+from muzero_jax.core.errors import DiskError, InterruptedRunError, RunError
+from muzero_jax.core.stages import clock
+from muzero_jax.core.terminal import is_live
+from muzero_jax.process.signals import StopAsked, StopRequest
 from muzero_jax.sweeps.definition import Member
 from muzero_jax.sweeps.lanes import Stop
 from muzero_jax.sweeps.sweep_state import MemberProgress, Snapshot, SweepState
 from muzero_jax.sweeps.table_keeper import TableKeeper
-from muzero_jax.terminal import is_live
-from muzero_jax.training.errors import DiskError, InterruptedRunError, RunError
-from muzero_jax.training.screen import Screen
-from muzero_jax.training.signals import StopAsked, StopRequest
+from muzero_jax.tracking.screen import Screen
 
 # More runs at once than these are not drawn one by one.
 _MOST_BARS = 12

@@ -10,9 +10,13 @@ from typing import Any
 
 import jax
 
-from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER, OUTCOME_FILE
 from muzero_jax.config import ConfigError
-from muzero_jax.files import replacing
+from muzero_jax.core.errors import DiskError, DoesNotFitError, InterruptedRunError, RunError
+from muzero_jax.core.file_names import MEMBERS_FOLDER, OUTCOME_FILE, RESULT_FILE
+from muzero_jax.core.files import replacing
+from muzero_jax.core.trust import code_references, seal_folder
+from muzero_jax.core.user_code import search_folders
+from muzero_jax.runs.build import build
 from muzero_jax.sweeps.block import give_up, is_over
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Study, Sweep, group_members
@@ -20,12 +24,7 @@ from muzero_jax.sweeps.folder import opened_sweep, references_of
 from muzero_jax.sweeps.lanes import Queue, Stop, in_threads
 from muzero_jax.sweeps.ray_connection import connect
 from muzero_jax.sweeps.remote_worker import RemoteWorker
-from muzero_jax.training.build import build
-from muzero_jax.training.errors import DiskError, DoesNotFitError, InterruptedRunError, RunError
-from muzero_jax.training.run_folder import RESULT_FILE
-from muzero_jax.training.wandb_sink import check_login
-from muzero_jax.trust import code_references, seal_folder
-from muzero_jax.user_code import search_folders
+from muzero_jax.tracking.wandb_sink import check_login
 
 # How many workers one place may lose. A run that kills its worker every time is given up then.
 _MOST_LOSSES = 10

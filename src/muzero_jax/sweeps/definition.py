@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER
 from muzero_jax.config import TRACED_SETTINGS, ConfigError, ExperimentConfig
-from muzero_jax.config.checks import require, require_seed
-from muzero_jax.dotted import describe_setting
+from muzero_jax.core.checks import require, require_seed
+from muzero_jax.core.dotted import describe_setting
+from muzero_jax.core.file_names import MEMBERS_FOLDER
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.space import MOST_RUNS, Axis, all_settings, check_setting
 

@@ -2,10 +2,10 @@
 
 import jax
 
-from muzero_jax.training.build import Experiment
-from muzero_jax.training.errors import DoesNotFitError
-from muzero_jax.training.memory import format_bytes, tree_bytes
-from muzero_jax.training.programs import Programs
+from muzero_jax.core.errors import DoesNotFitError
+from muzero_jax.runs.build import Experiment
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.memory import format_bytes, tree_bytes
 
 # Of the memory, so that evaluations and copies for checkpoints find room as well.
 _USABLE = 0.9

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.analysis.sweep_table import SWEEP_FILE, usable_sweep_file
 from muzero_jax.config import ConfigError
-from muzero_jax.dotted import describe_setting, flatten
-from muzero_jax.files import refuse_links, write_text
-from muzero_jax.plain_yaml import dump_yaml
+from muzero_jax.core.dotted import describe_setting, flatten
+from muzero_jax.core.file_names import SWEEP_FILE
+from muzero_jax.core.files import refuse_links, write_text
+from muzero_jax.core.plain_yaml import dump_yaml
+from muzero_jax.core.trust import admit, code_references, seal_folder
+from muzero_jax.reports.sweep_table import usable_sweep_file
+from muzero_jax.runs.run_folder import locked, occupied
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
 from muzero_jax.sweeps.space import Values, all_settings, make_axis
-from muzero_jax.training.run_folder import locked, occupied
-from muzero_jax.trust import admit, code_references, seal_folder
 
 # More trials of the same study are welcome.
 _MAY_CHANGE = ("trials",)

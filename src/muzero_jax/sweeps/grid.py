@@ -6,17 +6,17 @@ from pathlib import Path
 
 import jax
 
+from muzero_jax.core.errors import DiskError, DoesNotFitError, InterruptedRunError
+from muzero_jax.process.devices import prepare_devices
+from muzero_jax.runs.build import Experiment, build
+from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.sweeps.block import FAILURES, give_up, is_over, run_block
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Sweep, group_members
 from muzero_jax.sweeps.fit import describe_fit, fit_programs
 from muzero_jax.sweeps.folder import opened_sweep
 from muzero_jax.sweeps.lanes import Queue, Stop, memory_share, work_in_lanes
-from muzero_jax.training.build import Experiment, build
-from muzero_jax.training.devices import prepare_devices
-from muzero_jax.training.errors import DiskError, DoesNotFitError, InterruptedRunError
-from muzero_jax.training.programs import Programs
-from muzero_jax.training.wandb_sink import check_login
+from muzero_jax.tracking.wandb_sink import check_login
 
 
 def run_sweep(

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
+from muzero_jax.core.errors import InterruptedRunError
+from muzero_jax.process.signals import StopAsked
+from muzero_jax.runs.memory import device_memory_bytes
 from muzero_jax.sweeps.definition import Member
-from muzero_jax.training.errors import InterruptedRunError
-from muzero_jax.training.memory import device_memory_bytes
-from muzero_jax.training.signals import StopAsked
 
 
 def memory_share(device: jax.Device, num_lanes: int) -> int:

@@ -3,8 +3,8 @@
 import socket
 from typing import Any
 
-from muzero_jax.analysis.extras import import_extra
 from muzero_jax.config import ConfigError
+from muzero_jax.reports.extras import import_extra
 
 
 def connect(address: str) -> Any:

@@ -14,18 +14,18 @@ from typing import Any
 
 import jax
 
+from muzero_jax.core.errors import DiskError, InterruptedRunError
+from muzero_jax.core.trust import trust_everything
+from muzero_jax.core.user_code import search_in
+from muzero_jax.process.jax_process import prepare_jax
+from muzero_jax.runs.build import build
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.memory import device_memory_bytes
 from muzero_jax.sweeps.block import FAILURES, give_up, run_block
 from muzero_jax.sweeps.definition import Member, Study
 from muzero_jax.sweeps.fit import describe_fit, fit_programs
 from muzero_jax.sweeps.folder import load_sweep
 from muzero_jax.sweeps.study import run_study
-from muzero_jax.training.build import build
-from muzero_jax.training.errors import DiskError, InterruptedRunError
-from muzero_jax.training.jax_process import prepare_jax
-from muzero_jax.training.memory import device_memory_bytes
-from muzero_jax.training.programs import Programs
-from muzero_jax.trust import trust_everything
-from muzero_jax.user_code import search_in
 
 # (what, of which member's folder, the rest)
 Event = tuple[str, str, Any]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from muzero_jax.core.errors import InterruptedRunError
 from muzero_jax.sweeps.definition import Study
 from muzero_jax.sweeps.lanes import Stop
 from muzero_jax.sweeps.trials import Claim, TrialEnd, Trials
-from muzero_jax.training.errors import InterruptedRunError
 
 # So often a lane that waits for the others of its round looks whether the sweep was stopped.
 _SECONDS_BETWEEN_LOOKS = 0.2

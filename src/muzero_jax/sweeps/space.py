@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.dotted import describe_setting, flatten
-from muzero_jax.plain_yaml import parse_yaml
+from muzero_jax.core.dotted import describe_setting, flatten
+from muzero_jax.core.plain_yaml import parse_yaml
 from muzero_jax.settings import (
     apply_settings,
     check_names,

@@ -9,10 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from muzero_jax.analysis.runs import read_run
-from muzero_jax.analysis.statistics import interquartile_mean
-from muzero_jax.analysis.sweep_table import SWEEP_FILE, read_member
 from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import DiskError, InterruptedRunError
+from muzero_jax.core.file_names import CONFIG_FILE, SWEEP_FILE
+from muzero_jax.process.devices import prepare_devices
+from muzero_jax.process.signals import StopAsked
+from muzero_jax.reports.runs import read_run
+from muzero_jax.reports.statistics import interquartile_mean
+from muzero_jax.reports.sweep_table import read_member
+from muzero_jax.runs.build import build
+from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.sweeps.block import FAILURES, give_up, is_over, run_block
 from muzero_jax.sweeps.board import Board, stoppable
 from muzero_jax.sweeps.definition import Member, Study, group_key, make_members
@@ -21,13 +27,7 @@ from muzero_jax.sweeps.folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.lanes import Stop, memory_share, work_in_lanes
 from muzero_jax.sweeps.rounds import RoundTrials
 from muzero_jax.sweeps.trials import Claim, Trials, import_optuna
-from muzero_jax.training.build import build
-from muzero_jax.training.devices import prepare_devices
-from muzero_jax.training.errors import DiskError, InterruptedRunError
-from muzero_jax.training.programs import Programs
-from muzero_jax.training.run_folder import CONFIG_FILE
-from muzero_jax.training.signals import StopAsked
-from muzero_jax.training.wandb_sink import check_login
+from muzero_jax.tracking.wandb_sink import check_login
 
 
 def run_study(

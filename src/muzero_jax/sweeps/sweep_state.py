@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from muzero_jax.analysis.statistics import interquartile_mean
-from muzero_jax.dotted import describe_setting
+from muzero_jax.core.dotted import describe_setting
+from muzero_jax.reports.statistics import interquartile_mean
 from muzero_jax.sweeps.definition import Member
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.analysis.extras import MissingExtraError
-from muzero_jax.analysis.sweep_table import MEMBERS_FOLDER, read_member, write_table
+from muzero_jax.core.file_names import MEMBERS_FOLDER
+from muzero_jax.reports.extras import MissingExtraError
+from muzero_jax.reports.sweep_table import read_member, write_table
 from muzero_jax.sweeps.block import is_over
 from muzero_jax.sweeps.sweep_state import SweepState
 

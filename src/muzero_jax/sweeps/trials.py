@@ -13,14 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from muzero_jax.analysis.extras import import_extra
 from muzero_jax.config import ConfigError
+from muzero_jax.core.file_names import JOURNAL_FILE, TRIALS_FOLDER
+from muzero_jax.reports.extras import import_extra
+from muzero_jax.runs.run_folder import locked_file
 from muzero_jax.sweeps.definition import Study
 from muzero_jax.sweeps.search_space import suggest
-from muzero_jax.training.run_folder import locked_file
-
-JOURNAL_FILE = "journal.log"
-_TRIALS_FOLDER = "trials"
 
 TrialEnd = Literal["finished", "failed", "pruned"]
 
@@ -59,7 +57,7 @@ class Trials:
         study: Study,
     ):
         self.folder, self.definition = folder, study
-        (folder / _TRIALS_FOLDER).mkdir(exist_ok=True)
+        (folder / TRIALS_FOLDER).mkdir(exist_ok=True)
         self._optuna = import_optuna()
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         journal = self._optuna.storages.journal
@@ -86,7 +84,7 @@ class Trials:
         """
         with contextlib.ExitStack() as stack:
             # One at a time, or two processes would both add the last trial.
-            with locked_file(self.folder / _TRIALS_FOLDER / "claim.lock", wait=True):
+            with locked_file(self.folder / TRIALS_FOLDER / "claim.lock", wait=True):
                 claim = self._adopt(stack) or self._add(stack)
             yield claim
 
@@ -170,7 +168,7 @@ class Trials:
         return self._optuna.samplers.TPESampler(seed=seed, **options)
 
     def _lock_of(self, number: int) -> Path:
-        return self.folder / _TRIALS_FOLDER / f"{number:03}.lock"
+        return self.folder / TRIALS_FOLDER / f"{number:03}.lock"
 
     def _make_pruner(self) -> Any:
         """Its resource is the number of evaluations that a trial has had."""

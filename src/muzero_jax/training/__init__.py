@@ -1,1 +1,1 @@
-"""The fused actor-learner chunk, and the host side around it."""
+"""The compiled actor-learner loop and the greedy evaluation."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 
 from muzero_jax.agents.base import LARGEST_SUFFIX
-from muzero_jax.types import Array, Metrics
+from muzero_jax.core.types import Array, Metrics
 
 
 def is_largest(name: str) -> bool:

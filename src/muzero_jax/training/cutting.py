@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.types import Array, Transition
+from muzero_jax.core.types import Array, Transition
 
 
 def cut_at_end(transitions: Transition) -> Transition:

@@ -15,12 +15,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from muzero_jax.agents.base import Agent, Hyperparameters
 from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.types import Metrics, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
 from muzero_jax.replay.buffer import ReplayState
 from muzero_jax.training.loop import Train, make_train
 from muzero_jax.training.shards import Shards
 from muzero_jax.training.train_state import TrainState
-from muzero_jax.types import Metrics, PRNGKey, PyTree
 
 _DEVICE, _SHARD = "device", "shard"
 

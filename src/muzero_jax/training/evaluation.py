@@ -20,10 +20,10 @@ from flax import struct
 
 from muzero_jax.agents.base import Agent
 from muzero_jax.config import EvaluationConfig
+from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
-from muzero_jax.training.exact_evaluation import make_exact_evaluation
-from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
+from muzero_jax.tabular.exact_evaluation import make_exact_evaluation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from flax import struct
 
 from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
+from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
@@ -25,7 +26,6 @@ from muzero_jax.training.chunk_metrics import chunk_metrics, gather, is_largest,
 from muzero_jax.training.cutting import cut_at_end, mean_discounted_return
 from muzero_jax.training.shards import ONE_SHARD, Shards
 from muzero_jax.training.train_state import FirstFailure, StepCount, TrainState
-from muzero_jax.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 
 
 @dataclasses.dataclass(frozen=True)

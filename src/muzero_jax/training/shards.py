@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 from jax.flatten_util import ravel_pytree
 
-from muzero_jax.types import PRNGKey, PyTree
+from muzero_jax.core.types import PRNGKey, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import EnvState
 from muzero_jax.replay.buffer import ReplayState
-from muzero_jax.types import Array, PRNGKey, PyTree, TimeStep
 
 
 class FirstFailure(struct.PyTreeNode):

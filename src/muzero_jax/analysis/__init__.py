@@ -1,1 +1,0 @@
-"""What a run left behind, read on the host: interval estimates, figures, result tables."""

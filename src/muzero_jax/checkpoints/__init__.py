@@ -1,0 +1,1 @@
+"""Arrays of a run on disk, whole or not there."""

@@ -1,0 +1,97 @@
+"""The arrays of a pytree by unique names: written, compared and put back in that form."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muzero_jax.checkpoints.plain_arrays import from_plain, is_key, plain_zeros, to_plain
+from muzero_jax.core.types import PyTree
+
+
+def _leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """The leaves by a name that is unique; a flat mapping spares us orbax's rules for containers.
+
+    Arrays without elements hold nothing to save, and orbax refuses them.
+    """
+    for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
+        if leaf.size:
+            yield f"{index:04d}.{jax.tree_util.keystr(path, simple=True, separator='.')}", leaf
+
+
+def named_arrays(tree: PyTree) -> dict[str, np.ndarray]:
+    """The arrays of a pytree by name, as plain numbers on the host."""
+    return {name: to_plain(leaf) for name, leaf in _leaves(tree)}
+
+
+def named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
+    """What to restore, and as what: plain arrays, wherever their like were computed."""
+    return {name: plain_zeros(leaf) for name, leaf in _leaves(tree)}
+
+
+def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
+    """Puts restored arrays back into the structure of `tree`, on the default device."""
+    restored = iter([named[name] for name, _ in _leaves(tree)])
+    leaves, structure = jax.tree.flatten(tree)
+    filled = [
+        from_plain(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        for leaf in leaves
+    ]
+    return jax.tree.unflatten(structure, filled)
+
+
+def digest_arrays(tree: PyTree) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all leaves."""
+    digest = hashlib.sha256()
+    for name, leaf in _leaves(tree):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
+        array = to_plain(leaf)
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def describe_arrays(tree: PyTree) -> dict[str, str]:
+    """What the arrays of a pytree, or of its shapes, are: see `describe_array`."""
+    return {name: describe_array(plain_zeros(leaf)) for name, leaf in _leaves(tree)}
+
+
+def describe_array(x: Any) -> str:
+    """The dtype and the shape of an array, such as `float32[8, 4]`."""
+    return f"{np.dtype(x.dtype).name}{list(x.shape)}"
+
+
+def first_difference(saved: Mapping[str, str], tree: PyTree) -> str:
+    """Says which array first differs from what is needed; empty where none does.
+
+    Args:
+      saved: description of each saved array, by name.
+      tree: the arrays that are needed, or their shapes.
+    """
+    wanted = describe_arrays(tree)
+    if saved == wanted:
+        return ""
+    own = {_bare_name(name): text for name, text in saved.items()}
+    needed = {_bare_name(name): text for name, text in wanted.items()}
+    names = [name for name in [*needed, *own] if own.get(name) != needed.get(name)]
+    if not names:
+        return "the same arrays stand in another order"
+    first = names[0]
+    is_of_keys = first in {_bare_name(name) for name, leaf in _leaves(tree) if is_key(leaf)}
+    hint = (
+        " (random keys of another generator; set JAX_DEFAULT_PRNG_IMPL as it was when they were "
+        "saved)"
+        if is_of_keys
+        else ""
+    )
+    return (
+        f"{first} was saved as {own.get(first, 'nothing')}, and {needed.get(first, 'nothing')} is "
+        f"needed{hint}"
+    )
+
+
+def _bare_name(name: str) -> str:
+    """The name of a leaf without its number."""
+    return name.partition(".")[2]

@@ -1,0 +1,116 @@
+"""What every program of this project does around its work: flags for all, errors as sentences."""
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from muzero_jax.cli.system import require_supported_system
+from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import InterruptedRunError, LostProcessError, RunError
+from muzero_jax.core.terminal import run_program
+from muzero_jax.core.trust import trust_everything
+from muzero_jax.core.user_code import describe_error
+
+TRUST, TRACEBACK = "--trust", "--traceback"
+FLAGS_HELP = """\
+Every command takes --trust, which lets it run the code that a run folder, a sweep folder or a YAML
+file names (MUZERO_TRUST=1 does so for all commands), and --traceback, which shows where an error
+came from.
+"""
+_HELP = ("-h", "--help")
+# A disk that is full, over its quota, read-only, or broken.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def run_guarded(
+    work: Callable[[list[str]], None], args: Sequence[str], needs_reader: bool = False
+) -> int:
+    """Runs a whole program; what its user can cause becomes one sentence on stderr.
+
+    Args:
+      work: the program, which is given its own arguments.
+      args: the arguments, of which those that every program takes are taken out.
+      needs_reader: whether the program is over when nobody reads its output any more.
+
+    Returns:
+      The exit code: 0, 2 for a mistake of the user, or what `training.errors` says.
+    """
+    own = [arg for arg in args if arg not in (TRUST, TRACEBACK)]
+    if TRUST in args:
+        trust_everything()
+
+    def guarded() -> int:
+        try:
+            return _tell_errors(lambda: work(own), shows_traceback=TRACEBACK in args)
+        except SystemExit as ended:
+            if not ended.code and {*_HELP} & {*own}:
+                print(FLAGS_HELP, end="")
+            raise
+
+    return run_program(guarded, needs_reader=needs_reader)
+
+
+def asks_for_help(args: Sequence[str]) -> bool:
+    """Whether arguments ask for the help of a command."""
+    return bool({*_HELP} & {*args})
+
+
+def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
+    try:
+        with _traceback_first(shows_traceback):
+            require_supported_system()
+            work()
+    except ConfigError as error:
+        return _complain(f"error: {error}", 2)
+    except InterruptedRunError as error:
+        return _complain(str(error), error.exit_code)
+    except LostProcessError as error:
+        _complain(f"error: {error}", error.exit_code)
+        sys.stdout.flush()
+        # Leaving in order would wait for the process that is gone.
+        os._exit(error.exit_code)
+    except RunError as error:
+        return _complain(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if (told := _sentence_of_the_system(error)) is None:
+            raise
+        return _complain(*told)
+    return 0
+
+
+def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:
+    """What the machine lacks, and the exit code; None for an error of this project's own code."""
+    first_line = next(iter(str(error).splitlines()), "")
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in first_line:
+        return f"error: there is not enough memory for this: {first_line or 'no more is known'}", 1
+    if type(error).__name__ == "JaxRuntimeError":  # By its name, for JAX may not be loaded.
+        return f"error: a compiled program failed: {describe_error(error)}", 1
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "error: the working folder is gone; go to one that is there.", 2
+    if error.errno in _DISK_ERRORS:
+        where = f"{error.filename} " if error.filename else "a file "
+        return f"error: {where}cannot be written: {error.strerror}.", 1
+    return (f"error: {error.filename}: {error.strerror}.", 2) if error.filename else None
+
+
+@contextlib.contextmanager
+def _traceback_first(is_wanted: bool) -> Iterator[None]:
+    """Prints what an error came through before somebody turns it into a sentence."""
+    try:
+        yield
+    except Exception:
+        if is_wanted:
+            traceback.print_exc()
+        raise
+
+
+def _complain(sentence: str, exit_code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return exit_code

@@ -1,0 +1,284 @@
+"""`muzero sweep`: many settings and seeds of an experiment. Nothing here imports JAX by itself."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.cli.benchmark import SentenceParser, read_experiment
+from muzero_jax.cli.experiments import is_built_in, load_experiment
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.checks import require_seed
+from muzero_jax.core.output_paths import check_folder
+from muzero_jax.core.plain_yaml import read_yaml
+from muzero_jax.core.trust import admit_file
+from muzero_jax.settings import apply_settings, whole_number
+from muzero_jax.sweeps.definition import Study, Sweep
+from muzero_jax.sweeps.folder import load_sweep, references_of
+from muzero_jax.sweeps.space import (
+    MOST_RUNS,
+    Axis,
+    all_settings,
+    check_size,
+    full_name,
+    make_axis,
+    make_settings,
+    parse_axis,
+)
+
+_DESCRIPTION = """\
+Trains an experiment with many settings and seeds; seeds and all traced settings share one compiled
+program. The same command, or --resume DIR, goes on where a sweep was interrupted.
+
+  muzero sweep cartpole --seeds 5 --set learning_rate=1e-4..1e-2:log num_simulations=4,16 --out D
+  muzero sweep cartpole --seeds 5 --set learning_rate=1e-4..1e-2:log --samples 20 --out D
+  muzero sweep cartpole --seeds 3 --set learning_rate=1e-4..1e-2:log --study lr --trials 30 --out D
+  muzero sweep sweep.yaml --out D
+
+Several processes may run the same study in one folder.
+"""
+_EPILOG = """\
+--set NAME=1,2,3 lists values, NAME=low..high and NAME=low..high:log are ranges; the section of a
+name may be left out where the rest is unique. A YAML file holds `experiment` and any of `seeds`,
+`set` (NAME: values), `list` (a list of settings, each NAME: value), `points`, `samples`,
+`sample_seed`, `study`, `trials`, `pruner`, `deterministic` and `base` (NAME: value, for all). Any
+setting of the experiment can be added as --any.setting value.
+"""
+_YAML = (".yaml", ".yml")
+_STUDY_OPTIONS = ("trials", "pruner", "deterministic")
+_FROM_OPTIONS = ("seeds", "points", "samples", "sample_seed", "study", *_STUDY_OPTIONS)
+_FILE_KEYS = ("experiment", "set", "list", "base", *_FROM_OPTIONS)
+
+
+def sweep(args: Sequence[str]) -> None:
+    """Runs what the command line says.
+
+    Raises:
+      ConfigError: an option or a setting cannot work; nothing is started.
+      RunError: see `sweeps.grid.run_sweep`.
+    """
+    options, overrides = _parser().parse_known_args(args)
+    definition, folder = _read(options, overrides)
+    check_folder(folder, "--out")
+    for name in ("devices", "width"):
+        if getattr(options, name) < 0:
+            raise ConfigError(f"--{name} must be at least 0, found {getattr(options, name)}.")
+    from muzero_jax.process.jax_process import prepare_jax
+
+    prepare_jax(chooses_devices=True)
+    from muzero_jax.sweeps.grid import run_sweep
+    from muzero_jax.sweeps.study import run_study
+
+    sizes = {"num_devices": options.devices, "width": options.width}
+    if options.ray:
+        counts = _run_on_cluster(definition, folder, options)
+    elif isinstance(definition, Study):
+        counts = run_study(definition, folder, **sizes)
+    else:
+        counts = run_sweep(definition, folder, **sizes)
+    told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    print(f"{told}; the table is {folder / 'table.csv'}, and `muzero report {folder}` shows it.")
+
+
+def _run_on_cluster(
+    definition: Sweep | Study, folder: Path, options: argparse.Namespace
+) -> dict[str, int]:
+    from muzero_jax.sweeps.cluster import run_on_cluster
+
+    if options.devices:
+        raise ConfigError("--ray uses all devices of the cluster; leave out --devices.")
+    return run_on_cluster(definition, folder, options.ray, width=options.width)
+
+
+def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep | Study, Path]:
+    """The sweep that is asked for, and its folder."""
+    if options.resume:
+        others = [getattr(options, name) for name in ("experiment", "set", "out", *_FROM_OPTIONS)]
+        if overrides or any(value not in (None, "", []) for value in others):
+            raise ConfigError(f"--resume continues {options.resume} as it is; give no settings.")
+        return load_sweep(Path(options.resume)), Path(options.resume)
+    if not options.experiment:
+        raise ConfigError("name an experiment or a YAML file first; `muzero list` shows all.")
+    if not options.out:
+        raise ConfigError("--out DIR is missing: where the runs and the table go.")
+    definition = _define(_request(options), overrides)
+    if options.experiment.endswith(_YAML):
+        # What was typed is trusted; the rest comes from the file.
+        typed = {text.rpartition("=")[2] for text in overrides}
+        typed |= {str(value) for text in options.set for value in parse_axis(text).grid(1)}
+        named = [reference for reference in references_of(definition) if reference not in typed]
+        admit_file(Path(options.experiment), named)
+    return definition, Path(options.out)
+
+
+def _request(options: argparse.Namespace) -> dict[str, Any]:
+    """What a YAML file says, with the options that win over it."""
+    is_file = options.experiment.endswith(_YAML)
+    request = (
+        _read_file(Path(options.experiment)) if is_file else {"experiment": options.experiment}
+    )
+    for name in _FROM_OPTIONS:
+        if getattr(options, name) is not None:
+            request[name] = getattr(options, name)
+    axes = [parse_axis(text) for text in options.set]
+    axes += [make_axis(name, values) for name, values in (request.get("set") or {}).items()]
+    return {**request, "axes": axes}
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    tree = read_yaml(path, is_typed=True)
+    if not isinstance(tree, Mapping) or "experiment" not in tree:
+        raise ConfigError(f"{path} must hold a sweep: `experiment: NAME` and what is varied.")
+    for key, kind, told in (
+        ("set", dict, "NAME: values"),
+        ("list", list, "a list of settings"),
+        ("base", dict, "NAME: value"),
+    ):
+        if not isinstance(tree.get(key) or kind(), kind):
+            raise ConfigError(f"{path}: `{key}` must be {told}, found {tree[key]!r}.")
+    for key in tree:
+        if key not in _FILE_KEYS:
+            raise ConfigError(f"{path}: unknown {key!r}; there are {', '.join(_FILE_KEYS)}.")
+    experiment = str(tree["experiment"])
+    admit_file(path, [] if is_built_in(experiment) else [experiment])
+    return {**tree, "experiment": experiment}
+
+
+def _define(request: Mapping[str, Any], overrides: Sequence[str]) -> Sweep | Study:
+    base = read_experiment(request["experiment"], overrides, "muzero sweep")
+    base = apply_settings(base, {full_name(k): v for k, v in (request.get("base") or {}).items()})
+    seeds = _seeds(request.get("seeds", 1), base.seed)
+    before, base = load_experiment(request["experiment"]), dataclasses.replace(base, seed=0)
+    own, now = all_settings(before), all_settings(base)
+    changed = {k: v for k, v in now.items() if v != own[k] and k not in ("seed", "name")}
+    shared = {"experiment": request["experiment"], "base": base, "seeds": seeds, "changed": changed}
+    if "study" in request:
+        return _define_study(request, shared)
+    return Sweep(**shared, settings=tuple(_settings(request, base)))
+
+
+def _define_study(request: Mapping[str, Any], shared: dict[str, Any]) -> Study:
+    for name in ("samples", "points", "list"):
+        if name in request:
+            raise ConfigError(f"a study chooses its settings itself; leave out {name}.")
+    if "trials" not in request:
+        raise ConfigError("a study needs --trials N: how many settings it tries.")
+    return Study(
+        **shared,
+        is_deterministic=request.get("deterministic", False),
+        name=str(request["study"]),
+        space=tuple(request["axes"]),
+        num_trials=_count(request, "trials", 1),
+        pruner=request.get("pruner", "hyperband"),
+        sample_seed=_sample_seed(request),
+    )
+
+
+def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[str, Any]]:
+    """The settings of a sweep: those listed, times the grid or the samples of what varies."""
+    for name in _STUDY_OPTIONS:
+        if name in request:
+            raise ConfigError(f"--{name} goes with --study NAME only.")
+    num_samples = _count(request, "samples", 0)
+    axes: list[Axis] = request["axes"]
+    if num_samples and not axes:
+        raise ConfigError("--samples needs --set: what to draw.")
+    settings = make_settings(
+        base,
+        axes,
+        method="random" if num_samples else "grid",
+        num_points=_count(request, "points", 5),
+        num_samples=num_samples,
+        sample_seed=_sample_seed(request),
+    )
+    listed = [_listed(setting) for setting in request.get("list") or ()]
+    check_size(len(listed or [{}]) * len(settings))
+    return [{**one, **other} for one in listed or [{}] for other in settings]
+
+
+def _sample_seed(request: Mapping[str, Any]) -> int:
+    value = request.get("sample_seed", 0)
+    seed = whole_number(value)
+    return require_seed("sample_seed", value if seed is None else seed)
+
+
+def _listed(setting: Any) -> dict[str, Any]:
+    if not isinstance(setting, Mapping):
+        raise ConfigError(f"an entry of `list` must be NAME: value, found {setting!r}.")
+    axes = [make_axis(name, [value]) for name, value in setting.items()]
+    return {axis.name: axis.grid(1)[0] for axis in axes}
+
+
+def _seeds(asked: Any, first: int) -> tuple[int, ...]:
+    """So many seeds from `first` on, or those of a list."""
+    listed = [whole_number(seed) for seed in asked] if isinstance(asked, list) else [None]
+    if None not in listed:
+        return tuple(seed for seed in listed if seed is not None)
+    number = whole_number(asked)
+    if number is None or not 1 <= number <= MOST_RUNS:
+        raise ConfigError(
+            f"seeds must be a number between 1 and {MOST_RUNS:,}, or a list, found {asked!r}."
+        )
+    return tuple(range(first, first + number))
+
+
+def _count(request: Mapping[str, Any], name: str, default: int) -> int:
+    value = request.get(name, default)
+    number = whole_number(value)
+    if number is None or not min(default, 1) <= number <= MOST_RUNS:
+        raise ConfigError(
+            f"{name} must be an integer between 1 and {MOST_RUNS:,}, found {value!r}."
+        )
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = SentenceParser(
+        prog="muzero sweep",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "experiment",
+        nargs="?",
+        default="",
+        help="its name, script, or a YAML file",
+    )
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="NAME=VALUES",
+        help="settings to vary",
+    )
+    add("--seeds", type=int, metavar="N", help="seeds of each setting, from --seed on (default 1)")
+    add("--points", type=int, metavar="N", help="values of each range in a grid (default 5)")
+    add("--samples", type=int, metavar="N", help="draw N settings at random instead of a grid")
+    add("--sample_seed", "--sample-seed", type=int, metavar="N", help="of the drawing (default 0)")
+    add("--study", metavar="NAME", help="choose settings by what earlier ones scored (Optuna)")
+    add("--trials", type=int, metavar="N", help="settings that the study tries")
+    add("--pruner", metavar="KIND", help="hyperband, asha or none: what ends trials early")
+    add(
+        "--deterministic",
+        action="store_const",
+        const=True,
+        help="run the trials of a study in rounds, one trial a device, so that the study finds the "
+        "same when it is repeated; devices wait for the last trial of a round",
+    )
+    add("--out", metavar="DIR", help="folder of the runs and the table")
+    add("--resume", metavar="DIR", help="continue the sweep in DIR")
+    add("--ray", metavar="ADDRESS", help="use a Ray cluster: its address, auto, or local")
+    add("--devices", type=int, default=0, metavar="N", help="devices to use (default all)")
+    add(
+        "--width",
+        type=int,
+        default=0,
+        metavar="N",
+        help="runs at once (default: what fits)",
+    )
+    return parser

@@ -1,0 +1,134 @@
+"""How a section of the settings refuses values that cannot work."""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from muzero_jax.core.errors import ConfigError
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `ConfigError` with `message` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def require_range(section: str, config: Any, low: float, high: float | None, *names: str) -> None:
+    """Refuses values outside `[low, high]`.
+
+    Args:
+      section: the section's name, for the message.
+      config: the section.
+      low: the lowest value allowed.
+      high: the highest value allowed; where None, any finite number, or for an integer any that
+        fits the 32 bits that counters and indices have in a compiled program.
+      names: the settings of the section to look at.
+
+    Raises:
+      ConfigError: a value lies outside.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if high is not None:
+            allowed, inside = f"between {_shown(low)} and {_shown(high)}", low <= value <= high
+        elif isinstance(value, numbers.Integral):
+            inside = low <= int(value) <= LARGEST_INTEGER
+            allowed = f"at most {LARGEST_INTEGER:,}" if int(value) > low else f"at least {low:g}"
+        else:
+            allowed, inside = f"at least {low:g} and finite", low <= value < math.inf
+        require(inside, f"{section}.{name} must be {allowed}, found {value!r}.")
+
+
+def require_types(section: str, config: Any) -> None:
+    """Refuses values that are not of their field's type, or not among its `Literal`'s choices.
+
+    Args:
+      section: the section's name, for the message; empty for the whole configuration.
+      config: the section.
+
+    Raises:
+      ConfigError: a value is of another type.
+    """
+    for field in dataclasses.fields(config):
+        name = f"{section}.{field.name}" if section else field.name
+        _require_type(name, getattr(config, field.name), field.type)
+
+
+def _require_type(name: str, value: Any, hint: Any) -> None:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        choices = ", ".join(arguments)
+        require(value in arguments, f"{name} must be one of {choices}, found {value!r}.")
+    elif origin is tuple:
+        require(isinstance(value, tuple), f"{name} must be a tuple, found {value!r}.")
+        for item in value:
+            _require_type(name, item, arguments[0])
+    elif hint in KINDS:
+        accepted = _ACCEPTED.get(hint, hint)
+        is_right = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
+        require(is_right, f"{name} must be {KINDS[hint]}, found {value!r}.")
+    else:
+        kind = type(value).__name__
+        require(isinstance(value, hint), f"{name} must be a {hint.__name__}, found a {kind}.")
+
+
+def require_name(told: str, name: str) -> None:
+    """Refuses a name that could not be that of a file, or that would lead to another folder.
+
+    Args:
+      told: what the name is, for the message.
+      name: the name.
+
+    Raises:
+      ConfigError: the name is empty, too long, begins with a dot or dash, or holds a separator of
+        folders or a character that cannot be printed.
+    """
+    require(bool(name), f"{told} must not be empty.")
+    size = len(name.encode(errors="replace"))
+    require(
+        size <= LONGEST_NAME,
+        f"{told} must have at most {LONGEST_NAME} bytes, for folders bear it; found {size}.",
+    )
+    is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name[0] not in ".-~ "
+    require(
+        is_plain,
+        f'{told} must be of printable characters, without any of / \\ : * ? " < > | and not '
+        f"beginning with a dot, a dash, a tilde or a blank, for folders bear it; found {name!r}.",
+    )
+
+
+def require_seed(told: str, seed: Any) -> int:
+    """Refuses what is no seed: random keys take 32 bits.
+
+    Args:
+      told: what the seed is of, for the message.
+      seed: any value.
+
+    Returns:
+      The seed.
+
+    Raises:
+      ConfigError: the value is no integer, is negative, or has more than 32 bits.
+    """
+    is_whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    is_seed = is_whole and 0 <= seed < 2**32
+    require(is_seed, f"{told} must be between 0 and 2^32 - 1, found {seed!r}.")
+    return int(seed)
+
+
+def _shown(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) and number >= 10_000 else f"{number:g}"
+
+
+LARGEST_INTEGER = 2**31 - 1
+LONGEST_NAME = 100
+KINDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+}
+# NumPy's numbers count as well.
+_ACCEPTED: Mapping[Any, Any] = {int: numbers.Integral, float: numbers.Real}

@@ -1,0 +1,254 @@
+"""Whose code may be run: the rule for what a folder or a YAML file names outside this package.
+
+A run folder, a sweep folder and a YAML file are data, and may come from a stranger. Code that they
+name (`environment.name: my_module:make`) is imported only if the folder carries a seal that this
+user made, or if the user says `--trust` or sets MUZERO_TRUST=1. Names that were typed, or that
+stand in a script that was typed, are the user's own, and are sealed into the folders that they
+make. The idea is that of Jupyter's signed notebooks.
+
+A seal (`code.json`) is an HMAC-SHA256 by the user's key over the names, with their options, and
+over the folders that their modules were found in. It does not cover the place of the sealed folder,
+which may be moved.
+"""
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.core import user_code
+from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.files import read_regular, user_folder, write_text
+
+SEAL_FILE = "code.json"
+# Names of environments that begin so are a suite's and no module of the user's.
+SUITES = ("gymnax", "pgx")
+_KEY_BYTES = 32
+
+
+class UntrustedCodeError(ConfigError):
+    """A folder or file names code outside this package, and nothing says that it may be run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seal:
+    """What a seal says.
+
+    Attributes:
+      references: names of code, with their options, in order.
+      folders: the folders that their modules were found in.
+    """
+
+    references: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    def sign(self, key: bytes) -> str:
+        """The signature by a key."""
+        text = json.dumps([list(self.references), list(self.folders)])
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+class _Decision:
+    """Whether the user trusts whatever this process reads, and whether that is to be sealed."""
+
+    is_given = False
+    seals = True
+
+
+def trust_everything(*, seals: bool = True) -> None:
+    """Lets this process run whatever code the folders and files that it reads name.
+
+    Args:
+      seals: whether this process seals the folders that it reads and makes; a worker of a sweep
+        leaves that to the driver, whose decision it follows and whose user's key is the right one.
+    """
+    _Decision.is_given, _Decision.seals = True, seals
+
+
+def is_trusting() -> bool:
+    """Whether `--trust` was given, or MUZERO_TRUST is set to 1."""
+    return _Decision.is_given or os.environ.get("MUZERO_TRUST", "") == "1"
+
+
+def code_references(values: Iterable[Any]) -> tuple[str, ...]:
+    """Those of the names of environments that name code outside this package, in order.
+
+    Args:
+      values: names with their options; what is no text is left out.
+    """
+    found = {value for value in values if isinstance(value, str) and module_of(value)}
+    return tuple(sorted(found))
+
+
+def module_of(name: str) -> str:
+    """The module that the name of an environment refers to; empty for those of this package.
+
+    Args:
+      name: such as `catch`, `gymnax:CartPole-v1`, or `my_module:make:size=3`.
+    """
+    parts = [part for part in name.split(":") if "=" not in part]
+    module = ":".join(parts[:-1])
+    return "" if module in SUITES else module
+
+
+def admit(folder: Path, references: Sequence[str]) -> None:
+    """Decides whether the code that a folder names may be run, before anything of it is imported.
+
+    Args:
+      folder: a run or sweep folder.
+      references: the names of code in it, see `code_references`.
+
+    Raises:
+      UntrustedCodeError: the folder carries no seal of this user for these names.
+    """
+    if not references:
+        return
+    seal = _read_seal(folder)
+    is_sealed = seal is not None and set(references) <= set(seal.references)
+    if seal is not None and is_sealed and not (gone := _gone(seal)):
+        # The folders of the seal go first: a file where this process works may be a stranger's.
+        user_code.search_in([Path(name) for name in seal.folders])
+    elif is_trusting():
+        seal_folder(folder, references)
+    elif seal is not None and is_sealed:
+        where = ", ".join(seal.folders) or "Python's own folders"
+        raise UntrustedCodeError(
+            f"the module {gone!r} of {folder} is no longer in {where}; go to the folder where it "
+            "is now, and add --trust."
+        )
+    else:
+        raise _refusal(str(folder), references)
+
+
+def _gone(seal: Seal) -> str:
+    """The first module of a seal that is not where it was; empty where all are there."""
+    folders = [Path(name) for name in seal.folders]
+    modules = map(module_of, seal.references)
+    return next((m for m in modules if user_code.locate(m, folders) is None), "")
+
+
+def admit_file(path: Path, references: Sequence[str]) -> None:
+    """Decides whether the code that a YAML file names may be run; a file cannot carry a seal.
+
+    Args:
+      path: the file.
+      references: names of environments, see `code_references`, or paths of scripts.
+
+    Raises:
+      UntrustedCodeError: the user has not said that it may.
+    """
+    if references and not is_trusting():
+        raise _refusal(str(path), references)
+
+
+def seal_folder(folder: Path, references: Sequence[str]) -> None:
+    """Seals the names of code into a folder that was made of them.
+
+    Nothing is written in a process that leaves sealing to another, see `trust_everything`.
+
+    Args:
+      folder: a run or sweep folder.
+      references: the names of code in it; without any nothing is written.
+    """
+    if not references or not _Decision.seals:
+        return
+    found = (user_code.folder_of(module_of(reference)) for reference in references)
+    folders = dict.fromkeys(str(f) for f in found if f is not None)
+    seal = Seal(tuple(references), tuple(folders))
+    try:
+        content = {**dataclasses.asdict(seal), "seal": seal.sign(_key())}
+        write_text(folder / SEAL_FILE, json.dumps(content, indent=2) + "\n")
+    except (OSError, ConfigError) as error:
+        print(
+            f"notice: {folder} is not sealed, so that later commands need --trust: {error}",
+            file=sys.stderr,
+        )
+
+
+def _refusal(said_by: str, references: Sequence[str]) -> UntrustedCodeError:
+    reference = references[0]
+    name = module_of(reference)
+    file = Path(reference) if reference.endswith(".py") else user_code.locate(name)
+    is_python = name.partition(".")[0] in sys.stdlib_module_names
+    missing = "which is part of Python" if is_python else "which is not found here"
+    where = f"the file {file}" if file else missing
+    subject = f"the module {name!r}" if name else "a script"
+    return UntrustedCodeError(
+        f"{said_by} names code outside this program: {reference!r}, {subject}, {where}; if you "
+        "know what it does, add --trust, or set MUZERO_TRUST=1."
+    )
+
+
+def _read_seal(folder: Path) -> Seal | None:
+    """The seal of a folder, where this user made it."""
+    try:
+        if not key_file().exists():
+            return None  # This user has sealed nothing yet.
+    except ConfigError:
+        return None  # A user without a home folder has no key.
+    key = _key()
+    try:
+        content = json.loads(read_regular(folder / SEAL_FILE))
+        seal = Seal(tuple(content["references"]), tuple(content["folders"]))
+        is_ours = hmac.compare_digest(seal.sign(key), content["seal"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return seal if is_ours else None
+
+
+def key_file() -> Path:
+    """The file of this user's key, in the user's state folder.
+
+    Raises:
+      ConfigError: nothing says where the user's home is.
+    """
+    folder = user_folder(os.environ.get("XDG_STATE_HOME", ""), ".local/state")
+    return folder / "muzero_jax" / "key"
+
+
+def _key() -> bytes:
+    """This user's key, made on first use.
+
+    Raises:
+      ConfigError: the key is somebody else's, or can be read by others.
+      OSError: the key can neither be read nor made.
+    """
+    path = key_file()
+    if not path.exists():
+        _make_key(path)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        is_private = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+        key = file.read(_KEY_BYTES + 1)
+    if not is_private or len(key) != _KEY_BYTES:
+        raise ConfigError(
+            f"the key {path} must be a file of {_KEY_BYTES} bytes that you alone can read; remove "
+            "it, and a new one is made."
+        )
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Makes the key whole; of several processes that do so at once, one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".key.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink()

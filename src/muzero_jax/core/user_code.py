@@ -1,0 +1,245 @@
+"""Code of the user's own: where it is looked for, how it is imported, what is said if it fails.
+
+An environment is named `MODULE:FACTORY`, and an experiment may be the path of a script. Whether
+such code may be run at all is decided in `trust`.
+"""
+
+import contextlib
+import importlib
+import site
+import sys
+import sysconfig
+import traceback
+import types
+from collections.abc import Iterator, Sequence
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from pathlib import Path
+
+from muzero_jax.core.errors import ConfigError
+
+_PACKAGE = Path(__file__).parents[1]
+_MAX_REASON = 300
+
+
+class UserCodeError(ConfigError):
+    """The user's own code fails; the message names the file and the line."""
+
+
+class _Search:
+    """Where modules of the user's own are looked for in this process.
+
+    Attributes:
+      folders: absolute paths, looked in before the working folder.
+      added: what was appended to Python's own path for them.
+    """
+
+    folders: tuple[Path, ...] = ()
+    added: tuple[str, ...] = ()
+
+
+def search_in(folders: Sequence[Path]) -> None:
+    """Names folders in which this process looks for modules before it looks in those it knew.
+
+    Args:
+      folders: absolute paths.
+    """
+    _Search.folders = tuple(dict.fromkeys((*folders, *_Search.folders)))
+
+
+def search_folders() -> tuple[Path, ...]:
+    """The folders that `import_module` looks in, after Python's own; the working folder is last."""
+    return tuple(dict.fromkeys((*_Search.folders, Path.cwd())))
+
+
+def use_folder(folder: Path) -> None:
+    """Lets Python import from a folder; it comes last, so that it shadows no installed module.
+
+    A folder of which nothing is imported stays off the path: libraries look there for plug-ins and
+    for optional packages, which could be a stranger's.
+
+    Args:
+      folder: an absolute path.
+    """
+    search_in([folder])
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        _Search.added = (*_Search.added, str(folder))
+
+
+def _use_folder_of(name: str) -> None:
+    """Lets Python import a module of the user's own, given by its outermost name."""
+    importlib.invalidate_caches()
+    if _find_outermost(name, _own_path()) is None:
+        for folder in search_folders():
+            if _find_outermost(name, [str(folder)]) is not None:
+                return use_folder(folder)
+
+
+def _own_path() -> list[str]:
+    """Python's path without the folders that were added here."""
+    return [folder for folder in sys.path if folder not in _Search.added]
+
+
+def import_module(name: str) -> types.ModuleType | None:
+    """Imports a module of the user's own.
+
+    Args:
+      name: its dotted name.
+
+    Returns:
+      The module; None where there is none of that name.
+
+    Raises:
+      UserCodeError: the module is there and fails while it is imported.
+    """
+    _use_folder_of(name.partition(".")[0])
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
+
+
+def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
+    """The file that `import_module` would run for a module, found without running anything.
+
+    Args:
+      name: the module's dotted name.
+      in_folders: where to look after Python's own folders; where None, in `search_folders`.
+
+    Returns:
+      The file, or the folder of a package without one; None where there is no such module, or where
+      it is part of Python itself.
+    """
+    folders = search_folders() if in_folders is None else in_folders
+    first, *inner = name.split(".")
+    found = _find_outermost(first, [*_own_path(), *map(str, folders)])
+    for part in inner:
+        places = [] if found is None else found.submodule_search_locations or []
+        specs = (_finder(place).find_spec(part) for place in places)
+        found = next((spec for spec in specs if spec is not None), None)
+    if found is None:
+        return None
+    if found.has_location and found.origin is not None:
+        return Path(found.origin)
+    return next(map(Path, found.submodule_search_locations or ()), None)
+
+
+def _find_outermost(name: str, path: Sequence[str]) -> ModuleSpec | None:
+    """What Python would import for a name without dots, which runs nothing."""
+    if not name:
+        return None
+    for finder in sys.meta_path:
+        found: ModuleSpec | None = None
+        with contextlib.suppress(ImportError, ValueError):
+            if finder is PathFinder:
+                found = PathFinder.find_spec(name, path)
+            else:
+                found = finder.find_spec(name, None)
+        if found is not None:
+            return found
+    return None
+
+
+def _finder(folder: str) -> FileFinder:
+    """Finds modules in one folder; unlike Python's own search it does not import the package."""
+    return FileFinder(
+        folder,
+        (ExtensionFileLoader, EXTENSION_SUFFIXES),
+        (SourceFileLoader, SOURCE_SUFFIXES),
+        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+    )
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder that a module is found in, where that is one of the user's own.
+
+    Args:
+      name: the module's dotted name.
+
+    Returns:
+      The folder that holds the module or its outermost package; None for a module that is installed
+      with Python, or that does not exist.
+    """
+    first = name.partition(".")[0]
+    loaded = getattr(sys.modules.get(first), "__file__", None)
+    file = Path(loaded) if loaded else locate(first)
+    if file is None:
+        return None
+    folder = file.absolute().parent
+    folder = folder.parent if file.name == "__init__.py" else folder
+    installed = {*site.getsitepackages(), site.getusersitepackages()}
+    installed |= {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib")}
+    return None if str(folder) in installed else folder
+
+
+@contextlib.contextmanager
+def running(what: str) -> Iterator[None]:
+    """Turns what the user's code raises inside the block into one sentence.
+
+    Args:
+      what: what is being done with it, to begin the sentence with.
+
+    Raises:
+      UserCodeError: the code raised, or tried to end the program.
+    """
+    try:
+        yield
+    except (ConfigError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UserCodeError(f"{what}: {describe_error(error)}") from error
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line: the user's file and line where there is one, the type, the message.
+
+    Args:
+      error: what the code raised.
+    """
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # The error of a callback tells the host's whole traceback, whose last line says what it was.
+    is_nested = others and first.endswith("Traceback (most recent call last):")
+    message = others[-1] if is_nested else first
+    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    reason = reason if len(reason) <= _MAX_REASON else f"{reason[: _MAX_REASON - 3]}..."
+    reason = reason if reason.endswith(".") else f"{reason}."
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}."
+    place = place_of(error)
+    return f"{place}: {reason}" if place else reason
+
+
+def place_of(error: BaseException) -> str:
+    """The deepest line of the user's own that an error came through; empty where there is none.
+
+    Args:
+      error: what the code raised.
+    """
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if _is_users(Path(frame.filename)):
+            place = f"{frame.filename}, line {frame.lineno}"
+    return place
+
+
+def _is_users(file: Path) -> bool:
+    installed = "site-packages" in file.parts or "dist-packages" in file.parts
+    standard = sysconfig.get_path("stdlib")
+    ours = _PACKAGE in file.parents
+    return file.is_absolute() and not (installed or ours or Path(standard) in file.parents)

@@ -1,0 +1,1 @@
+"""Whether an environment keeps the protocol."""

@@ -1,1 +1,0 @@
-"""Exact answers for tabular environments, and the backups of the classical learners."""

@@ -1,0 +1,165 @@
+"""JAX as this process uses it: its environment variables are checked before anything starts.
+
+This module imports JAX only inside its functions, because JAX reads some variables while it is
+imported, and refuses bad ones with an exception.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from muzero_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    import jax
+
+_COMPILED = "the training loop and the search are compiled as a whole"
+# JAX's options under which this program cannot work, with the values that stop it, and why.
+_REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "jax_disable_jit": ((True,), _COMPILED),
+    "jax_check_tracer_leaks": ((True,), "its libraries do not pass that check"),
+    "jax_debug_nans": (
+        (True,),
+        "a metric of which nothing was counted is NaN, and a loss that is not finite stops a run "
+        "by itself",
+    ),
+    "jax_debug_infs": (
+        (True,),
+        "-inf marks actions that may not be taken, and a loss that is not finite stops a run by "
+        "itself",
+    ),
+    "jax_numpy_dtype_promotion": (
+        ("strict",),
+        "its code and its libraries mix dtypes",
+    ),
+    **{
+        f"jax_transfer_guard{direction}": (
+            ("disallow", "disallow_explicit"),
+            "settings, keys and metrics pass between host and device",
+        )
+        for direction in ("", "_host_to_device", "_device_to_device", "_device_to_host")
+    },
+}
+
+
+def prepare_jax(*, chooses_devices: bool = False) -> None:
+    """Makes JAX ready for a command that computes; call it before any other module imports JAX.
+
+    Compiled programs are kept between processes from here on, and numbers have 32 bits whatever
+    `JAX_ENABLE_X64` says, so that a run has the same numbers in every process.
+
+    Args:
+      chooses_devices: whether the caller still chooses the number of devices, or joins other
+        processes, for which JAX must not have looked for its devices yet.
+
+    Raises:
+      ConfigError: an environment variable of JAX or XLA has a value under which nothing works, or
+        there is no device of the kind that `JAX_PLATFORMS` names.
+    """
+    check_xla_flags()
+    require_jax()
+    import jax
+
+    check_options(jax.config.values)
+    if jax.config.values["jax_enable_x64"]:
+        print("notice: JAX_ENABLE_X64 has no effect: numbers have 32 bits here.", file=sys.stderr)
+        jax.config.update("jax_enable_x64", False)
+    # JAX logs a whole traceback for an error of a callback, which is told in a sentence here.
+    logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL + 1)
+    from muzero_jax.process.compilation_cache import enable_compilation_cache
+
+    enable_compilation_cache()
+    if not chooses_devices:
+        find_devices()
+
+
+def require_jax() -> None:
+    """Imports JAX, which reads its environment variables then.
+
+    Raises:
+      ConfigError: a variable has a value that JAX does not know.
+    """
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        raise ConfigError(
+            f"JAX cannot start with its environment variables as they are: {_one_line(error)} "
+            f"({_variables('JAX_')})."
+        ) from error
+
+
+def check_options(values: Mapping[str, Any]) -> None:
+    """Refuses options of JAX under which this program cannot work.
+
+    Args:
+      values: of the options, by JAX's names.
+
+    Raises:
+      ConfigError: with the variable that sets the option, and why it cannot be.
+    """
+    for option, (refused, reason) in _REFUSED.items():
+        value = values.get(option)
+        if value in refused:
+            raise ConfigError(
+                f"this program cannot work with {option.upper()}={value}, since {reason}; unset it."
+            )
+
+
+def find_devices() -> "list[jax.Device]":
+    """JAX's devices of this process; from here on their number is fixed.
+
+    Raises:
+      ConfigError: there is none of the kind that `JAX_PLATFORMS` names.
+    """
+    import jax
+
+    try:
+        return jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = _variables("JAX_PLATFORM") or "no JAX_PLATFORMS set"
+        told = f": {_one_line(error)}" if str(error) else ""
+        raise ConfigError(
+            f"JAX finds no device with {asked}{told}; unset JAX_PLATFORMS to use what there is, or "
+            "set it to cpu."
+        ) from error
+
+
+def check_xla_flags() -> None:
+    """Lets another process read `XLA_FLAGS`, since XLA aborts the one that reads a bad flag.
+
+    Raises:
+      ConfigError: that process was aborted; with what XLA says of the flags.
+    """
+    if not os.environ.get("XLA_FLAGS"):
+        return
+    # On its CPU, so that the other process needs no accelerator, and without JAX's own variables.
+    others = {name: x for name, x in os.environ.items() if not name.startswith("JAX_")}
+    child = subprocess.run(
+        # Without the working folder on its path, where a stranger's jax.py could lie.
+        [sys.executable, "-P", "-c", "import jax; jax.devices()"],
+        env={**others, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if child.returncode:
+        lines = [line for line in child.stderr.splitlines() if line.strip()] or ["it was aborted"]
+        reason = next((line for line in lines if "XLA_FLAGS" in line or "flag" in line), lines[-1])
+        raise ConfigError(
+            f"XLA cannot start with XLA_FLAGS={os.environ['XLA_FLAGS']}: "
+            f"{(reason.partition('] ')[2] or reason).strip(' .')[:200]}."
+        )
+
+
+def _variables(prefix: str) -> str:
+    """The environment variables that begin with `prefix`, with their values."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    return ", ".join(f"{name}={value}" for name, value in sorted(found.items()))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,1 @@
+"""Statistics, figures, tables and pages of finished runs; this room knows files, not agents."""

@@ -1,0 +1,222 @@
+"""A sweep as one HTML page, with everything that it shows inside: it opens without a network."""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.core.dotted import describe_setting, short_value
+from muzero_jax.core.file_names import REPORT_FILE
+from muzero_jax.core.files import write_text
+from muzero_jax.reports.fluid_svg import CHART_STYLE
+from muzero_jax.reports.parallel_coordinates import parallel_coordinates
+from muzero_jax.reports.sweep_figures import cost_against_score, learning_curves
+from muzero_jax.reports.sweep_rows import ROW_STYLE, marginal_effect, seed_scatter
+from muzero_jax.reports.sweep_summary import SettingSummary, summarise_settings
+from muzero_jax.reports.sweep_table import SweepFolderError, SweepRecord, read_sweep
+
+_MOST_ROWS = 100
+_STATUSES = ("finished", "failed", "pruned", "unfinished")
+
+_NOTES = {
+    "curves": "Greedy evaluation score, interquartile mean over seeds with its 95 % bootstrap "
+    "interval. The best settings are coloured; a line shows its setting under the mouse.",
+    "lines": "Each line is a setting, from its values down to its score; the brighter, the better.",
+    "seeds": "Every dot is a run; the bar is the interquartile mean with its 95 % interval. One "
+    "lucky seed does not make a good setting.",
+    "cost": "Every dot is a setting, numbered by its rank where there is room. The line joins the "
+    "settings that no other beats in both score and cost; they are named below the chart.",
+    "effect": "All finished runs with a value, whatever else they differ in: interquartile mean "
+    "and 95 % interval.",
+}
+_STYLE = (
+    """
+:root { color-scheme: light; --ink: #222; --muted: #666; --line: #e3e5ea; --paper: #f6f7f9; }
+* { box-sizing: border-box; }
+body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--paper); }
+main { max-width: 1240px; margin: 0 auto; padding: 24px 16px 48px; }
+h1 { font-size: 24px; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 17px; margin: 0 0 4px; overflow-wrap: anywhere; }
+p { margin: 0 0 10px; color: var(--muted); max-width: 75ch; }
+.cards { display: grid; gap: 16px;
+  grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
+section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 16px;
+  min-width: 0; }
+.wide { grid-column: 1 / -1; }
+.scroll { overflow-x: auto; }
+.legend { list-style: none; margin: 8px 0 0; padding: 0; font-size: 13px; line-height: 1.4;
+  display: flex; flex-wrap: wrap; gap: 4px 20px; }
+.legend li { overflow-wrap: anywhere; padding-left: 18px; text-indent: -18px; }
+.key { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
+  vertical-align: -1px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+  font-size: 14px; }
+th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line);
+  white-space: nowrap; vertical-align: top; }
+td.long { white-space: normal; overflow-wrap: anywhere; min-width: 15ch; }
+th { color: var(--muted); font-weight: 600; }
+pre { background: white; border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px;
+  margin: 0 0 16px; font-size: 13px; white-space: pre-wrap; overflow-wrap: anywhere; }
+pre span { display: inline-block; max-width: 100%; }
+dl { display: flex; flex-wrap: wrap; gap: 8px 32px; margin: 12px 0 20px; }
+dt { color: var(--muted); font-size: 13px; }
+dd { margin: 0; font-size: 19px; font-weight: 600; overflow-wrap: anywhere; }
+"""
+    + CHART_STYLE
+    + ROW_STYLE
+)
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Writes the page of a sweep, finished or not.
+
+    Args:
+      folder: of the sweep.
+      out: the HTML file; `report.html` in the folder where None.
+
+    Returns:
+      The file.
+
+    Raises:
+      SweepFolderError: it is no sweep folder, or no run of it has a score yet.
+    """
+    sweep = read_sweep(folder)
+    summaries = summarise_settings(sweep)
+    if not any(summary.score for summary in summaries):
+        raise SweepFolderError(f"there is nothing to report yet: no run in {folder} is finished.")
+    out = out or folder / REPORT_FILE
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, _page(sweep, summaries))
+    return out
+
+
+def _page(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
+    count = "1 setting" if len(summaries) == 1 else f"{len(summaries)} settings"
+    title = f"{escape(Path(sweep.experiment).stem)}: {count}"
+    sections = "".join(_sections(sweep, summaries))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{title}</h1>\n{_facts(sweep, summaries)}\n{_best(sweep, summaries[0])}\n"
+        f'<div class="cards">\n{sections}</div>\n</main>\n</body>\n</html>\n'
+    )
+
+
+def _sections(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> Iterator[str]:
+    label = _labeller(summaries)
+    varied = [name for name in sweep.varied if len({str(row.get(name)) for row in sweep.rows}) > 1]
+    curves = learning_curves(sweep, summaries, label)
+    yield _section("Learning curves", _NOTES["curves"], curves, wide=True)
+    if varied:
+        lines = parallel_coordinates(summaries, varied, label)
+        yield _section("Parallel coordinates", _NOTES["lines"], lines, wide=True)
+    yield _section("Seeds", _NOTES["seeds"], seed_scatter(summaries, label))
+    yield _section("Cost against score", _NOTES["cost"], cost_against_score(summaries, label))
+    for name in varied:
+        heading = f"Effect of {name.rpartition('.')[2]}"
+        yield _section(heading, _NOTES["effect"], marginal_effect(sweep, name))
+    yield _ranking(summaries, sweep.varied)
+    yield _failures(sweep)
+
+
+def _labeller(summaries: Sequence[SettingSummary]) -> Callable[[int], str]:
+    values = {summary.number: summary.values for summary in summaries}
+
+    return lambda number: describe_setting(values[number])
+
+
+def _section(heading: str, note: str, content: str, *, wide: bool = False) -> str:
+    kind = ' class="wide"' if wide else ""
+    told = f"<p>{note}</p>\n" if note else ""
+    return f"<section{kind}>\n<h2>{escape(heading)}</h2>\n{told}{content}\n</section>\n"
+
+
+def _facts(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
+    statuses = [row["status"] for row in sweep.rows]
+    counts = {f"Runs {name}": statuses.count(name) for name in _STATUSES}
+    devices = dict.fromkeys(str(row["device"]) for row in sweep.rows if "device" in row)
+    seconds = sum(row.get("train_seconds", 0) / row.get("runs_at_once", 1) for row in sweep.rows)
+    facts = {
+        "Experiment": Path(sweep.experiment).stem,
+        "Settings": str(len(summaries)),
+        **{name: str(number) for name, number in counts.items() if number},
+        "Device hours of training": f"{seconds / 3600:.3g}",
+        "Device": ", ".join(devices),
+    }
+    items = [f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()]
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def _best(sweep: SweepRecord, best: SettingSummary) -> str:
+    """The best setting as a command that trains it with a seed that it has not seen."""
+    assert best.score is not None
+    seeds = [row["seed"] for row in sweep.rows]
+    changes = {**sweep.changed, **best.values}
+    options = [["--seed", str(max(seeds) + 1)], *(_option(k, v) for k, v in changes.items())]
+    # A line may end between two options only, not after the hyphens of one.
+    parts = [shlex.join(part) for part in (["muzero", "train", sweep.experiment], *options)]
+    command = " ".join(f"<span>{escape(part)}</span>" for part in parts)
+    if len(best.scores) == 1:
+        told = f"Score {best.score.estimate:.4g} of one seed."
+    else:
+        told = (
+            f"Interquartile mean {best.score.estimate:.4g}, 95 % interval {best.score.low:.4g} to "
+            f"{best.score.high:.4g}, over {len(best.scores)} seeds."
+        )
+    told += " With a seed that the sweep has not used:"
+    return f"<h2>Best setting</h2><p>{told}</p><pre>{command}</pre>"
+
+
+def _option(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        section, dot, last = name.rpartition(".")
+        return [f"--{name}" if value else f"--{section}{dot}no_{last}"]
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [f"--{name}", str(value)]
+
+
+def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
+    # The scores come first, where a narrow window shows them without scrolling.
+    header = ["#", "score (IQM)", "95 % interval", "seeds", "device s"]
+    header += [name.rpartition(".")[2] for name in varied]
+    rows = []
+    for rank, summary in enumerate(summaries[:_MOST_ROWS], start=1):
+        score, statuses = summary.score, ", ".join(dict.fromkeys(summary.statuses))
+        measured = [f"{score.estimate:.4g}" if score else statuses, ""]
+        if score and len(summary.scores) > 1:
+            measured[1] = f"{score.low:.4g} to {score.high:.4g}"
+        seconds = f"{summary.device_seconds:.3g}" if score else ""
+        values = [short_value(summary.values[name]) for name in varied]
+        rows.append([str(rank), *measured, str(len(summary.scores)), seconds, *values])
+    note = "" if len(summaries) <= _MOST_ROWS else f"The best {_MOST_ROWS}; table.csv has all."
+    return _section("Settings", note, _table(header, rows), wide=True)
+
+
+def _failures(sweep: SweepRecord) -> str:
+    failed = [row for row in sweep.rows if row["status"] == "failed"]
+    if not failed:
+        return ""
+    rows = [
+        [
+            describe_setting({name: row.get(name) for name in sweep.varied}),
+            str(row["seed"]),
+            str(row["reason"]),
+        ]
+        for row in failed
+    ]
+    return _section("Failures", "", _table(["setting", "seed", "reason"], rows), wide=True)
+
+
+def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>\n" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def _cell(text: str) -> str:
+    return f"<td{' class=long' if len(text) > 40 else ''}>{escape(text)}</td>"

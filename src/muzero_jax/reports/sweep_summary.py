@@ -1,0 +1,130 @@
+"""What a sweep's table says: scores by setting, the effect of each setting, the best trade-offs."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from muzero_jax.reports.statistics import Interval, stratified_bootstrap
+from muzero_jax.reports.sweep_table import SweepRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingSummary:
+    """The runs of one setting.
+
+    Attributes:
+      number: of the setting.
+      values: of the settings that were varied, by dotted name.
+      scores: of its finished runs.
+      score: their interquartile mean with its 95 % interval; None where none is finished.
+      device_seconds: of training a run, the mean over those that are finished; NaN where none is.
+        Runs that shared a program share its seconds.
+      folders: of its runs that have something to show.
+      statuses: of its runs.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    scores: tuple[float, ...]
+    score: Interval | None
+    device_seconds: float
+    folders: tuple[str, ...]
+    statuses: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """What the finished runs with one value of a setting scored, whatever else they differed in.
+
+    Attributes:
+      value: of the setting.
+      scores: of the runs.
+      score: their interquartile mean with its 95 % interval.
+    """
+
+    value: Any
+    scores: tuple[float, ...]
+    score: Interval
+
+
+def summarise_settings(sweep: SweepRecord) -> list[SettingSummary]:
+    """The settings of a sweep, the best first, those without a finished run last."""
+    rows: dict[int, list[Mapping[str, Any]]] = {}
+    for row in sweep.rows:
+        rows.setdefault(row["setting"], []).append(row)
+    found = [_summarise(number, group, sweep.varied) for number, group in rows.items()]
+    return sorted(found, key=lambda s: -s.score.estimate if s.score else np.inf)
+
+
+def _summarise(
+    number: int, rows: Sequence[Mapping[str, Any]], varied: Iterable[str]
+) -> SettingSummary:
+    finished = [row for row in rows if row["status"] == "finished"]
+    scores = tuple(float(row["score_mean"]) for row in finished)
+    seconds = [row["train_seconds"] / row.get("runs_at_once", 1) for row in finished]
+    return SettingSummary(
+        number=number,
+        values={name: rows[0].get(name) for name in varied},
+        scores=scores,
+        score=stratified_bootstrap([scores]) if scores else None,
+        device_seconds=float(np.mean(seconds)) if seconds else float("nan"),
+        folders=tuple(row["folder"] for row in rows if "env_steps" in row),
+        statuses=tuple(row["status"] for row in rows),
+    )
+
+
+def effects(sweep: SweepRecord, name: str, most: int = 8) -> list[Effect]:
+    """The marginal effect of one setting on the final score, by ascending value.
+
+    Args:
+      sweep: as read.
+      name: of the setting.
+      most: where a number takes more values, neighbours are put together, each group under the
+        median of its values.
+    """
+    runs = [
+        (row[name], float(row["score_mean"])) for row in sweep.rows if row["status"] == "finished"
+    ]
+    is_number = are_numbers([value for value, _ in runs])
+    runs.sort(key=lambda run: run[0] if is_number else str(run[0]))
+    parts: dict[str, list[tuple[Any, float]]] = {}
+    for value, score in runs:
+        parts.setdefault(str(value), []).append((value, score))
+    grouped = list(parts.values())
+    if is_number and len(grouped) > most:
+        chunks = np.array_split(np.arange(len(runs)), most)
+        grouped = [[runs[index] for index in chunk] for chunk in chunks if chunk.size]
+    found = []
+    for part in grouped:
+        values, scores = zip(*part, strict=True)
+        value = float(np.median(values)) if is_number else values[0]
+        found.append(Effect(value, scores, stratified_bootstrap([scores])))
+    return found
+
+
+def pareto_front(summaries: Sequence[SettingSummary]) -> list[SettingSummary]:
+    """The settings that no other beats in both score and seconds, the cheapest first."""
+    front: list[SettingSummary] = []
+    known = [summary for summary in summaries if summary.score is not None]
+    for summary in sorted(known, key=lambda s: (s.device_seconds, -_estimate(s))):
+        if not front or _estimate(summary) > _estimate(front[-1]):
+            front.append(summary)
+    return front
+
+
+def is_logarithmic(values: Sequence[Any]) -> bool:
+    """Whether numbers are better seen by their ratios."""
+    is_positive = are_numbers(values) and min(values, default=0) > 0
+    return is_positive and max(values) / min(values) >= 8
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers, by which they can be ordered and placed."""
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _estimate(summary: SettingSummary) -> float:
+    assert summary.score is not None
+    return summary.score.estimate

@@ -1,0 +1,248 @@
+"""The tidy table of a sweep folder: a row for each run, a column for each setting and number."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.core.dotted import flatten
+from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.file_names import (
+    CONFIG_FILE,
+    MEMBERS_FOLDER,
+    METRICS_FILE,
+    OUTCOME_FILE,
+    PARQUET_FILE,
+    RESULT_FILE,
+    SWEEP_FILE,
+    TABLE_FILE,
+)
+from muzero_jax.core.files import last_json_line, read_json, replacing, write_text
+from muzero_jax.core.plain_yaml import read_yaml
+from muzero_jax.reports.extras import import_extra
+
+# What a row begins with; the settings that were varied come next, then what was measured.
+_IDENTITY = ("setting", "seed", "status", "reason", "folder")
+_MEASURED = (
+    "score_mean",
+    "score_std",
+    "score_min",
+    "score_max",
+    "length_mean",
+    "episodes",
+    "env_steps",
+    "num_updates",
+    "train_seconds",
+    "compile_seconds",
+    "total_seconds",
+    "runs_at_once",
+    "device",
+)
+
+
+# What the parts of a sweep's file must be; of a list of settings also what its entries must be.
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "experiment": (str, "a name"),
+    "seeds": (list, "a list of integers"),
+    "settings": (list, "a list of NAME: value"),
+    "space": (dict, "NAME: values"),
+    "changed": (dict, "NAME: value"),
+}
+_STATUSES = ("finished", "failed", "pruned", "unfinished")
+
+
+class SweepFolderError(ConfigError):
+    """A path is not a sweep folder, or something in it cannot be used; one clear sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRecord:
+    """What a sweep folder says.
+
+    Attributes:
+      folder: its path.
+      experiment: its name on the command line.
+      changed: settings in which all of its runs differ from the experiment, by dotted name.
+      varied: the dotted names of the settings that differ between runs, in the order asked for.
+      rows: one for each run that was begun, see `read_member`.
+    """
+
+    folder: Path
+    experiment: str
+    changed: Mapping[str, Any]
+    varied: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+
+def read_sweep(folder: Path) -> SweepRecord:
+    """Reads a sweep folder, whatever state an interrupted sweep left it in.
+
+    Raises:
+      SweepFolderError: it is none.
+    """
+    with usable_sweep_file(folder) as tree:
+        varied = list(tree.get("space", ()))
+        varied += [name for setting in tree.get("settings", ()) for name in setting]
+        experiment, changed = tree["experiment"], tree.get("changed", {})
+    pattern = f"{MEMBERS_FOLDER}/setting-*/seed-*/config.yaml"
+    members = sorted(path.parent for path in folder.glob(pattern))
+    rows = sorted((read_member(path) for path in members), key=_order)
+    names = tuple(dict.fromkeys(varied))
+    return SweepRecord(folder, experiment, changed, names, tuple(rows))
+
+
+@contextlib.contextmanager
+def usable_sweep_file(folder: Path) -> Iterator[dict[str, Any]]:
+    """Gives the content of a sweep's file, whose parts are lists and mappings where they must be.
+
+    Args:
+      folder: the sweep's folder.
+
+    Raises:
+      SweepFolderError: the folder is none of a sweep, its file was damaged, or what is done with
+        the content inside the context raises a `ConfigError`, to which the file's name is added.
+    """
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        reason = f"it holds no {SWEEP_FILE}" if folder.is_dir() else "there is no such folder"
+        raise SweepFolderError(f"{folder} is not a sweep folder: {reason}.")
+    try:
+        yield _checked(read_yaml(path))
+    except ConfigError as error:
+        raise SweepFolderError(f"{path} cannot be used: {error}") from error
+
+
+def _checked(tree: Any) -> dict[str, Any]:
+    """The content of a sweep's file.
+
+    Raises:
+      ConfigError: the experiment is missing, or a part is of another kind.
+    """
+    if not isinstance(tree, dict):
+        raise ConfigError(f"it must hold NAME: value, found {str(tree)[:80]!r}.")
+    if "experiment" not in tree:
+        raise ConfigError("experiment is missing.")
+    for name, (kind, told) in _KINDS.items():
+        if name in tree and not isinstance(tree[name], kind):
+            raise ConfigError(f"{name} must be {told}, found {str(tree[name])[:80]!r}.")
+    for setting in tree.get("settings", ()):
+        if not isinstance(setting, dict):
+            raise ConfigError(f"settings must be a list of NAME: value, found {setting!r} in it.")
+    named = [*tree.get("settings", ()), tree.get("space", {}), tree.get("changed", {})]
+    wrong = [name for part in named for name in part if not isinstance(name, str)]
+    if wrong:
+        raise ConfigError(f"{wrong[0]!r} is no name of a setting.")
+    return tree
+
+
+def read_member(run_dir: Path) -> dict[str, Any]:
+    """The row of one run: its identity, what was measured, its last metrics, and all settings.
+
+    `status` is `finished`, `failed`, `pruned` or `unfinished`; `reason` says why. Times in seconds
+    are wall-clock; `runs_at_once` runs shared them. Scores are of the final greedy evaluation.
+
+    Args:
+      run_dir: the run folder.
+
+    Raises:
+      ConfigError: a file of the run was damaged; the message names the file.
+    """
+    settings = _member_settings(run_dir / CONFIG_FILE)
+    outcome = read_json(run_dir / OUTCOME_FILE)
+    result = read_json(run_dir / RESULT_FILE)
+    metrics = last_json_line(run_dir / METRICS_FILE)
+    status = outcome.get("status") or ("finished" if result else "unfinished")
+    if status not in _STATUSES:
+        path = run_dir / OUTCOME_FILE
+        raise SweepFolderError(f"{path} is damaged: there is no status {status!r}.")
+    for name in ("score_mean", "score_std", "train_seconds") if status == "finished" else ():
+        if not isinstance(result.get(name), int | float):
+            path = run_dir / RESULT_FILE
+            raise SweepFolderError(f"{path} is damaged: {name} is no number in it.")
+    last = {name.removeprefix("time/"): value for name, value in metrics.items()}
+    return {
+        "setting": _setting_number(run_dir),
+        "seed": settings["seed"],
+        "status": status,
+        "reason": str(outcome.get("reason", "")),
+        "folder": "/".join(run_dir.parts[-3:]),
+        **{name: value for name, value in (last | result).items() if name in _MEASURED},
+        **{name: value for name, value in metrics.items() if "/" in name},
+        **{name: value for name, value in settings.items() if name not in ("seed", "name")},
+    }
+
+
+def _member_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run by dotted name, among which there is a seed."""
+    tree = read_yaml(path)
+    settings = flatten(tree) if isinstance(tree, Mapping) else {}
+    seed = settings.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise SweepFolderError(f"{path} cannot be used: it holds no settings of a run with a seed.")
+    return settings
+
+
+def _setting_number(run_dir: Path) -> int:
+    """The number of a run's setting, which the folder above it is named by."""
+    number = run_dir.parent.name.partition("-")[2]
+    if not (number.isascii() and number.isdecimal()):
+        raise SweepFolderError(
+            f"{run_dir} is no run of a sweep: its folder must be setting-NUMBER, found "
+            f"{run_dir.parent.name}."
+        )
+    return int(number)
+
+
+def write_table(
+    folder: Path, rows: Iterable[Mapping[str, Any]], varied: Iterable[str], *, parquet: bool = False
+) -> None:
+    """Writes `table.csv`, and `table.parquet` where that is asked for; each is replaced whole.
+
+    Args:
+      folder: the sweep's folder.
+      rows: one mapping for each run, see `read_member`.
+      varied: names of the settings that the sweep varies; they come first among the settings.
+      parquet: whether `table.parquet` is written as well.
+
+    Raises:
+      MissingExtraError: Parquet needs pandas and pyarrow, and one of them is not installed; the CSV
+        is written.
+    """
+    ordered = sorted(rows, key=_order)
+    columns = _columns(ordered, varied)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in ordered)
+    write_text(folder / TABLE_FILE, text.getvalue())
+    if parquet:
+        _write_parquet(folder / PARQUET_FILE, ordered, columns)
+
+
+def _write_parquet(path: Path, rows: list[Mapping[str, Any]], columns: list[str]) -> None:
+    extra = {"purpose": "Parquet tables", "extra": "sweep"}
+    pandas = import_extra("pandas", package="pandas", **extra)
+    import_extra("pyarrow", package="pyarrow", **extra)
+    # One type a column: a list is told as text, like in the CSV.
+    plain = [{k: str(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows]
+    with replacing(path) as temporary:
+        pandas.DataFrame(plain, columns=columns).to_parquet(temporary, index=False)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, int]:
+    return row["setting"], row["seed"]
+
+
+def _columns(rows: list[Mapping[str, Any]], varied: Iterable[str]) -> list[str]:
+    first = dict.fromkeys([*_IDENTITY, *varied, *_MEASURED])
+    names = dict.fromkeys(name for row in rows for name in row)
+    metrics = sorted(name for name in names if "/" in name)
+    settings = [name for name in names if name not in first and "/" not in name]
+    return [*first, *metrics, *settings]
+
+
+def _cell(value: Any) -> Any:
+    return str(value) if isinstance(value, list) else value

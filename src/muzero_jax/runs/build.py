@@ -1,0 +1,157 @@
+"""From settings to the parts of a run, for whoever trains, evaluates, plays or measures."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+
+from muzero_jax.agents.base import Agent
+from muzero_jax.agents.factory import make_agent
+from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
+from muzero_jax.core.errors import CheckpointMismatchError
+from muzero_jax.core.trust import module_of
+from muzero_jax.core.types import PyTree
+from muzero_jax.envs.base import Environment, EnvironmentSpec
+from muzero_jax.envs.conformance.check import check_own_environment
+from muzero_jax.envs.registry import make_environment
+from muzero_jax.envs.wrappers import TimeLimit
+from muzero_jax.runs.load_agent import load_agent
+from muzero_jax.runs.run_folder import load_config
+from muzero_jax.settings import apply_settings
+from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
+from muzero_jax.training.loop import Train, make_train
+from muzero_jax.training.shards import Shards
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of a run; nothing is compiled or allocated yet.
+
+    Attributes:
+      config: the settings.
+      env: one environment, neither batched nor auto-resetting.
+      agent: the learner.
+      train: the loop's pure functions.
+      layout: of a run of several shards; None of any other.
+    """
+
+    config: ExperimentConfig
+    env: Environment
+    agent: Agent
+    train: Train
+    layout: Layout | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """What a run has learned.
+
+    Attributes:
+      config: its settings.
+      env: its environment.
+      agent: its learner.
+      agent_state: state of the agent that was asked for.
+      num_env_steps: environment steps that the agent was trained for.
+    """
+
+    config: ExperimentConfig
+    env: Environment
+    agent: Agent
+    agent_state: PyTree
+    num_env_steps: int
+
+
+def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None) -> Experiment:
+    """Builds the parts of a run.
+
+    Args:
+      config: the settings.
+      devices: that a run of several shards is spread over; as many of those that JAX finds as
+        divide the shards evenly where None.
+
+    Raises:
+      ConfigError: a setting does not suit the environment, or the shards not the devices.
+      EnvironmentCreationError: there is no such environment, or it cannot be made, or it is the
+        user's own and breaks a rule of the protocol.
+    """
+    env = _make_env(config)
+    agent = make_agent(config, env.spec)
+    if config.training.num_shards == 1:
+        return Experiment(config, env, agent, make_train(env, agent, config))
+    layout = make_layout(config.training.num_shards, devices or jax.devices())
+    # Every process must have its part in it.
+    wanted = devices or (jax.devices() if jax.process_count() > 1 else layout.devices)
+    if len(layout.devices) < len(wanted):
+        raise ConfigError(
+            f"training.num_shards ({config.training.num_shards}) cannot be divided among "
+            f"{len(wanted)} devices."
+        )
+
+    def make_sharded_agent(shards: Shards) -> Agent:
+        return make_agent(config, env.spec, average=shards.average)
+
+    train = make_parallel_train(env, make_sharded_agent, config, layout)
+    return Experiment(config, env, agent, train, layout)
+
+
+def load_run(
+    run_dir: Path, checkpoint: str = "", changes: Mapping[str, Any] = MappingProxyType({})
+) -> LoadedRun:
+    """Reads a run folder's settings and agent; the replay stays on disk.
+
+    Args:
+      run_dir: the run folder.
+      checkpoint: the number of a checkpoint, or `best` for the best agent by the run's evaluations;
+        the newest checkpoint where empty.
+      changes: settings, by dotted name, that shall be others than in the run.
+
+    Raises:
+      InvalidRunError: it is not a run folder, or it has no such checkpoint.
+      NoCheckpointError: it holds no checkpoint that can be used.
+      EnvironmentCreationError: its environment cannot be made, or is the user's own and breaks a
+        rule of the protocol.
+      CheckpointMismatchError: the agent does not fit the changed environment.
+      ConfigError: a changed setting cannot work.
+    """
+    saved = load_config(run_dir)
+    config = apply_settings(saved, changes)
+    env = _make_env(config)
+    if config.environment.name != saved.environment.name:
+        _check_same_interface(run_dir, _make_env(saved).spec, env.spec)
+    agent = make_agent(config, env.spec)
+    key_shape = jax.eval_shape(jax.random.key, 0)
+    shapes = jax.eval_shape(agent.init, key_shape, traced_settings(config))
+    agent_state, num_env_steps = load_agent(run_dir, checkpoint, shapes)
+    return LoadedRun(config, env, agent, agent_state, num_env_steps)
+
+
+def _check_same_interface(run_dir: Path, own: EnvironmentSpec, other: EnvironmentSpec) -> None:
+    """Refuses an environment that shows or takes other things than the one of the run."""
+    names = ("observation_shape", "observation_dtype", "num_actions", "num_players", "num_states")
+    differing = [name for name in names if getattr(own, name) != getattr(other, name)]
+    if differing:
+        told = ", ".join(f"{name} {getattr(other, name)}" for name in differing)
+        trained = ", ".join(f"{name} {getattr(own, name)}" for name in differing)
+        raise CheckpointMismatchError(
+            f"the agent of {run_dir} was trained on {own.name} with {trained}, but {other.name} "
+            f"has {told}."
+        )
+
+
+def _make_env(config: ExperimentConfig) -> Environment:
+    """Makes the environment, and checks it before anything else where it is the user's own.
+
+    An adapter's own time limit is replaced, not wrapped, so that it can be raised too.
+    """
+    name, limit = config.environment.name, config.environment.time_limit
+    env = make_environment(name)
+    if module_of(name):
+        check_own_environment(env, name)
+    if not limit:
+        return env
+    if isinstance(env, TimeLimit):
+        return dataclasses.replace(env, max_steps=limit)
+    return TimeLimit(env, limit)

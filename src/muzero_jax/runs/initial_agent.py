@@ -1,0 +1,105 @@
+"""A new run that begins with what the agent of another run has learned."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from muzero_jax.checkpoints.named_arrays import describe_arrays, first_difference
+from muzero_jax.core.errors import CheckpointMismatchError, InvalidRunError
+from muzero_jax.core.types import PyTree
+from muzero_jax.runs.build import load_run
+from muzero_jax.runs.run_folder import read_origin
+from muzero_jax.training.train_state import TrainState
+
+# The parts of an agent's state that belong to a run, and not to what was learned in it.
+_OF_THE_RUN = ("optimizer", "hyperparameters", "num_updates")
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialAgent:
+    """What an agent has learned in another run.
+
+    Attributes:
+      agent_state: the whole state of that agent.
+      origin: what is recorded about it in the new run's `versions.json`.
+    """
+
+    agent_state: PyTree
+    origin: dict[str, Any]
+
+    def check_fits(self, fresh: PyTree) -> None:
+        """Refuses an agent whose learned arrays are not those that the new run needs.
+
+        Args:
+          fresh: the new run's agent state, or its shapes.
+
+        Raises:
+          CheckpointMismatchError: an array differs; the message names it, and both shapes.
+        """
+        difference = first_difference(describe_arrays(self._learned(fresh)), fresh)
+        if difference:
+            raise CheckpointMismatchError(
+                f"the agent of {self.origin['run']} does not fit the new run's settings and "
+                f"environment: {difference}."
+            )
+
+    def put_into(self, state: TrainState) -> TrainState:
+        """The first state of a run, with the learned arrays in the places of its own."""
+        structure = jax.tree.structure(state.agent)
+        learned = jax.tree.leaves(self._learned(state.agent))
+        agent = jax.tree.map(
+            lambda x, own: jax.device_put(x, own.sharding),
+            jax.tree.unflatten(structure, learned),
+            state.agent,
+        )
+        replaced: TrainState = state.replace(agent=agent)
+        return replaced
+
+    def _learned(self, fresh: PyTree) -> PyTree:
+        names = [name for name in _OF_THE_RUN if hasattr(fresh, name)]
+        return self.agent_state.replace(**{name: getattr(fresh, name) for name in names})
+
+
+def load_initial_agent(run_dir: Path, checkpoint: str = "") -> InitialAgent:
+    """Reads the agent of a run, for a new run to begin with.
+
+    Args:
+      run_dir: the run folder.
+      checkpoint: the checkpoint to read, see `load_run`.
+
+    Raises:
+      RunError: the run has no such checkpoint, or it cannot be read.
+    """
+    run = load_run(run_dir, checkpoint)
+    origin = {
+        "run": str(run_dir.absolute()),
+        "experiment": run.config.name,
+        "checkpoint": checkpoint or str(run.num_env_steps),
+        "env_steps": run.num_env_steps,
+    }
+    return InitialAgent(run.agent_state, origin)
+
+
+def load_recorded_agent(run_dir: Path) -> InitialAgent | None:
+    """Reads again the agent that a run began with; None for a run that began with a new one.
+
+    Args:
+      run_dir: folder of the run that began with it.
+
+    Raises:
+      InvalidRunError: the agent's own run has gone on, and its best agent is another now.
+      RunError: the agent's own run has no such checkpoint any more, or it cannot be read.
+    """
+    origin = read_origin(run_dir)
+    if origin is None:
+        return None
+    agent = load_initial_agent(Path(origin["run"]), origin["checkpoint"])
+    if agent.origin["env_steps"] != origin["env_steps"]:
+        raise InvalidRunError(
+            f"{run_dir} began with the agent that was the best of {origin['run']} after "
+            f"{origin['env_steps']:,} environment steps, and now its best is that after "
+            f"{agent.origin['env_steps']:,}; begin a new run with --init-from."
+        )
+    return agent

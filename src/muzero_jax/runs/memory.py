@@ -1,0 +1,108 @@
+"""Whether a run fits the device, known before anything is allocated."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.errors import DoesNotFitError
+from muzero_jax.core.types import PyTree
+from muzero_jax.training.train_state import TrainState
+
+# Of a container; no limit is written as the word "max" or as a number beyond any memory.
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def tree_bytes(tree: PyTree) -> int:
+    """Bytes of the arrays of a pytree, or of its `jax.eval_shape`."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def device_memory_bytes(device: jax.Device) -> int:
+    """What programs may use of the device's memory; of the machine's where that is what it uses."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in map(Path, _CGROUP_LIMITS):
+        text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        limits += [int(text)] if text.isdigit() else []
+    return min(limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramMemory:
+    """What a compiled program says that it needs.
+
+    Attributes:
+      state_bytes: for its arguments.
+      work_bytes: beside them, while it runs.
+    """
+
+    state_bytes: int
+    work_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.state_bytes + self.work_bytes
+
+
+def program_memory(compiled: Any) -> ProgramMemory | None:
+    """The analysis of a compiled program; None where the device gives none."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return None
+    new_output_bytes = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return ProgramMemory(
+        analysis.argument_size_in_bytes, analysis.temp_size_in_bytes + new_output_bytes
+    )
+
+
+def check_state_fits(config: ExperimentConfig, state: TrainState, available_bytes: int) -> None:
+    """Refuses a state that is larger than the memory.
+
+    Args:
+      config: names the sizes.
+      state: or its `jax.eval_shape`.
+      available_bytes: of the device.
+
+    Raises:
+      DoesNotFitError: with the sizes, and the capacity that would fit.
+    """
+    replay_bytes, all_bytes = tree_bytes(state.replay), tree_bytes(state)
+    if all_bytes <= available_bytes:
+        return
+    capacity = config.replay.capacity
+    left_bytes = max(available_bytes - (all_bytes - replay_bytes), 0)
+    raise DoesNotFitError(
+        f"replay.capacity = {capacity:,} transitions take {format_bytes(replay_bytes)} and the "
+        f"rest of the run {format_bytes(all_bytes - replay_bytes)}, but the device has "
+        f"{format_bytes(available_bytes)}; at most about "
+        f"{left_bytes * capacity // replay_bytes:,} transitions would fit."
+    )
+
+
+def check_program_fits(memory: ProgramMemory | None, available_bytes: int) -> None:
+    """Refuses a compiled chunk that needs more memory than there is, before it is run.
+
+    Raises:
+      DoesNotFitError: with the sizes.
+    """
+    if memory is not None and memory.total_bytes > available_bytes:
+        raise DoesNotFitError(
+            f"the compiled loop needs {format_bytes(memory.state_bytes)} for its state and "
+            f"{format_bytes(memory.work_bytes)} to work in, but the device has "
+            f"{format_bytes(available_bytes)}; lower replay.capacity, replay.batch_size, "
+            "training.num_envs or the network's sizes."
+        )
+
+
+def format_bytes(num_bytes: int) -> str:
+    """A size for people, in MiB or GiB."""
+    unit, power = ("GiB", 30) if num_bytes >= 2**30 else ("MiB", 20)
+    return f"{num_bytes / 2**power:.3g} {unit}"

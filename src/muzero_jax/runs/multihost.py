@@ -1,0 +1,139 @@
+"""One run on several hosts: the same script on each, joined by `jax.distributed`.
+
+Process 0 writes the run folder and evaluates; the others compute, and follow.
+"""
+
+import os
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from muzero_jax.checkpoints.plain_arrays import from_plain, is_key, plain_zeros, to_plain
+from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import RunError
+from muzero_jax.core.types import PyTree
+from muzero_jax.process.jax_process import find_devices
+
+# A host that has died is noticed after so long; the others end then, and the run is resumed.
+_HEARTBEAT_SECONDS = 20
+
+
+def join_hosts() -> None:
+    """Joins the processes that JAX detects (Slurm, TPU pods, Kubernetes), or the environment names.
+
+    `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` name them where there is
+    nothing to detect. Call it before JAX is used.
+
+    Raises:
+      ConfigError: there is no such cluster, or it cannot be reached.
+    """
+    # Of a CPU; other platforms have collectives of their own.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            num_processes=_number("JAX_NUM_PROCESSES"),
+            process_id=_number("JAX_PROCESS_ID"),
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"--distributed cannot join the other processes: {reason}") from error
+
+
+def has_several() -> bool:
+    """Whether the run is spread over several processes."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def count_devices() -> int:
+    """Devices of all processes together.
+
+    Raises:
+      ConfigError: there is none of the kind that `JAX_PLATFORMS` names.
+    """
+    find_devices()
+    return jax.device_count()
+
+
+def is_main() -> bool:
+    """Whether this process writes and evaluates."""
+    return not has_several() or jax.process_index() == 0
+
+
+def agree(number: int | None) -> int | None:
+    """The largest of the numbers that the processes give, for all; None where none gives one."""
+    if not has_several():
+        return number
+    # JAX sends 32 bits at a time, and a run may have more steps than those count.
+    high, low = divmod(number or 0, 2**32)
+    words = np.array([number is not None, high, low], np.uint32)
+    rows = np.reshape(multihost_utils.process_allgather(words), (-1, 3)).tolist()
+    given = [(high << 32) + low for is_given, high, low in rows if is_given]
+    return max(given, default=None)
+
+
+def check_same(tree: PyTree) -> None:
+    """Makes sure that all processes hold the same arrays, which they have each for itself.
+
+    Raises:
+      RunError: they do not; something in the run depends on the process.
+    """
+    if not has_several():
+        return
+    number = zlib.crc32(b"".join(to_plain(x).tobytes() for x in jax.tree.leaves(tree)))
+    found = multihost_utils.process_allgather(np.uint32(number))
+    if len(set(found.tolist())) > 1:
+        raise RunError("the processes of the run have come to hold different parameters.")
+
+
+def collect(tree: PyTree) -> PyTree:
+    """The whole of arrays that are spread over processes; the tree itself where there is one."""
+    return jax.tree.map(_collect, tree) if has_several() else tree
+
+
+def share(tree: PyTree | None, shapes: PyTree) -> PyTree:
+    """The arrays that the main process has, for all processes.
+
+    Args:
+      tree: on the main process; others have nothing to give.
+      shapes: of the arrays.
+    """
+    if not has_several():
+        return tree
+    source = jax.tree.map(plain_zeros, shapes) if tree is None else jax.tree.map(to_plain, tree)
+    shared = multihost_utils.broadcast_one_to_all(source)
+    return jax.tree.map(from_plain, shared, shapes)
+
+
+def distribute(tree: PyTree, shapes: PyTree) -> PyTree:
+    """Spreads whole arrays, which every process has, as the shardings of `shapes` say."""
+    return jax.tree.map(_distribute, tree, shapes)
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    if text and not text.isdecimal():
+        raise ConfigError(f"{name} must be an integer, found {text!r}.")
+    return int(text) if text else None
+
+
+def _collect(x: jax.Array) -> Any:
+    if not is_key(x):
+        return multihost_utils.process_allgather(x, tiled=True)
+    data = jax.jit(jax.random.key_data)(x)
+    return jax.random.wrap_key_data(_collect(data))
+
+
+def _distribute(x: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
+    if is_key(x):
+        data = jax.random.key_data(x)
+        spread = _distribute(
+            data, jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=shape.sharding)
+        )
+        return jax.jit(jax.random.wrap_key_data, out_shardings=shape.sharding)(spread)
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, shape.sharding, lambda index: whole[index])

@@ -1,0 +1,283 @@
+"""The folder of one run: its name, its lock, its settings, and what it was made with."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
+from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.errors import DiskError, InvalidRunError, RunLockedError
+from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
+from muzero_jax.core.files import open_own, read_json, refuse_links, write_json, write_text
+from muzero_jax.core.output_paths import check_folder
+from muzero_jax.core.plain_yaml import dump_yaml, read_yaml
+from muzero_jax.core.trust import admit, code_references, seal_folder
+from muzero_jax.settings import config_from_dict, config_to_dict
+
+_LOCK_FILE = ".lock"
+# The entry of `versions.json` about the run whose agent this one began with.
+_ORIGIN = "init_from"
+# What every result holds that is told when a run is asked for again.
+_NUMBERS_OF_RESULT = (
+    "env_steps",
+    "score_mean",
+    "score_std",
+    "episodes",
+    "train_seconds",
+    "compile_seconds",
+)
+
+_PACKAGES = (
+    "muzero-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "mctx",
+    "chex",
+    "orbax-checkpoint",
+    "numpy",
+    "gymnax",
+    "pgx",
+)
+
+
+@contextlib.contextmanager
+def new_run_folder(
+    config: ExperimentConfig, out: Path | None, origin: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
+    """Makes a run folder with its `config.yaml`, and holds its lock.
+
+    Args:
+      config: the settings.
+      out: the folder, which must be empty or not exist; where None,
+        `runs/<experiment>/seed<seed>-<time>`.
+      origin: what is recorded of the run whose agent this one begins with; None where it begins
+        with a new one.
+
+    Raises:
+      ConfigError: the folder exists and is not empty, or cannot be made.
+      RunLockedError: another process is about to use it.
+
+    A `ConfigError` inside takes what was written with it, unless there is a checkpoint: the program
+    did not fit the device.
+    """
+    was_there = out is not None and out.exists()
+    before = set(out.iterdir()) if out is not None and out.is_dir() else set()
+    folder = _make_default_folder(config) if out is None else _make_folder(out)
+    with locked(folder):
+        if (folder / CONFIG_FILE).exists():
+            raise ConfigError(_occupied(folder))
+        if origin is not None:  # First, for it must not be missing once this is a run folder.
+            write_json(folder / VERSIONS_FILE, {_ORIGIN: origin})
+        write_config(folder, config)
+        try:
+            yield folder
+        except ConfigError:
+            if not checkpoint_steps(folder / CHECKPOINTS_FOLDER):
+                _take_away(folder, before, keeps_folder=was_there)
+            raise
+
+
+def _take_away(folder: Path, before: Collection[Path], keeps_folder: bool) -> None:
+    """Removes what was made in a folder; hidden files of the user's own may lie beside it."""
+    for path in set(folder.iterdir()) - set(before):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if not keeps_folder:
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system releases however the process ends.
+
+    Raises:
+      RunLockedError: another process holds it.
+      DiskError: the disk is full or read-only.
+      ConfigError: there is a link in the folder, see `files.refuse_links`.
+    """
+    refuse_links(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(folder / _LOCK_FILE))
+        except BlockingIOError as error:
+            raise RunLockedError(f"another process is writing the run folder {folder}.") from error
+        except OSError as error:
+            raise DiskError(f"{folder} cannot be written: {error.strerror}") from error
+        yield
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
+    """Holds a file's lock, which the system releases however the process ends.
+
+    Args:
+      path: the file, which is made where it is missing, and otherwise left as it is.
+      wait: whether to wait for a process that holds the lock.
+
+    Raises:
+      BlockingIOError: another process holds the lock, and this one does not wait.
+      ConfigError: the file is a link.
+    """
+    import fcntl  # Windows has none; there, what locks nothing works all the same.
+
+    descriptor = open_own(path, 0)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_config(folder: Path, config: ExperimentConfig) -> None:
+    """Writes the settings of a run for `load_config`, and seals the code that they name."""
+    seal_folder(folder, code_references([config.environment.name]))
+    write_text(folder / CONFIG_FILE, dump_yaml(config_to_dict(config)))
+
+
+def load_config(folder: Path) -> ExperimentConfig:
+    """Reads the settings of a run.
+
+    Raises:
+      InvalidRunError: the folder is none of a run, or its `config.yaml` was damaged.
+      UntrustedCodeError: the settings name code that this user has not sealed.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        reason = f"it holds no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
+        raise InvalidRunError(f"{folder} is not a run folder: {reason}.")
+    try:
+        config = config_from_dict(read_yaml(path))
+    except ConfigError as error:
+        raise InvalidRunError(f"{path} cannot be used: {error}") from error
+    admit(folder, code_references([config.environment.name]))
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Reads `result.json`, which stands in the folder of a finished run only.
+
+    Args:
+      folder: the run folder.
+
+    Returns:
+      The content; None where there is no such file.
+
+    Raises:
+      InvalidRunError: the file is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return None
+    try:
+        result = read_json(path)
+    except ConfigError as error:
+        raise InvalidRunError(str(error)) from error
+    for name in _NUMBERS_OF_RESULT:
+        if not isinstance(result.get(name), int | float):
+            raise InvalidRunError(f"{path} is damaged: it holds no number {name}.")
+    return result
+
+
+def write_versions(folder: Path, device: str) -> None:
+    """Records what the run is made with; what resumes it later is listed after that."""
+    path = folder / VERSIONS_FILE
+    now = {
+        "packages": dict(sorted(_installed_packages())),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "command": sys.argv,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    before = read_json(path)
+    if "started" not in before:
+        return write_json(path, {**before, **now})
+    return write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
+
+
+def read_origin(folder: Path) -> dict[str, Any] | None:
+    """What is recorded of the run whose agent this one began with; None for any other run.
+
+    Args:
+      folder: the run folder.
+
+    Returns:
+      Under `run` the folder of that run, under `checkpoint` which of its agents it was, and under
+      `env_steps` the environment steps that the agent was trained for.
+
+    Raises:
+      InvalidRunError: the record is damaged.
+    """
+    origin = read_json(folder / VERSIONS_FILE).get(_ORIGIN)
+    if origin is None:
+        return None
+    kinds = {"run": str, "checkpoint": str, "env_steps": int}
+    wanted = isinstance(origin, dict) and all(isinstance(origin.get(n), kinds[n]) for n in kinds)
+    if not wanted:
+        raise InvalidRunError(f"{folder / VERSIONS_FILE} is damaged: {_ORIGIN} names no agent.")
+    return {name: origin[name] for name in kinds}
+
+
+def _installed_packages() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)
+
+
+def _make_default_folder(config: ExperimentConfig) -> Path:
+    """A new folder; runs that start in the same second get a number each."""
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / config.name / f"seed{config.seed}-{time}"
+    for number in range(1, 10_000):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise ConfigError(f"{base} exists, and so do thousands of folders like it; give another --out.")
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_used = occupied(folder)
+    except OSError as error:
+        raise ConfigError(f"the run folder {folder} cannot be made: {error.strerror}.") from error
+    if is_used:
+        raise ConfigError(_occupied(folder))
+    return folder
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuses a folder in which no new run can be made, before any work is done for the run.
+
+    Args:
+      folder: the run folder that is asked for.
+
+    Raises:
+      ConfigError: the folder cannot be made, or something is in it.
+    """
+    check_folder(folder, "--out")
+    if folder.is_dir() and occupied(folder):
+        raise ConfigError(_occupied(folder))
+
+
+def occupied(folder: Path) -> bool:
+    """Whether anything lies in a folder but hidden files: locks, and what is being written."""
+    return any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _occupied(folder: Path) -> str:
+    if (folder / CONFIG_FILE).exists():
+        return f"{folder} holds a run already; continue it with --resume, or give another --out."
+    return f"{folder} is not empty; give another --out."

@@ -1,0 +1,159 @@
+"""Pictures of search trees: who was visited, what it is worth, and the path that was chosen."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mctx
+import numpy as np
+
+from muzero_jax.core.files import replacing
+from muzero_jax.reports.extras import import_extra
+
+_INK, _EDGE, _CHOSEN = "#222222", "#B8B8B8", "#D55E00"
+_MAX_NODES = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnNode:
+    """One node of a picture.
+
+    Attributes:
+      index: in the tree.
+      x: from the left, in units of a leaf's width.
+      depth: edges from the root.
+      is_chosen: on the path that a simulation that follows the most visited actions takes, of which
+        the first is the action that was taken.
+    """
+
+    index: int
+    x: float
+    depth: int
+    is_chosen: bool
+
+
+def draw_tree(tree: mctx.Tree, action: int, title: str, out: Sequence[Path]) -> None:
+    """Draws one tree; of a large one the nodes that were visited most.
+
+    A disc is a node: its area grows with its visits, its colour with its value, which it shows
+    together with its visits. An edge is an action, with its prior; it is as wide as its share of
+    the visits. The path that was chosen is orange.
+
+    Args:
+      tree: unbatched, of NumPy arrays.
+      action: that was taken at the root.
+      title: of the picture.
+      out: files; their endings (.svg, .png) say how. Their folders are made.
+
+    Raises:
+      MissingExtraError: matplotlib is not installed.
+    """
+    figures = import_extra("matplotlib.figure", purpose="Tree pictures", package="matplotlib")
+    nodes = layout(tree, action)
+    width = max(node.x for node in nodes) + 1
+    depth = max(node.depth for node in nodes)
+    size = (min(max(6.0, 0.8 * width), 40), min(max(3.0, 1.25 * (depth + 1)), 40))
+    figure = figures.Figure(figsize=size, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=11, loc="left", color=_INK)
+    axes.set(xlim=(-0.8, width - 0.2), ylim=(depth + 0.6, -0.6))
+    axes.axis("off")
+    _draw_edges(axes, tree, nodes)
+    _draw_nodes(figure, axes, tree, nodes)
+    for path in out:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=130)
+
+
+def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[DrawnNode]:
+    """Places the most visited nodes: children side by side, parents above their middle."""
+    visits = np.asarray(tree.node_visits)
+    by_visits = np.argsort(-visits, kind="stable")
+    kept = {int(i) for i in by_visits[:max_nodes] if visits[i] > 0}
+    path = chosen_path(tree, action)
+    places: list[DrawnNode] = []
+    next_leaf = 0.0
+
+    def place(index: int, depth: int) -> float:
+        nonlocal next_leaf
+        # A parent is visited more often than its children, so that what is kept is connected.
+        children = [int(c) for c in tree.children_index[index] if int(c) in kept]
+        xs = [place(child, depth + 1) for child in children]
+        if not xs:
+            next_leaf += 1
+        x = float(np.mean(xs)) if xs else next_leaf - 1
+        places.append(DrawnNode(index, x, depth, index in path))
+        return x
+
+    place(0, 0)
+    return places
+
+
+def chosen_path(tree: mctx.Tree, action: int) -> list[int]:
+    """Nodes from the root by `action` and then by the most visited actions."""
+    path, child = [0], int(tree.children_index[0, action])
+    while child >= 0:
+        path.append(child)
+        child = int(tree.children_index[child, int(np.argmax(tree.children_visits[child]))])
+    return path
+
+
+def prior_of(tree: mctx.Tree, index: int) -> np.ndarray:
+    """`[A]` probabilities that the network gave the actions of a node."""
+    logits = np.asarray(tree.children_prior_logits[index], np.float64)
+    unnormalised = np.exp(logits - logits.max())
+    return unnormalised / unnormalised.sum()
+
+
+def _draw_edges(axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
+    places = {node.index: node for node in nodes}
+    total = max(int(tree.node_visits[0]), 1)
+    for node in nodes:
+        if node.index == 0:
+            continue
+        parent = places[int(tree.parents[node.index])]
+        action = int(tree.action_from_parent[node.index])
+        chosen = node.is_chosen and parent.is_chosen
+        axes.plot(
+            [parent.x, node.x],
+            [parent.depth, node.depth],
+            color=_CHOSEN if chosen else _EDGE,
+            linewidth=1 + 5 * int(tree.node_visits[node.index]) / total,
+            zorder=1,
+        )
+        label = f"a{action} {prior_of(tree, parent.index)[action]:.0%}"
+        middle = (parent.x + 2 * node.x) / 3, (parent.depth + 2 * node.depth) / 3 - 0.12
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+        axes.text(*middle, label, fontsize=6.5, ha="center", color=_INK, bbox=box, zorder=2)
+
+
+def _draw_nodes(figure: Any, axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
+    values = np.array([float(tree.node_values[node.index]) for node in nodes])
+    visits = np.array([int(tree.node_visits[node.index]) for node in nodes])
+    discs = axes.scatter(
+        [node.x for node in nodes],
+        [node.depth for node in nodes],
+        s=260 + 900 * visits / max(visits.max(), 1),
+        c=values,
+        cmap="Blues",
+        vmin=values.min() - 0.25 * (np.ptp(values) or 1.0),
+        vmax=values.max() + 0.6 * (np.ptp(values) or 1.0),
+        edgecolors=[_CHOSEN if node.is_chosen else "#7A7A7A" for node in nodes],
+        linewidths=[2.0 if node.is_chosen else 0.8 for node in nodes],
+        zorder=3,
+    )
+    for node, value, count in zip(nodes, values, visits, strict=True):
+        axes.text(
+            node.x,
+            node.depth,
+            f"{value:.3g}\n{count}",
+            fontsize=6.5,
+            ha="center",
+            va="center",
+            color=_INK,
+            zorder=4,
+        )
+    bar = figure.colorbar(discs, ax=axes, shrink=0.6, pad=0.01)
+    bar.set_label("value", fontsize=8)

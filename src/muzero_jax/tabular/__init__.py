@@ -1,0 +1,1 @@
+"""Finite processes: exact arrays, oracles, learners of tables, and their figures."""

@@ -1,0 +1,29 @@
+"""A process, its values and actions, as `analysis.value_maps` draws them."""
+
+import numpy as np
+
+from muzero_jax.tabular.processes.mdp import TabularMDP
+from muzero_jax.tabular.value_maps import ValueMap
+
+
+def value_map(mdp: TabularMDP, value: np.ndarray, actions: np.ndarray, title: str = "") -> ValueMap:
+    """Puts values and actions on the process's grid.
+
+    Args:
+      mdp: the process; it must have a grid.
+      value: `[S]`.
+      actions: `[S, A]` bool, those to draw.
+      title: above the map.
+    """
+    assert mdp.grid is not None
+    grid = mdp.grid
+    return ValueMap(
+        title=title or mdp.name,
+        shape=grid.shape,
+        cells=grid.cells,
+        value=value,
+        actions=actions,
+        arrows=grid.arrows,
+        walls=grid.walls,
+        marks=grid.marks,
+    )

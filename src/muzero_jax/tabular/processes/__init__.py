@@ -1,0 +1,1 @@
+"""Finite processes as arrays, and environments over them."""

@@ -1,0 +1,1 @@
+"""What a run reports while it is trained: files, sinks, and the terminal."""

@@ -1,0 +1,1 @@
+"""Episodes, decisions and search trees to look at."""

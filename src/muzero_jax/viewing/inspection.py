@@ -1,0 +1,134 @@
+"""Looking into one decision of a trained agent: what the network thought, and what search made."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import rich.box
+from rich.console import Console
+from rich.table import Table
+
+from muzero_jax.agents.planning import Planner
+from muzero_jax.core.errors import RunError
+from muzero_jax.core.stages import stage
+from muzero_jax.core.types import TimeStep
+from muzero_jax.runs.build import LoadedRun, load_run
+from muzero_jax.search.policies import SearchOutput
+from muzero_jax.search.tree_pictures import draw_tree, prior_of
+from muzero_jax.viewing.render_text import render_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """One searched moment of a greedy episode, on the host.
+
+    Attributes:
+      step: steps taken before it.
+      timestep: what the environment gave, unbatched.
+      search: what the search found there, unbatched, with its tree.
+    """
+
+    step: int
+    timestep: TimeStep
+    search: SearchOutput
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """For each action its prior, visits, Q-value (NaN untried) and improved policy."""
+        tree = self.search.tree
+        assert tree is not None
+        visits = np.asarray(tree.children_visits[0])
+        qvalues = np.asarray(
+            tree.children_rewards[0] + tree.children_discounts[0] * tree.children_values[0]
+        )
+        columns = {
+            "prior": prior_of(tree, 0),
+            "visits": visits,
+            "q": np.where(visits > 0, qvalues, np.nan),
+            "policy": np.asarray(self.search.action_weights),
+        }
+        actions = range(len(visits))
+        return [{"action": a, **{k: float(v[a]) for k, v in columns.items()}} for a in actions]
+
+
+def inspect_run(
+    run_dir: Path, *, step: int, seed: int, out: Path, checkpoint: str = ""
+) -> Decision:
+    """Draws the search tree of a decision of a run's agent, and prints its numbers.
+
+    Args:
+      run_dir: the run folder.
+      step: of a greedy episode, from 0.
+      seed: of everything random in the episode.
+      out: folder of the pictures, `tree_step<step>.svg` and `.png`.
+      checkpoint: the checkpoint to use, see `load_run`.
+
+    Raises:
+      RunError: the run cannot be read, or the episode ends before that step.
+      MissingExtraError: matplotlib is not installed; the numbers have been printed by then.
+    """
+    run = load_run(run_dir, checkpoint)
+    stage("compiling and playing")
+    decision = find_decision(run, step, seed)
+    console = Console()
+    console.print(render_text(run.env.spec, decision.timestep), highlight=False, markup=False)
+    console.print(_table(decision))
+    action = int(decision.search.action)
+    title = (
+        f"{run.config.environment.name}, step {step}: action {action} after "
+        f"{run.config.search.num_simulations} simulations"
+    )
+    paths = [out / f"tree_step{step}.{kind}" for kind in ("svg", "png")]
+    draw_tree(decision.search.tree, action, title, paths)
+    for path in paths:
+        console.print(f"tree: {path}", highlight=False, soft_wrap=True)
+    return decision
+
+
+def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
+    """Plays greedily up to a step, and searches there.
+
+    Args:
+      run: the run whose agent plays.
+      step: step of the episode, from 0.
+      seed: seed of everything random in the episode.
+
+    Raises:
+      RunError: the episode ends before.
+    """
+    search = jax.jit(Planner(run.config, run.env.spec).plan)
+    env_step = jax.jit(run.env.step)
+    rng_key, reset_key = jax.random.split(jax.random.key(seed))
+    env_state, timestep = jax.jit(run.env.reset)(reset_key)
+    for number in range(step + 1):
+        if timestep.last:
+            raise RunError(f"the episode of seed {seed} ends after {number} steps, before {step}.")
+        rng_key, act_key, env_key = jax.random.split(rng_key, 3)
+        output = search(run.agent_state, act_key, jax.tree.map(lambda x: x[None], timestep))
+        found = jax.device_get(jax.tree.map(lambda x: x[0], output))
+        decision = Decision(number, jax.device_get(timestep), found)
+        if number < step:
+            env_state, timestep = env_step(env_key, env_state, found.action)
+    return decision
+
+
+def _table(decision: Decision) -> Table:
+    value = float(decision.search.search_value)
+    table = Table(
+        title=f"step {decision.step}: value {value:.4g}", title_justify="left", box=rich.box.SIMPLE
+    )
+    for name in ("action", "legal", "prior", "visits", "Q", "search policy", ""):
+        table.add_column(name, justify="right")
+    for row in decision.rows:
+        action = int(row["action"])
+        table.add_row(
+            str(action),
+            "yes" if decision.timestep.legal_action_mask[action] else "no",
+            f"{row['prior']:.1%}",
+            f"{row['visits']:.0f}",
+            "" if np.isnan(row["q"]) else f"{row['q']:.4g}",
+            f"{row['policy']:.1%}",
+            "taken" if action == int(decision.search.action) else "",
+        )
+    return table
