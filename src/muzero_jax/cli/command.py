@@ -86,7 +86,8 @@ def _train(
     args: Sequence[str], config: ExperimentConfig | None, prog: str, experiment: str = ""
 ) -> None:
     """Trains `config`, or resumes; without a `config` only that and --help are possible."""
-    from muzero_jax.cli.options import option_value, parse_train_options
+    from muzero_jax.cli.arguments import option_value
+    from muzero_jax.cli.options import parse_train_options
     from muzero_jax.runs.run_folder import check_new_folder
 
     if run := option_value("resume", args):

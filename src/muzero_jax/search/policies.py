@@ -15,7 +15,6 @@ import mctx
 from flax import struct
 from mctx import RecurrentFnOutput, RootFnOutput
 
-from muzero_jax.config import SearchConfig
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.search import engine
@@ -29,6 +28,7 @@ from muzero_jax.search.root_policies import (
     puct_policy,
     summarise_roots,
 )
+from muzero_jax.search.settings import SearchConfig
 
 __all__ = [
     "RecurrentFn",

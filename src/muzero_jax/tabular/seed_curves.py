@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.stages import Tally, stage
 from muzero_jax.core.types import PyTree
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.tabular.exact_evaluation import ExactEvaluation
+from muzero_jax.training.loop import ChangeCollect
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ def learn_curves(
     num_seeds: int,
     solved: Solved | None = None,
     on_chunk: Callable[[float], None] | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
 ) -> SeedCurves:
     """Trains the seeds `config.seed`, `config.seed + 1`, ... side by side.
 
@@ -76,20 +78,22 @@ def learn_curves(
       num_seeds: at least 2.
       solved: ends the training early where it holds for all seeds.
       on_chunk: told after each chunk which share of all chunks is done.
+      change_collect: gives another way of collecting in the place of the usual one.
 
     Raises:
       ConfigError: the environment is not tabular, or a setting does not suit it.
       EnvironmentCreationError: there is no such environment.
     """
     start = time.perf_counter()
-    programs = Programs(build(config), num_seeds)
-    exact = programs.evaluate.exact
-    if exact is None:
-        raise ConfigError(f"{config.environment.name} is not tabular, so nothing is exact there.")
+    experiment = build(config, change_collect=change_collect)
+    exact = ExactEvaluation(experiment.env, experiment.agent)
+    programs = Programs(experiment, num_seeds)
     programs.compile()
     seeds = [dataclasses.replace(config, seed=config.seed + number) for number in range(num_seeds)]
     state = programs.init(seeds)
-    answers = jax.jit(jax.vmap(exact.answers)).lower(state.agent).compile()
+    ask = jax.jit(jax.vmap(exact.answers, in_axes=(0, None)))
+    rng_key = jax.random.key(config.seed)
+    answers = ask.lower(state.agent, rng_key).compile()
     compile_seconds = time.perf_counter() - start
     train_seconds, points, values = 0.0, [], []
     for number in range(config.num_chunks):
@@ -97,9 +101,9 @@ def learn_curves(
         state, metrics = programs.train_chunk(state)
         points.append(jax.device_get(metrics))
         train_seconds += time.perf_counter() - start
-        actions, value = jax.device_get(answers(state.agent))
-        points[-1] |= _exact_metrics(exact, actions, value)
-        values.append(value)
+        answer = jax.device_get(answers(state.agent, rng_key))
+        points[-1] |= _exact_metrics(exact, answer)
+        values.append(answer["value"])
         if on_chunk is not None:
             on_chunk((number + 1) / config.num_chunks)
         if solved is not None and solved(points[-1]["oracle/greedy_return"]).all():
@@ -116,14 +120,18 @@ def learn_curves(
 
 
 def _exact_metrics(
-    exact: ExactEvaluation, actions: np.ndarray, values: np.ndarray
+    exact: ExactEvaluation, answers: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    rows = [exact.metrics(*answer) for answer in zip(actions, values, strict=True)]
+    num_seeds = len(answers["action"])
+    rows = [exact.metrics({k: x[seed] for k, x in answers.items()}) for seed in range(num_seeds)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def learn_curves_of(
-    configs: Mapping[str, ExperimentConfig], num_seeds: int, solved: Solved | None = None
+    configs: Mapping[str, ExperimentConfig],
+    num_seeds: int,
+    solved: Solved | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
 ) -> dict[str, SeedCurves]:
     """The curves of several settings, a thread for each core, with a line for each on the screen.
 
@@ -133,6 +141,7 @@ def learn_curves_of(
       configs: settings by name; the longest first.
       num_seeds: of each.
       solved: see `learn_curves`.
+      change_collect: see `learn_curves`.
     """
     num_threads = min(os.cpu_count() or 1, len(configs))
     tally = Tally(len(configs), "arms", f" of {num_seeds} seeds each, {num_threads} at a time")
@@ -141,7 +150,7 @@ def learn_curves_of(
         on_chunk = functools.partial(tally.advance, name)
         on_chunk(0.0)
         stage(f"compiling {name}")
-        curves = learn_curves(configs[name], num_seeds, solved, on_chunk)
+        curves = learn_curves(configs[name], num_seeds, solved, on_chunk, change_collect)
         reached = np.median(curves.greedy_return[:, -1])
         print(
             f"{name}: {num_seeds} seeds of {curves.env_steps[-1]:,} steps in "

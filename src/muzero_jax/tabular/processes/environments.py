@@ -10,7 +10,7 @@ and, beside them,
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -23,7 +23,8 @@ from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.tabular.processes.mdp import TabularMDP
-from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
+from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp
+from muzero_jax.tabular.processes.mdp_families import random_mdp as random_process
 from muzero_jax.tabular.processes.mdp_transforms import with_slip
 
 Observation = Literal["one_hot", "index"]
@@ -57,8 +58,12 @@ class TabularEnvironment:
             observation_shape=() if is_index else (self.mdp.num_states,),
             observation_dtype="int32" if is_index else "bool",
             num_actions=self.mdp.num_actions,
-            num_states=self.mdp.num_states,
         )
+
+    @property
+    def num_states(self) -> int:
+        """How many states there are; learners of tables ask for it."""
+        return self.mdp.num_states
 
     def observe(self, state: Array) -> Array:
         """`[...]` states to observations `[...]` or `[..., S]`."""
@@ -149,11 +154,9 @@ def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[.
     return make
 
 
-TABULAR: Mapping[str, Callable[..., Environment]] = {
-    "maze": _factory(maze_mdp, time_limit=50),
-    "line": _factory(line_mdp, time_limit=100),
-    "chain": _factory(chain_mdp, time_limit=100),
-    "deep_sea": _factory(deep_sea_mdp, time_limit=0),
-    "random_mdp": _factory(random_mdp, time_limit=0),
-}
-"""Factories of the tabular environments by name; `maze` has the 50 steps of its origin."""
+# The environments by the names of the registry; the maze has the 50 steps of its origin.
+maze = _factory(maze_mdp, time_limit=50)
+line = _factory(line_mdp, time_limit=100)
+chain = _factory(chain_mdp, time_limit=100)
+deep_sea = _factory(deep_sea_mdp, time_limit=0)
+random_mdp = _factory(random_process, time_limit=0)

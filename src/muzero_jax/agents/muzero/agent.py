@@ -1,20 +1,21 @@
 """MuZero as an `Agent`: act by searching the learned model, learn by unrolling it."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput
-from muzero_jax.agents.clipped_targets import clipped_share, largest_size
-from muzero_jax.agents.losses import muzero_loss
+from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput, Windows
+from muzero_jax.agents.definition import Sizes
+from muzero_jax.agents.muzero.clipped_targets import clipped_share, largest_size
+from muzero_jax.agents.muzero.losses import muzero_loss
+from muzero_jax.agents.muzero.planning import NetworkSearchModel, Planner
+from muzero_jax.agents.muzero.settings import MuZeroSettings
+from muzero_jax.agents.muzero.targets import make_targets, make_window_spec
 from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
-from muzero_jax.agents.planning import Planner, make_muzero_model
-from muzero_jax.agents.targets import make_targets, make_window_spec
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
-from muzero_jax.envs.base import EnvironmentSpec
+from muzero_jax.envs.base import Environment, EnvironmentSpec, require_discrete
+from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.model_checks import check_model
 from muzero_jax.replay.buffer import Batch
@@ -40,56 +41,79 @@ class MuZeroState(struct.PyTreeNode):
 
 
 def make_muzero(
-    config: ExperimentConfig,
-    spec: EnvironmentSpec,
+    settings: MuZeroSettings,
+    env: Environment,
+    sizes: Sizes,
     model: MuZeroModel | None = None,
-    average: Callable[[PyTree], PyTree] = lambda tree: tree,
 ) -> Agent:
     """Builds the agent.
 
     Args:
-      config: the settings.
-      spec: of the environment.
-      model: the networks; those of `config.network` where None.
-      average: of gradients and metrics, over those that learn together.
+      settings: the settings of the agent.
+      env: the environment, of which only the description is read.
+      sizes: the sizes of the run.
+      model: the networks; those that `settings.network` describes where None.
 
     Raises:
       ConfigError: the network does not suit the observations, the outputs of `model` have other
         shapes than they should have, or the consistency loss is asked of a model without
         projections.
     """
-    model = model or make_muzero_model(config, spec)
-    if config.loss.consistency_weight > 0 and model.project is None:
+    require_discrete(env.spec, "muzero")
+    model = model or make_muzero_model(settings, env.spec)
+    if settings.loss.consistency_weight > 0 and model.project is None:
         raise ConfigError("loss.consistency_weight needs a model with projection heads.")
-    return _MuZero(config, spec, model, average).as_agent()
+    return _MuZero(settings, env.spec, sizes, model).as_agent()
+
+
+def make_muzero_model(settings: MuZeroSettings, spec: EnvironmentSpec) -> MuZeroModel:
+    """The networks that MuZero's settings describe, for the observations of an environment.
+
+    Args:
+      settings: the settings of the agent.
+      spec: the description of the environment.
+
+    Raises:
+      ConfigError: the networks do not suit the observations.
+    """
+    return make_model(
+        settings.network,
+        jax.ShapeDtypeStruct(spec.observation_shape, jnp.dtype(spec.observation_dtype)),
+        spec.num_actions,
+        num_players=spec.num_players,
+        use_projection=settings.loss.consistency_weight > 0,
+    )
 
 
 class _MuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
     def __init__(
-        self,
-        config: ExperimentConfig,
-        spec: EnvironmentSpec,
-        model: MuZeroModel,
-        average: Callable[[PyTree], PyTree],
+        self, settings: MuZeroSettings, spec: EnvironmentSpec, sizes: Sizes, model: MuZeroModel
     ):
-        self.config, self.model, self.average = config, model, average
+        self.settings, self.sizes, self.model = settings, sizes, model
         observation = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
         num_bins = check_model(model, observation, spec.num_actions)
-        assert model.support_spacing is not None  # `check_model` refuses a model of plain numbers.
         self.support = (num_bins - 1) // 2, model.support_spacing
-        self.planner = Planner(config, spec, model)
+        self.sign = -1.0 if spec.num_players == 2 else 1.0
+        self.planner = Planner(NetworkSearchModel(model), settings.search, sizes.num_updates)
         self.window = make_window_spec(
-            config.target, all_unrolled=config.loss.consistency_weight > 0
+            settings.target, all_unrolled=settings.loss.consistency_weight > 0
         )
 
     def as_agent(self) -> Agent:
-        return Agent(window=self.window, init=self.init, act=self.planner.act, learn=self.learn)
+        return Agent(
+            data=Windows(self.window, self.settings.replay),
+            init=self.init,
+            act=self.planner.act,
+            greedy={"search": self.planner.act_greedily, "prior": self.planner.act_by_prior},
+            learn=self.learn,
+            plan=self.planner.plan,
+        )
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> MuZeroState:
         params = self.model.init(rng_key)
-        uses_target = self.config.target.bootstrap == "target_network"
+        uses_target = self.settings.target.bootstrap == "target_network"
         return MuZeroState(
             params=params,
             target_params=jax.tree.map(jnp.copy, params) if uses_target else None,
@@ -100,10 +124,10 @@ class _MuZero:
 
     def learn(self, state: MuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
         targets = make_targets(
-            self.config.target,
+            self.settings.target,
             self.window,
             batch.transitions,
-            self.planner.sign * state.hyperparameters["target.discount"],
+            self.sign * state.hyperparameters["target.discount"],
             value_fn=lambda observation: self._bootstrap_root(state, observation).value,
             search_fn=lambda *roots: self._fresh_search(state, rng_key, *roots),
         )
@@ -113,7 +137,7 @@ class _MuZero:
                 self.model,
                 params,
                 state.hyperparameters,
-                self.config.loss.consistency_weight,
+                self.settings.loss.consistency_weight,
                 batch.transitions.observation,
                 targets,
                 batch.importance_weights,
@@ -122,19 +146,19 @@ class _MuZero:
         gradient, (metrics, error) = jax.grad(loss, has_aux=True)(state.params)
         metrics |= {"target/value": targets.value[:, 0].mean()}
         metrics |= clipped_share(targets, *self.support)
-        gradient, metrics = self.average((gradient, metrics))
+        gradient, metrics = self.sizes.average((gradient, metrics))
         state, norm = self._update(state, gradient)
         metrics |= {"gradient/norm": norm, **largest_size(targets)}
         return LearnOutput(state, metrics, priorities=error)
 
     def _update(self, state: MuZeroState, gradient: Params) -> tuple[MuZeroState, Array]:
         factor = learning_rate_factor(
-            self.config.optimizer, self.config.num_updates, state.num_updates
+            self.settings.optimizer, self.sizes.num_updates, state.num_updates
         )
         params, optimizer, norm = apply_gradient(
             state.params, gradient, state.optimizer, state.hyperparameters, factor
         )
-        rate, target_params = self.config.target.target_update_rate, state.target_params
+        rate, target_params = self.settings.target.target_update_rate, state.target_params
         if target_params is not None:
             target_params = jax.tree.map(lambda t, p: t + rate * (p - t), target_params, params)
         state = state.replace(
@@ -149,7 +173,7 @@ class _MuZero:
         return state.params if state.target_params is None else state.target_params
 
     def _bootstrap_root(self, state: MuZeroState, observation: Array) -> RootFnOutput:
-        return self.planner.root(self._bootstrap_params(state), observation)
+        return self.planner.model.root(self._bootstrap_params(state), observation)
 
     def _fresh_search(
         self, state: MuZeroState, rng_key: PRNGKey, observation: Array, legal_action_mask: Array
