@@ -91,6 +91,28 @@ def learner_for(config: ExperimentConfig, agent: str) -> Any:
     return dataclasses.replace(learner, **shared_sections(config.learner, learner))
 
 
+def describe_other_agent(before: ExperimentConfig, now: ExperimentConfig) -> str:
+    """Says which sections of the agent's settings stayed when a run got another agent.
+
+    Args:
+      before: the settings with the agent of the experiment.
+      now: the settings with the other agent.
+
+    Returns:
+      One sentence; empty where the agent is the same.
+    """
+    if before.agent == now.agent:
+        return ""
+    kept = shared_sections(before.learner, now.learner)
+    names = [field.name for field in dataclasses.fields(now.learner)]
+    fresh = [name for name in names if name not in kept]
+    own = ["name", "seed", *_SECTIONS]
+    return (
+        f"agent {now.agent} in the place of {before.agent}: {', '.join([*own, *kept])} stay as in "
+        f"{before.name}, and {', '.join(fresh) or 'nothing'} begins at the agent's defaults."
+    )
+
+
 def shared_sections(learner: Any, other: Any) -> dict[str, Any]:
     """The sections of an agent's settings that another agent declares by the same class, by name.
 

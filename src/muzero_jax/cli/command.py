@@ -11,7 +11,8 @@ import muzero_jax
 from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.cli.guard import FLAGS_HELP, TRACEBACK, TRUST, asks_for_help, run_guarded
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.settings import apply_settings
+from muzero_jax.core.stages import announce
+from muzero_jax.settings import apply_settings, describe_other_agent
 
 if TYPE_CHECKING:
     from muzero_jax.cli.options import TrainOptions
@@ -112,6 +113,8 @@ def _train(
 
     _join_hosts(options)
     settings, num_devices = options.settings, options.num_devices
+    if told := describe_other_agent(config, settings):
+        announce(told)
     if options.distributed:
         from muzero_jax.runs.multihost import count_devices
 

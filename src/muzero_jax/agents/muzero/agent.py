@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput, Windows
 from muzero_jax.agents.definition import Sizes
@@ -11,33 +10,15 @@ from muzero_jax.agents.muzero.losses import muzero_loss
 from muzero_jax.agents.muzero.planning import NetworkSearchModel, Planner
 from muzero_jax.agents.muzero.settings import MuZeroSettings
 from muzero_jax.agents.muzero.targets import make_targets, make_window_spec
-from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
+from muzero_jax.agents.network_state import NetworkState
 from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
+from muzero_jax.core.types import Array, Params, PRNGKey
 from muzero_jax.envs.base import Environment, EnvironmentSpec, require_discrete
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.model_checks import check_model
 from muzero_jax.replay.buffer import Batch
 from muzero_jax.search.policies import RootFnOutput
-
-
-class MuZeroState(struct.PyTreeNode):
-    """Everything MuZero learns.
-
-    Attributes:
-      params: of the model.
-      target_params: slow copy of `params`; None where the bootstrap does not use one.
-      optimizer: the optimiser's state.
-      hyperparameters: traced settings.
-      num_updates: `[]` int32.
-    """
-
-    params: Params
-    target_params: Params | None
-    optimizer: PyTree
-    hyperparameters: Hyperparameters
-    num_updates: Array
 
 
 def make_muzero(
@@ -111,18 +92,13 @@ class _MuZero:
             plan=self.planner.plan,
         )
 
-    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> MuZeroState:
-        params = self.model.init(rng_key)
-        uses_target = self.settings.target.bootstrap == "target_network"
-        return MuZeroState(
-            params=params,
-            target_params=jax.tree.map(jnp.copy, params) if uses_target else None,
-            optimizer=init_optimizer(params),
-            hyperparameters=jax.tree.map(jnp.float32, dict(hyperparameters)),
-            num_updates=jnp.zeros((), jnp.int32),
+    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> NetworkState:
+        with_target = self.settings.target.bootstrap == "target_network"
+        return NetworkState.fresh(
+            self.model.init(rng_key), hyperparameters, with_target=with_target
         )
 
-    def learn(self, state: MuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
+    def learn(self, state: NetworkState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
         targets = make_targets(
             self.settings.target,
             self.window,
@@ -147,36 +123,23 @@ class _MuZero:
         metrics |= {"target/value": targets.value[:, 0].mean()}
         metrics |= clipped_share(targets, *self.support)
         gradient, metrics = self.sizes.average((gradient, metrics))
-        state, norm = self._update(state, gradient)
+        state, norm = state.descended(
+            gradient,
+            self.settings.optimizer,
+            self.sizes.num_updates,
+            self.settings.target.target_update_rate,
+        )
         metrics |= {"gradient/norm": norm, **largest_size(targets)}
         return LearnOutput(state, metrics, priorities=error)
 
-    def _update(self, state: MuZeroState, gradient: Params) -> tuple[MuZeroState, Array]:
-        factor = learning_rate_factor(
-            self.settings.optimizer, self.sizes.num_updates, state.num_updates
-        )
-        params, optimizer, norm = apply_gradient(
-            state.params, gradient, state.optimizer, state.hyperparameters, factor
-        )
-        rate, target_params = self.settings.target.target_update_rate, state.target_params
-        if target_params is not None:
-            target_params = jax.tree.map(lambda t, p: t + rate * (p - t), target_params, params)
-        state = state.replace(
-            params=params,
-            target_params=target_params,
-            optimizer=optimizer,
-            num_updates=state.num_updates + 1,
-        )
-        return state, norm
-
-    def _bootstrap_params(self, state: MuZeroState) -> Params:
+    def _bootstrap_params(self, state: NetworkState) -> Params:
         return state.params if state.target_params is None else state.target_params
 
-    def _bootstrap_root(self, state: MuZeroState, observation: Array) -> RootFnOutput:
+    def _bootstrap_root(self, state: NetworkState, observation: Array) -> RootFnOutput:
         return self.planner.model.root(self._bootstrap_params(state), observation)
 
     def _fresh_search(
-        self, state: MuZeroState, rng_key: PRNGKey, observation: Array, legal_action_mask: Array
+        self, state: NetworkState, rng_key: PRNGKey, observation: Array, legal_action_mask: Array
     ) -> tuple[Array, Array]:
         """Policies and values of noise-free searches with the bootstrap's parameters."""
         params = self._bootstrap_params(state)
