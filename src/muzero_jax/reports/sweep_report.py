@@ -11,8 +11,13 @@ from muzero_jax.core.file_names import REPORT_FILE
 from muzero_jax.core.files import write_text
 from muzero_jax.reports.fluid_svg import CHART_STYLE
 from muzero_jax.reports.parallel_coordinates import parallel_coordinates
-from muzero_jax.reports.sweep_figures import cost_against_score, learning_curves
-from muzero_jax.reports.sweep_rows import ROW_STYLE, marginal_effect, seed_scatter
+from muzero_jax.reports.sweep_figures import (
+    ROW_STYLE,
+    cost_against_score,
+    learning_curves,
+    marginal_effect,
+    seed_scatter,
+)
 from muzero_jax.reports.sweep_summary import SettingSummary, summarise_settings
 from muzero_jax.reports.sweep_table import SweepFolderError, SweepRecord, read_sweep
 
