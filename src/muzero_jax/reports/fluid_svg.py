@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 from xml.sax.saxutils import escape
 
-from muzero_jax.reports.plots import GRID, INK, MUTED
+from muzero_jax.reports.plots import GRID
 from muzero_jax.reports.scales import Scale, number_text
 
 TEXT_PIXELS = 12
-"""Size of all text in charts."""
+"""Size of all text in charts, as in `sweep_report.css`."""
 WIDTHS = (280, 360, 520, 760, 1150)
 """Widths in pixels at which charts are laid out, from the drawing area in a window of 420 pixels to
 the drawing area in a window of 1280 pixels."""
@@ -28,17 +28,6 @@ Point: TypeAlias = tuple[float, float]
 """A place in a chart: a share of the width and pixels from the top."""
 Anchor: TypeAlias = Literal["start", "middle", "end"]
 _BEFORE_ANCHOR: dict[Anchor, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}
-
-CHART_STYLE = f"""
-.chart svg {{ overflow: visible; display: block; }}
-.chart text {{ font-size: {TEXT_PIXELS}px; fill: {INK}; }}
-.chart text.quiet {{ fill: {MUTED}; }}
-.chart path, .chart line {{ vector-effect: non-scaling-stroke; fill: none; }}
-.axis {{ color: {MUTED}; font-size: {TEXT_PIXELS}px; line-height: 16px;
-  max-width: none; }}
-.axis.below {{ text-align: center; margin-top: 24px; }}
-.axis.above {{ margin: 4px 0 10px; }}
-"""
 
 
 class Box(NamedTuple):

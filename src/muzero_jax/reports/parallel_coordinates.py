@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from muzero_jax.reports.fluid_svg import (
-    MUTED,
     TEXT_PIXELS,
     Words,
     canvas,
@@ -21,6 +20,7 @@ from muzero_jax.reports.fluid_svg import (
     segment,
     stretched,
 )
+from muzero_jax.reports.plots import MUTED
 from muzero_jax.reports.scales import number_text
 from muzero_jax.reports.sweep_figures import Label
 from muzero_jax.reports.sweep_summary import SettingSummary, are_numbers, is_logarithmic

@@ -13,7 +13,6 @@ from muzero_jax.core.dotted import short_value
 from muzero_jax.reports.curves import Curve, score_curve
 from muzero_jax.reports.fluid_svg import (
     PALE,
-    TEXT_PIXELS,
     Block,
     Dot,
     Plane,
@@ -45,14 +44,6 @@ _MOST_DOTS = 40
 
 Label: TypeAlias = Callable[[int], str]
 """From a setting's number to a few words."""
-
-ROW_STYLE = f"""
-.row {{ margin-top: 6px; }}
-.row p {{ display: flex; flex-wrap: wrap; gap: 0 12px; justify-content: space-between; margin: 0;
-  font-size: {TEXT_PIXELS + 1}px; line-height: 1.3; max-width: none; color: var(--ink); }}
-.row p span {{ overflow-wrap: anywhere; min-width: 0; }}
-.row p .quiet {{ color: var(--muted); }}
-"""
 
 
 class _Line(NamedTuple):
