@@ -1,11 +1,13 @@
 """Learning-curve figures of run folders."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from muzero_jax.core.file_names import EVALUATION_FILE, METRICS_FILE
 from muzero_jax.core.files import replacing
 from muzero_jax.reports.curves import Curve, return_curve, score_curve
 from muzero_jax.reports.extras import import_extra
@@ -18,9 +20,10 @@ from muzero_jax.reports.runs import (
     read_run,
 )
 
-# Okabe and Ito's palette, which stays apart for the common kinds of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINE_STYLES = ("-", "--", ":", "-.")
+"""Okabe and Ito's palette, which the common kinds of colour blindness can tell apart."""
+LINE_STYLES = tuple({"color": c, "linestyle": s} for s in ("-", "--", ":", "-.") for c in COLOURS)
+"""matplotlib's arguments for lines that can be told apart."""
 INK, MUTED, GRID = "#222222", "#666666", "#E6E6E6"
 _STEPS = "Environment steps"
 _MAX_LOSSES = 6
@@ -45,11 +48,9 @@ def plot_runs(run_dirs: Sequence[Path], out: Path) -> None:
     runs = [read_run(Path(run_dir)) for run_dir in run_dirs]
     groups = group_runs([run for run in runs if _has_curve(run)])
     if not groups:
-        looked_in = ", ".join(str(run.path) for run in runs) or "no folder"
-        raise RunFolderError(
-            f"There is nothing to plot yet: no evaluation.csv or metrics.jsonl with scores in "
-            f"{looked_in}."
-        )
+        folders = ", ".join(str(run.path) for run in runs) or "no folder"
+        files = f"{EVALUATION_FILE} or {METRICS_FILE}"
+        raise RunFolderError(f"There is nothing to plot yet: no {files} with scores in {folders}.")
     save_png(_make_figure(groups), out)
 
 
@@ -141,32 +142,25 @@ def _draw_scores(figure: Any, groups: Sequence[RunGroup]) -> list[Any]:
     axes = np.ravel(figure.subplots(1, len(panels), sharey=True))
     lines: list[Any] = []
     for axis, (x_label, x_of) in zip(axes, panels.items(), strict=True):
-        lines = [
-            _draw_group(axis, x_of, pair, group, _group_style(index))
-            for index, (group, pair) in enumerate(zip(groups, curves, strict=True))
-        ]
+        styles = itertools.cycle(LINE_STYLES)
+        lines = [_draw_group(axis, x_of, *pair, next(styles)) for pair in curves]
         style_axis(axis, x_label, engineering=x_label == _STEPS)
         axis.tick_params(labelleft=True)
     axes[0].set_ylabel("Return of an episode", color=INK)
+    for line, group in zip(lines, groups, strict=True):
+        repetitions = f", {len(group.runs)} seeds" if len(group.runs) > 1 else ""
+        line.set_label(f"{group.label}{repetitions}")
     return lines
-
-
-def _group_style(index: int) -> dict[str, str]:
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": _LINE_STYLES[index // len(COLOURS) % len(_LINE_STYLES)],
-    }
 
 
 def _draw_group(
     axis: Any,
     x_of: Callable[[Curve], np.ndarray],
-    curves: tuple[Curve | None, Curve | None],
-    group: RunGroup,
+    scores: Curve | None,
+    returns: Curve | None,
     style: dict[str, str],
 ) -> Any:
     """Draws the scores and the training returns of a group; returns its line for the legend."""
-    scores, returns = curves
     line: Any = None
     if returns is not None:
         (line,) = axis.plot(x_of(returns), returns.value, linewidth=1, alpha=0.4, **style)
@@ -176,8 +170,6 @@ def _draw_group(
         # A short curve keeps its dots: between them nothing was measured.
         marker = "o" if scores.value.size <= 40 else None
         (line,) = axis.plot(x, scores.value, linewidth=2, marker=marker, markersize=4, **style)
-    repetitions = f", {len(group.runs)} seeds" if len(group.runs) > 1 else ""
-    line.set_label(f"{group.label}{repetitions}")
     return line
 
 
@@ -188,10 +180,10 @@ def _loss_names(run: RunRecord) -> list[str]:
 
 def _draw_losses(axes: Sequence[Any], run: RunRecord, names: Sequence[str]) -> None:
     for axis, name in zip(axes, names, strict=True):
-        values = run.metrics[name]
-        known = np.isfinite(values)
-        axis.plot(run.metrics["env_steps"][known], values[known], linewidth=1.2, color=COLOURS[0])
-        low, high = values[known].min(), values[known].max()
+        known = np.isfinite(run.metrics[name])
+        steps, values = run.metrics["env_steps"][known], run.metrics[name][known]
+        axis.plot(steps, values, linewidth=1.2, color=COLOURS[0])
+        low, high = values.min(), values.max()
         if low > 0.0 and high / low > 50.0:
             axis.set_yscale("log")
         style_axis(axis, _STEPS, engineering=True, small=True)
@@ -211,9 +203,8 @@ def style_axis(axis: Any, x_label: str, *, engineering: bool = False, small: boo
     axis.tick_params(colors=MUTED, labelsize=8 if small else 9, which="both")
     axis.grid(True, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
-    for side, spine in axis.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(MUTED)
+    axis.spines[:].set_color(MUTED)
+    axis.spines[["top", "right"]].set_visible(False)
     if engineering:
         ticker = import_extra("matplotlib.ticker", purpose="Plots", package="matplotlib")
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))

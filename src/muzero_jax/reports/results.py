@@ -1,7 +1,4 @@
-"""Raw-score files, one row for each seed of an experiment, and the README's table made from them.
-
-`experiments/results/README.md` describes the columns for people.
-"""
+"""Raw-score files, with a row for each seed of an experiment, and the README's table from them."""
 
 import dataclasses
 import types
@@ -25,24 +22,7 @@ class ResultsError(ValueError):
 class SeedResult:
     """One run of one seed: a row of a score file; None where a number is not known.
 
-    Attributes:
-      experiment: what the row is called in the table.
-      seed: the run's seed.
-      env_steps: environment steps of the whole run.
-      num_updates: optimiser steps of the whole run.
-      episodes: number of complete greedy episodes in the final evaluation.
-      score_mean: mean undiscounted return of those episodes.
-      score_std: standard deviation of their returns.
-      score_min: lowest of their returns.
-      score_max: highest of their returns.
-      train_seconds: wall-clock spent in compiled training calls, compilation apart.
-      compile_seconds: wall-clock spent compiling.
-      total_seconds: wall-clock of the whole process, from start to exit.
-      threshold: the score that `steps_to_threshold` asks for.
-      steps_to_threshold: environment steps at the first evaluation that reached the threshold.
-      device: the accelerator or processor that the run used.
-      versions: versions of Python and the main packages.
-      command: the command that repeats the run.
+    `experiments/results/README.md` describes each column, with its unit.
     """
 
     experiment: str
@@ -245,9 +225,8 @@ def _format_score(value: float) -> str:
 
 
 def _format_interval(summary: Summary) -> str:
-    score = summary.score
-    low, high = _format_score(score.low), _format_score(score.high)
-    return f"**{_format_score(score.estimate)}** [{low}, {high}]"
+    estimate, low, high = map(_format_score, dataclasses.astuple(summary.score))
+    return f"**{estimate}** [{low}, {high}]"
 
 
 def _format_seconds(seconds: float | None) -> str:
