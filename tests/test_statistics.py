@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from muzero_jax.reports.statistics import interquartile_mean, order_quantile, stratified_bootstrap
 
@@ -21,6 +22,14 @@ def test_iqm_cuts_the_floor_of_a_quarter_on_each_side():
 @pytest.mark.parametrize("scores", [[4.0], [4.0, 8.0], [1.0, 2.0, 30.0]])
 def test_iqm_of_up_to_three_scores_is_their_mean(scores):
     assert interquartile_mean(scores) == np.mean(scores)
+
+
+@pytest.mark.parametrize("num_scores", range(1, 22))
+def test_iqm_is_the_trimmed_mean_of_scipy_and_knows_no_order(num_scores):
+    scores = np.random.default_rng(num_scores).normal(size=num_scores)
+    expected = scipy.stats.trim_mean(scores, 0.25)
+    assert interquartile_mean(scores) == pytest.approx(expected, rel=1e-14, abs=1e-14)
+    assert interquartile_mean(scores[::-1]) == interquartile_mean(scores)
 
 
 def test_iqm_ignores_outliers_and_order_and_moves_with_shift_and_scale():

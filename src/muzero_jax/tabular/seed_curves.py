@@ -1,7 +1,8 @@
 """Learning curves of many seeds on a tabular environment, in memory and in one compiled program.
 
-For experiments of seconds, where folders, checkpoints and played episodes would cost more than the
-runs: all seeds are vmapped, and after every chunk their greedy policies are evaluated exactly.
+All seeds are vmapped, and after every chunk their greedy policies are evaluated exactly. This is
+for experiments of seconds, where folders, checkpoints and played episodes would cost more than the
+runs themselves.
 """
 
 import dataclasses
@@ -29,12 +30,12 @@ class SeedCurves:
 
     Attributes:
       env_steps: `[N]` environment steps of each run at each chunk's end.
-      metrics: `[num_seeds, N]` by name, those of the chunks and of the exact evaluation.
-      value: `[num_seeds, N, S]` what the agents have learned that the states are worth.
-      optimal_return: exact, of the environment.
-      train_seconds: of all chunks, compilation and evaluation apart.
-      compile_seconds: of the programs.
-      agents: the agents' states after the last chunk, `[num_seeds, ...]`.
+      metrics: `[num_seeds, N]` by name, metrics of the chunks and of the exact evaluation.
+      value: `[num_seeds, N, S]` values of the states as the agents have learned them.
+      optimal_return: exact discounted return of an optimal policy.
+      train_seconds: wall-clock of all chunks, compilation and evaluation apart.
+      compile_seconds: wall-clock of compiling the programs.
+      agents: `[num_seeds, ...]` states of the agents after the last chunk.
     """
 
     env_steps: np.ndarray
@@ -51,9 +52,9 @@ class SeedCurves:
         return self.metrics["oracle/greedy_return"]
 
     def steps_to(self, share: float) -> np.ndarray:
-        """`[num_seeds]` environment steps until a greedy policy has this share of the optimum.
+        """`[num_seeds]` steps until the greedy policy first has this share of the optimal return.
 
-        Infinite where none of a seed has; what becomes of it later is of no account.
+        The number is infinite for a seed whose policy never has it.
         """
         reached = self.greedy_return >= share * self.optimal_return - 1e-9
         steps = self.env_steps[reached.argmax(axis=1)].astype(float)
@@ -61,7 +62,7 @@ class SeedCurves:
 
 
 Solved = Callable[[np.ndarray], np.ndarray]
-"""From greedy returns `[num_seeds]` to whether each needs no more training, `[num_seeds]` bool."""
+"""From greedy returns `[num_seeds]` to whether each seed is done, `[num_seeds]` bool."""
 
 
 def learn_curves(
@@ -74,14 +75,14 @@ def learn_curves(
     """Trains the seeds `config.seed`, `config.seed + 1`, ... side by side.
 
     Args:
-      config: the settings; a chunk is the distance of two points of the curves.
-      num_seeds: at least 2.
-      solved: ends the training early where it holds for all seeds.
-      on_chunk: told after each chunk which share of all chunks is done.
-      change_collect: gives another way of collecting in the place of the usual one.
+      config: the settings; the curves have a point for each chunk.
+      num_seeds: number of seeds, at least 2.
+      solved: function that says which seeds are done; the training ends when all are.
+      on_chunk: function that is called after each chunk with the share of chunks that are done.
+      change_collect: function that gives another way of collecting in the place of the usual one.
 
     Raises:
-      ConfigError: the environment is not tabular, or a setting does not suit it.
+      ConfigError: the environment is not tabular, or a setting does not suit the environment.
       EnvironmentCreationError: there is no such environment.
     """
     start = time.perf_counter()
@@ -133,15 +134,18 @@ def learn_curves_of(
     solved: Solved | None = None,
     change_collect: ChangeCollect = lambda collect: collect,
 ) -> dict[str, SeedCurves]:
-    """The curves of several settings, a thread for each core, with a line for each on the screen.
+    """Trains several settings in a thread for each core, and prints a line for each setting.
 
-    How many settings are done and how long the others will take is said on stderr.
+    stderr shows how many settings are done and how long the others will take.
 
     Args:
-      configs: settings by name; the longest first.
-      num_seeds: of each.
-      solved: see `learn_curves`.
-      change_collect: see `learn_curves`.
+      configs: settings by name, the setting that takes longest first.
+      num_seeds: number of seeds of each setting.
+      solved: function that says which seeds are done, see `learn_curves`.
+      change_collect: function that gives another way of collecting, see `learn_curves`.
+
+    Raises:
+      ConfigError: an environment is not tabular, or a setting does not suit its environment.
     """
     num_threads = min(os.cpu_count() or 1, len(configs))
     tally = Tally(len(configs), "arms", f" of {num_seeds} seeds each, {num_threads} at a time")

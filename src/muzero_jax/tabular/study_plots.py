@@ -1,26 +1,35 @@
 """Figures of studies: panels of lines with bands, in the house style."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from muzero_jax.reports.plots import COLOURS, INK, MUTED, new_figure, save_png, style_axis
+from muzero_jax.reports.plots import (
+    INK,
+    LINE_STYLES,
+    MUTED,
+    add_legend,
+    new_figure,
+    save_png,
+    style_axis,
+)
 from muzero_jax.reports.statistics import order_quantile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Line:
-    """A line of a panel.
+    """A line of a panel, with or without a band around it.
 
     Attributes:
-      label: in the legend; lines of one label have one colour in all panels.
-      x: `[N]`.
-      y: `[N]`; what is not finite is left out.
-      low: `[N]` lower edge of the band; no band where None.
-      high: `[N]` upper edge of the band.
+      label: name in the legend; lines of one label have one colour in all panels.
+      x: `[N]` horizontal places.
+      y: `[N]` values; values that are not finite are left out.
+      low: `[N]` lower edge of the band; None for a line without a band.
+      high: `[N]` upper edge of the band; None for a line without a band.
     """
 
     label: str
@@ -35,15 +44,15 @@ class Panel:
     """One of the panels of a figure.
 
     Attributes:
-      title: above it.
-      x_label: below it.
-      y_label: beside it.
-      lines: what is drawn.
-      levels: values that a thin line marks, by their text.
-      log_x: whether the axis is logarithmic, to base 2.
-      log_y: likewise.
-      markers: whether points are marked, where between them nothing was measured.
-      ticks: names of the places 0, 1, ... where x is no number; points are then not joined.
+      title: text above the panel.
+      x_label: text below the panel.
+      y_label: text beside the panel.
+      lines: the lines of the panel.
+      levels: pairs of a text and a value that a thin line marks.
+      log_x: whether the horizontal axis is logarithmic, to base 2.
+      log_y: whether the vertical axis is logarithmic, to base 2.
+      markers: whether points are marked, because nothing was measured between them.
+      ticks: names of the places 0, 1, ..., where x is not a number; points are then not joined.
     """
 
     title: str
@@ -58,13 +67,25 @@ class Panel:
 
 
 def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
-    """The median over seeds of `[num_seeds, N]`, with the quartiles as its band."""
+    """Makes the line of the median over seeds, with the quartiles as its band.
+
+    Args:
+      label: name of the line in the legend.
+      x: `[N]` horizontal places.
+      samples: `[num_seeds, N]` values.
+    """
     low, middle, high = (order_quantile(samples, share) for share in (0.25, 0.5, 0.75))
     return Line(label, x, middle, low, high)
 
 
 def mean_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
-    """The mean over seeds of `[num_seeds, N]`, with one standard deviation as its band."""
+    """Makes the line of the mean over seeds, with one standard deviation as its band.
+
+    Args:
+      label: name of the line in the legend.
+      x: `[N]` horizontal places.
+      samples: `[num_seeds, N]` values.
+    """
     mean, std = samples.mean(axis=0), samples.std(axis=0)
     return Line(label, x, mean, mean - std, mean + std)
 
@@ -73,62 +94,42 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
     """Draws panels side by side to a PNG, with one legend.
 
     Args:
-      panels: at least one.
-      out: the file to write; its folder is made.
+      panels: at least one panel.
+      out: the PNG to write; its folder is made where it is missing.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
     figure = new_figure((1.8 + 4.6 * len(panels), 5.0))
-    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
-    styles = {label: "-" if i < len(COLOURS) else "--" for i, label in enumerate(labels)}
+    labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
+    styles = dict(zip(labels, itertools.cycle(LINE_STYLES), strict=False))
     handles: dict[str, Any] = {}
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for line in panel.lines:
-            style = {"color": colours[line.label], "linestyle": styles[line.label]}
-            drawn = (
-                _draw_points(axis, line, style["color"])
-                if panel.ticks
-                else _draw_line(axis, line, style, panel.markers)
-            )
+            draw = _draw_points if panel.ticks else _draw_line
+            drawn = draw(axis, line, styles[line.label], "o" if panel.markers else None)
+            drawn.set_label(line.label)
             handles.setdefault(line.label, drawn)
         _finish(axis, panel)
-    figure.legend(
-        handles=list(handles.values()),
-        labels=list(handles),
-        loc="outside lower center",
-        ncols=min(len(handles), 2 * len(panels)),
-        frameon=False,
-        fontsize=9,
-    )
+    add_legend(figure, list(handles.values()), min(len(handles), 2 * len(panels)))
     save_png(figure, out, dpi=130)
 
 
-def _draw_line(axis: Any, line: Line, style: dict[str, str], markers: bool) -> Any:
+def _draw_line(axis: Any, line: Line, style: dict[str, str], marker: str | None) -> Any:
     shown = np.isfinite(line.y)
+    x, y = line.x[shown], line.y[shown]
     if line.low is not None and line.high is not None:
-        high = np.where(np.isfinite(line.high), line.high, np.nan)
-        axis.fill_between(
-            line.x[shown],
-            line.low[shown],
-            high[shown],
-            color=style["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
-    marker = "o" if markers else None
-    (drawn,) = axis.plot(
-        line.x[shown], line.y[shown], linewidth=1.8, marker=marker, markersize=4, **style
-    )
-    return drawn
+        high = np.where(np.isfinite(line.high), line.high, np.nan)[shown]
+        axis.fill_between(x, line.low[shown], high, color=style["color"], alpha=0.15, linewidth=0)
+    return axis.plot(x, y, linewidth=1.8, marker=marker, markersize=4, **style)[0]
 
 
-def _draw_points(axis: Any, line: Line, colour: str) -> Any:
-    """Points with bars from the lower to the upper edge."""
+def _draw_points(axis: Any, line: Line, style: dict[str, str], _: str | None) -> Any:
+    """Draws points with bars from the lower to the upper edge of the band."""
     bars = None
     if line.low is not None and line.high is not None:
         bars = np.stack([line.y - line.low, line.high - line.y])
+    colour = style["color"]
     return axis.errorbar(line.x, line.y, bars, fmt="o", capsize=3, markersize=6, color=colour)
 
 

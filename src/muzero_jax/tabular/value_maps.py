@@ -15,17 +15,17 @@ Cell = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ValueMap:
-    """What is drawn of one grid.
+    """The values and the actions of the `S` states on one grid.
 
     Attributes:
-      title: above it.
-      shape: rows and columns.
-      cells: `[S]` of (row, column).
-      value: `[S]`; NaN is drawn grey.
+      title: text above the map.
+      shape: number of rows and number of columns.
+      cells: row and column of each state.
+      value: `[S]` value of each state; NaN is drawn grey.
       actions: `[S, A]` bool, the actions that are drawn as arrows.
-      arrows: `[S]` of `A` characters.
-      walls: pairs of neighbouring cells.
-      marks: (state, text), drawn instead of arrows.
+      arrows: a text of `A` characters for each state, the arrows of its actions.
+      walls: pairs of neighbouring cells with a wall between them.
+      marks: pairs of a state and a text that is drawn instead of the state's arrows.
     """
 
     title: str
@@ -39,21 +39,31 @@ class ValueMap:
 
 
 def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
-    """Draws maps side by side to a PNG, on one scale of colours, that of the unmarked cells.
+    """Draws maps side by side to a PNG; the values of unmarked cells set the range of colours.
 
     Args:
-      maps: at least one.
-      out: the file to write; its folder is made.
+      maps: at least one map.
+      out: the PNG to write; its folder is made where it is missing.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
-    figure = _make_figure(maps, _limits(maps))
-    save_png(figure, out)
+    # A marked cell, such as a pit, would leave no colours for the others.
+    values = [np.delete(one.value, [state for state, _ in one.marks]) for one in maps]
+    joined = np.concatenate(values)
+    save_png(_make_figure(maps, (float(np.nanmin(joined)), float(np.nanmax(joined)))), out)
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:
-    """The same as an `[H, W, 3]` uint8 image, with the colours between given values."""
+    """Draws maps side by side to an `[H, W, 3]` uint8 image.
+
+    Args:
+      maps: at least one map.
+      limits: the lowest and the highest value of the range of colours.
+
+    Raises:
+      MissingExtraError: matplotlib is not installed.
+    """
     figure = _make_figure(maps, limits)
     agg = import_extra("matplotlib.backends.backend_agg", purpose="Plots", package="matplotlib")
     canvas = agg.FigureCanvasAgg(figure)
@@ -62,17 +72,16 @@ def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np
 
 
 def text_map(drawn: ValueMap, width: int = 6) -> str:
-    """The map as text: a value and the actions in each cell.
+    """Draws a map as text, with a value and the actions in each cell.
 
     Args:
-      drawn: what to draw.
-      width: of a value.
+      drawn: the map.
+      width: number of characters of a value.
     """
     rows, columns = drawn.shape
     signs = _signs(drawn)
     room = width + max(map(len, signs))
-    empty = " " * room
-    texts = dict.fromkeys(np.ndindex(rows, columns), empty)
+    texts = dict.fromkeys(np.ndindex(rows, columns), " " * room)
     for cell, value, sign in zip(drawn.cells, drawn.value, signs, strict=True):
         texts[cell] = f"{value:{width}.3f}{sign}".ljust(room)
     lines = [_wall_line(drawn, -1, room)]
@@ -86,7 +95,7 @@ def text_map(drawn: ValueMap, width: int = 6) -> str:
 
 
 def _signs(drawn: ValueMap) -> list[str]:
-    """What stands in the cell of each state: its mark, or the arrows of its actions."""
+    """The text of each state: its mark, or the arrows of its actions."""
     arrows = [
         "".join(arrow for arrow, good in zip(of_state, chosen, strict=True) if good)
         for of_state, chosen in zip(drawn.arrows, drawn.actions, strict=True)
@@ -96,7 +105,7 @@ def _signs(drawn: ValueMap) -> list[str]:
 
 
 def _wall_line(drawn: ValueMap, row: int, room: int) -> str:
-    """The walls between a row and the one below it."""
+    """The walls between a row and the row below."""
     line = "+"
     for column in range(drawn.shape[1]):
         is_wall = _is_wall(drawn, (row, column), (row + 1, column))
@@ -108,12 +117,6 @@ def _is_wall(drawn: ValueMap, cell: Cell, other: Cell) -> bool:
     rows, columns = drawn.shape
     at_edge = other[0] == rows or other[1] == columns or cell[0] < 0
     return at_edge or (cell, other) in drawn.walls or (other, cell) in drawn.walls
-
-
-def _limits(maps: Sequence[ValueMap]) -> tuple[float, float]:
-    """Of the colours; marked cells, such as a pit, would leave none for the others."""
-    values = [np.delete(drawn.value, [state for state, _ in drawn.marks]) for drawn in maps]
-    return float(np.nanmin(np.concatenate(values))), float(np.nanmax(np.concatenate(values)))
 
 
 def _make_figure(maps: Sequence[ValueMap], limits: tuple[float, float]) -> Any:
@@ -138,16 +141,13 @@ def _draw_map(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: fl
     axis.set_facecolor("#DDDDDD")
     image = axis.imshow(picture, vmin=limits[0], vmax=limits[1], cmap="viridis")
     axis.set_title(drawn.title, fontsize=10, color=INK)
-    axis.set_xticks([])
-    axis.set_yticks([])
     for cell, other in drawn.walls:
         (top, left), (bottom, right) = sorted((cell, other))
         if top == bottom:
             axis.plot([right - 0.5] * 2, [top - 0.5, top + 0.5], color=INK, linewidth=2.5)
         else:
             axis.plot([left - 0.5, left + 0.5], [bottom - 0.5] * 2, color=INK, linewidth=2.5)
-    axis.set_xlim(-0.5, columns - 0.5)
-    axis.set_ylim(rows - 0.5, -0.5)
+    axis.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     _write_cells(axis, drawn, limits, scale)
     return image
 
@@ -156,8 +156,8 @@ def _write_cells(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale:
     middle = (limits[0] + limits[1]) / 2
     for (row, column), value, sign in zip(drawn.cells, drawn.value, _signs(drawn), strict=True):
         ink = INK if value > middle else "white"
-        style = {"ha": "center", "color": ink, "fontsize": 16 * scale}
-        axis.text(column, row, sign, va="bottom", **style)
+        style = {"ha": "center", "color": ink}
+        axis.text(column, row, sign, va="bottom", fontsize=16 * scale, **style)
         if scale > 0.4:
             number = f"{value:.2f}"
-            axis.text(column, row + 0.1, number, va="top", **{**style, "fontsize": 11 * scale})
+            axis.text(column, row + 0.1, number, va="top", fontsize=11 * scale, **style)
