@@ -26,17 +26,15 @@ from muzero_jax.core.errors import (
     NoCheckpointError,
 )
 from muzero_jax.runs import (
-    changed_time_limit,
     continuing,
     run_folder,
     run_writer,
     runner,
 )
-from muzero_jax.runs.best_agent import BestAgent
 from muzero_jax.runs.build import build, load_run
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.runs.initial_agent import load_initial_agent, load_recorded_agent
-from muzero_jax.runs.run_start import split_state
+from muzero_jax.runs.run_start import BestAgent, split_state
 from muzero_jax.tracking import tracker
 
 CONSTANT: dict[str, Any] = {"optimizer__schedule": "constant", "optimizer__warmup_updates": 2}
@@ -60,7 +58,6 @@ def compile_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "build", build_once)
-        patch.setattr(changed_time_limit, "build", build_once)
         patch.setattr(runner, "Programs", programs_of)
         patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
         yield

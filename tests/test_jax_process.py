@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore_newest
-from muzero_jax.checkpoints.plain_arrays import from_plain, to_plain
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import CheckpointMismatchError
+from muzero_jax.core.keys import from_plain, to_plain
 from muzero_jax.process import jax_process
 from muzero_jax.process.jax_process import (
     check_options,

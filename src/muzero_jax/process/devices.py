@@ -1,4 +1,4 @@
-"""The devices of this machine that work on something."""
+"""Chooses the devices of this machine that a run or a sweep works on."""
 
 import contextlib
 import os
@@ -8,25 +8,22 @@ import jax
 from muzero_jax.config import ConfigError
 from muzero_jax.process.jax_process import find_devices
 
-# More devices than cores are for trying out what a larger machine would do.
+# More devices than cores let a user try out what a larger machine would do.
 _MOST_PER_CORE = 4
 
 
 def prepare_devices(num_devices: int = 0) -> list[jax.Device]:
-    """Devices to work with; on a CPU every core that the process may use is made one of its own.
+    """The first `num_devices` devices, or all where 0; on a CPU each usable core becomes a device.
 
-    Two programs of one run's size keep two cores busier than one program does. Once JAX has been
-    used the number of its devices is fixed.
-
-    Args:
-      num_devices: how many; all where 0.
+    Two programs of one run's size keep two cores busier than one program does. The number of
+    devices is fixed once JAX has been used.
 
     Raises:
-      ConfigError: there are not so many, or none of the kind that `JAX_PLATFORMS` names.
+      ConfigError: there are fewer devices, or none of the kind that `JAX_PLATFORMS` names.
     """
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     most = _MOST_PER_CORE * num_cores
-    with contextlib.suppress(RuntimeError):  # Too late to change that.
+    with contextlib.suppress(RuntimeError):  # JAX has been used already.
         jax.config.update("jax_num_cpu_devices", min(num_devices or num_cores, most))
     devices = find_devices()
     if num_devices > len(devices):
