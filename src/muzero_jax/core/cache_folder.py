@@ -17,10 +17,6 @@ from muzero_jax.core.files import user_folder
 VARIABLE = "MUZERO_CACHE_DIR"
 
 
-class UnusableCacheError(Exception):
-    """A folder cannot keep compiled programs; the message says why."""
-
-
 def cache_folder() -> Path | None:
     """The folder of compiled programs, made where it is missing; None where none are kept.
 
@@ -53,7 +49,7 @@ def _usable_folder(named: str | None, user_cache: str) -> Path | None:
         return None
     try:
         return _checked(_named_folder(named) if named else _default_folder(user_cache))
-    except (UnusableCacheError, ConfigError, OSError) as error:
+    except (ConfigError, OSError) as error:
         reason = str(error).rstrip(".")
         told = f"compiled programs are not kept: {reason}; {VARIABLE} can name another folder."
         print(f"notice: {told}", file=sys.stderr)
@@ -62,7 +58,7 @@ def _usable_folder(named: str | None, user_cache: str) -> Path | None:
 
 def _named_folder(named: str) -> Path:
     if "://" in named:
-        raise UnusableCacheError(f"{named} must be a folder of this machine, not an address")
+        raise ConfigError(f"{named} must be a folder of this machine, not an address")
     return Path(named).absolute()
 
 
@@ -76,15 +72,15 @@ def _checked(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        raise UnusableCacheError(f"{folder} cannot be made: {error.strerror}") from error
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
     if status.st_uid not in _trusted_users():
-        raise UnusableCacheError(f"{folder} belongs to another user")
+        raise ConfigError(f"{folder} belongs to another user")
     if not is_private(status):
-        raise UnusableCacheError(
+        raise ConfigError(
             f"others can write to {folder}; if its content is to be trusted, use chmod go-w"
         )
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise UnusableCacheError(f"{folder} cannot be written")
+        raise ConfigError(f"{folder} cannot be written")
     return folder
 
 

@@ -12,17 +12,7 @@ import sysconfig
 import traceback
 import types
 from collections.abc import Iterator, Sequence
-from importlib.machinery import (
-    BYTECODE_SUFFIXES,
-    EXTENSION_SUFFIXES,
-    SOURCE_SUFFIXES,
-    ExtensionFileLoader,
-    FileFinder,
-    ModuleSpec,
-    PathFinder,
-    SourceFileLoader,
-    SourcelessFileLoader,
-)
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from muzero_jax.core.errors import ConfigError
@@ -118,9 +108,9 @@ def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
     first, *inner = name.split(".")
     found = _find_outermost(first, [*_own_path(), *map(str, folders)])
     for part in inner:
+        # Unlike `importlib.util.find_spec`, this does not import the package.
         places = [] if found is None else found.submodule_search_locations or []
-        specs = (_finder(place).find_spec(part) for place in places)
-        found = next((spec for spec in specs if spec is not None), None)
+        found = PathFinder.find_spec(part, list(places))
     if found is None:
         return None
     if found.has_location and found.origin is not None:
@@ -133,25 +123,11 @@ def _find_outermost(name: str, path: Sequence[str]) -> ModuleSpec | None:
     if not name:
         return None
     for finder in sys.meta_path:
-        found: ModuleSpec | None = None
         with contextlib.suppress(ImportError, ValueError):
-            if finder is PathFinder:
-                found = PathFinder.find_spec(name, path)
-            else:
-                found = finder.find_spec(name, None)
-        if found is not None:
-            return found
+            found = finder.find_spec(name, path if finder is PathFinder else None)
+            if found is not None:
+                return found
     return None
-
-
-def _finder(folder: str) -> FileFinder:
-    """Finds modules in one folder; unlike Python's own search it does not import the package."""
-    return FileFinder(
-        folder,
-        (ExtensionFileLoader, EXTENSION_SUFFIXES),
-        (SourceFileLoader, SOURCE_SUFFIXES),
-        (SourcelessFileLoader, BYTECODE_SUFFIXES),
-    )
 
 
 def folder_of(name: str) -> Path | None:

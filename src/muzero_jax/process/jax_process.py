@@ -1,9 +1,10 @@
-"""Checks JAX's environment variables, and makes JAX ready for a command that computes.
+"""Checks JAX's environment variables, makes JAX ready for a command, and chooses its devices.
 
 This module imports JAX only inside its functions, because JAX reads some variables while it is
 imported, and raises an exception for bad ones.
 """
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -16,6 +17,8 @@ from muzero_jax.core.errors import ConfigError, reason_of
 if TYPE_CHECKING:
     import jax
 
+# More devices than cores let a user try out what a larger machine would do.
+_MOST_DEVICES_PER_CORE = 4
 _COMPILED = "the training loop and the search are compiled as a whole"
 # JAX's options under which this program cannot work: the values that it refuses, and the reason.
 _REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -118,6 +121,30 @@ def find_devices() -> "list[jax.Device]":
             f"JAX finds no device with {asked}{told}; unset JAX_PLATFORMS to use what there is, or "
             "set it to cpu."
         ) from error
+
+
+def prepare_devices(num_devices: int = 0) -> "list[jax.Device]":
+    """The first `num_devices` devices, or all where 0; on a CPU each usable core becomes a device.
+
+    Two programs of one run's size keep two cores busier than one program does. The number of
+    devices is fixed once JAX has been used.
+
+    Raises:
+      ConfigError: there are fewer devices, or none of the kind that `JAX_PLATFORMS` names.
+    """
+    import jax
+
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    most = _MOST_DEVICES_PER_CORE * num_cores
+    with contextlib.suppress(RuntimeError):  # JAX has been used already.
+        jax.config.update("jax_num_cpu_devices", min(num_devices or num_cores, most))
+    devices = find_devices()
+    if num_devices > len(devices):
+        told = f" (of {num_cores} cores at most {most} are made)" if num_devices > most else ""
+        raise ConfigError(
+            f"{num_devices} devices are asked for, but JAX finds {len(devices)} here{told}."
+        )
+    return devices[: num_devices or len(devices)]
 
 
 def check_xla_flags() -> None:

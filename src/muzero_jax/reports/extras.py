@@ -3,8 +3,10 @@
 import importlib
 import types
 
+from muzero_jax.core.errors import ConfigError
 
-class MissingExtraError(ImportError):
+
+class MissingExtraError(ConfigError):
     """A package of an extra is not installed; the message says how to get it."""
 
 

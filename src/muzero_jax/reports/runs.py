@@ -22,7 +22,7 @@ Table: TypeAlias = dict[str, np.ndarray]
 _NOT_DECISIVE = ("seed", "logging.")
 
 
-class RunFolderError(ValueError):
+class RunFolderError(ConfigError):
     """A path is not a run folder, or has nothing that was asked for; one clear sentence."""
 
 

@@ -32,18 +32,18 @@ from muzero_jax.training.train_state import TrainState
 
 
 class Run:
-    """One run, which is told what happens to it; this class counts and writes nothing.
+    """One run, which is told what happens to it; this class counts and shows, and writes nothing.
 
-    A process that only helps to compute a run holds one. The main process holds a `RunWriter`.
+    A process that only helps to compute a run holds a `Run`. The main process holds a `RunWriter`.
 
     Args:
       config: settings of the run.
       start: where the run is taken up.
-      display: listener that is told what happens as well.
+      display: listener that shows what happens.
 
     Attributes:
       config: settings of the run.
-      display: listener that is told what happens as well.
+      display: listener that shows what happens.
       counters: how far the run is.
       failure: error that ended the run early; None if there was none.
       result: content of `result.json`; None until it is written.
@@ -53,58 +53,93 @@ class Run:
         self.config, self.display, self.counters = config, display, start.counters
         self.failure: Exception | None = None
         self.result: dict[str, Any] | None = None
+        self._support_warning = SupportWarning(config.network)
 
     def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
-        """Hears that a chunk has been trained.
+        """Counts and writes a chunk.
 
         Args:
           metrics: means over the chunk, by name.
           num_updates: optimiser steps of the run after the chunk.
           seconds: wall-clock of the chunk.
         """
-        self.counters.env_steps += self.config.env_steps_per_chunk
-        self.counters.num_updates = num_updates
-        self.counters.train_seconds += seconds
+        counters, num_steps = self.counters, self.config.env_steps_per_chunk
+        rates = {
+            "time/env_steps_per_second": num_steps / seconds,
+            "time/updates_per_second": (num_updates - counters.num_updates) / seconds,
+        }
+        counters.env_steps += num_steps
+        counters.num_updates = num_updates
+        counters.train_seconds += seconds
+        row = {
+            "env_steps": counters.env_steps,
+            "num_updates": num_updates,
+            "time/train_seconds": counters.train_seconds,
+            "time/compile_seconds": counters.compile_seconds,
+            **rates,
+            **{name: float(x) for name, x in metrics.items()},
+        }
+        self._write_metrics(row)
+        self.display.metrics(row)
+        if warning := self._support_warning.watch(row):
+            self.display.note(warning)
 
     def write_evaluation(self, result: EvaluationResult, agent: Callable[[], PyTree]) -> None:
-        """Hears the evaluation of the present parameters; `agent` makes the agent's state."""
+        """Writes an evaluation of the present parameters; `agent` makes the agent's state."""
 
     def save(self, state: TrainState) -> None:
-        """Hears that the state is to be saved."""
+        """Saves a checkpoint of the end of the last chunk."""
 
     def save_failure(self, state: TrainState, update: int, term: str) -> None:
-        """Hears that the run has failed and goes no further.
+        """Saves the state of a run that has failed and goes no further.
 
         Args:
           state: state of the run after the chunk in which it failed.
           update: number of the first update that was not applied.
           term: name of the metric that was not finite.
         """
-        self.failure = NonFiniteError(f"{term} was not finite at update {update:,}.")
+        folder = self._write_failure(state, {"update": update, "term": term})
+        self.failure = NonFiniteError(
+            f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
+            f"step {self.counters.env_steps:,}; that update and all later ones were not applied, "
+            f"and the state is saved in {folder}."
+        )
 
     def write_result(
         self, evaluation: EvaluationResult, agent: Callable[[], PyTree], runs_at_once: int
     ) -> None:
-        """Hears that the run is finished.
+        """Writes the final evaluation, and last `result.json`, which makes the run finished.
 
         Args:
           evaluation: evaluation of the final parameters.
           agent: function that makes the agent's state.
           runs_at_once: number of runs in the program, each of which counts its seconds as its own.
         """
+        self.write_evaluation(evaluation, agent)
+        self._write_result(evaluation, runs_at_once)
 
     def close(self) -> None:
         """Closes files and ends threads."""
 
+    def _write_metrics(self, row: Mapping[str, float]) -> None:
+        """Writes the row of a chunk."""
+
+    def _write_failure(self, state: TrainState, failure: Mapping[str, Any]) -> str:
+        """Saves the state and what failed; returns the place for the message."""
+        return "the folder of the run"
+
+    def _write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
+        """Writes the files of a finished run."""
+
 
 class RunWriter(Run):
-    """A run that writes what happens to its folder, whose lock the caller holds.
+    """A run that writes to its folder, whose lock the caller holds.
 
     Args:
       config: settings of the run.
       run_dir: run folder.
       start: where the run is taken up.
-      display: listener that is told what happens as well.
+      display: listener that shows what happens.
       started: `time.perf_counter()` when this process began to work on the run.
     """
 
@@ -125,7 +160,6 @@ class RunWriter(Run):
         self._told_of_cuts = False
         self._open(start)
         self._position = self._tracker.position()
-        self._support_warning = SupportWarning(config.network)
         if start.state is not None:
             display.note(f"resumed at {start.counters.env_steps:,} environment steps")
 
@@ -145,27 +179,10 @@ class RunWriter(Run):
             )
             stack.pop_all()
 
-    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
-        """Writes a line of metrics; see `Run`."""
-        rates = {
-            "time/env_steps_per_second": self.config.env_steps_per_chunk / seconds,
-            "time/updates_per_second": (num_updates - self.counters.num_updates) / seconds,
-        }
-        super().write_chunk(metrics, num_updates, seconds)
-        row = {
-            "env_steps": self.counters.env_steps,
-            "num_updates": num_updates,
-            "time/train_seconds": self.counters.train_seconds,
-            "time/compile_seconds": self.counters.compile_seconds,
-            **rates,
-            **{name: float(x) for name, x in metrics.items()},
-        }
+    def _write_metrics(self, row: Mapping[str, float]) -> None:
         with writing(self.run_dir):
             self._tracker.write_metrics(row)
         self._position, self._best_of_chunk = self._tracker.position(), self._best
-        self.display.metrics(row)
-        if warning := self._support_warning.watch(row):
-            self.display.note(warning)
 
     def write_evaluation(self, result: EvaluationResult, agent: Callable[[], PyTree]) -> None:
         """Writes the row of an evaluation, and keeps the agent if it is the best so far."""
@@ -193,27 +210,18 @@ class RunWriter(Run):
             mark_checkpointed(self.run_dir)
         self._saved_step = self.counters.env_steps
 
-    def save_failure(self, state: TrainState, update: int, term: str) -> None:
-        """Saves the state apart from the checkpoints, which stay good; see `Run`."""
+    def _write_failure(self, state: TrainState, failure: Mapping[str, Any]) -> str:
+        """Saves the state apart from the checkpoints, which stay good."""
         folder, step = self.run_dir / FAILURE_FOLDER, self.counters.env_steps
         shutil.rmtree(folder, ignore_errors=True)  # An earlier try may have ended the same way.
-        record = {**self._record(), "update": update, "term": term}
         with (
             writing(self.run_dir),
             contextlib.closing(CheckpointWriter(folder, num_kept=1)) as writer,
         ):
-            writer.save(step, split_state(state), record)
-        self.failure = NonFiniteError(
-            f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
-            f"step {step:,}; that update and all later ones were not applied, and the state is "
-            f"saved in {folder / str(step)}."
-        )
+            writer.save(step, split_state(state), {**self._record(), **failure})
+        return str(folder / str(step))
 
-    def write_result(
-        self, evaluation: EvaluationResult, agent: Callable[[], PyTree], runs_at_once: int
-    ) -> None:
-        """Writes the final evaluation, and last `result.json`, which makes the run finished."""
-        self.write_evaluation(evaluation, agent)
+    def _write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
         self._count_seconds()
         result = {
             "experiment": self.config.name,

@@ -15,6 +15,7 @@ import jax
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.errors import (
+    ConfigError,
     DiskError,
     InterruptedRunError,
     LostProcessError,
@@ -25,8 +26,7 @@ from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, LEARNING_CURVE_FILE
 from muzero_jax.core.files import writing
 from muzero_jax.core.keys import run_keys
 from muzero_jax.core.user_code import describe_error
-from muzero_jax.process.devices import prepare_devices
-from muzero_jax.process.jax_process import find_devices
+from muzero_jax.process.jax_process import find_devices, prepare_devices
 from muzero_jax.process.signals import StopRequest
 from muzero_jax.runs import multihost
 from muzero_jax.runs.build import build
@@ -283,12 +283,10 @@ def _explain(error: Exception, run_dir: Path) -> Exception:
 
 def _draw_learning_curve(run_dir: Path) -> str | None:
     """Draws the learning curve, or returns one line that says why there is none."""
-    from muzero_jax.reports.extras import MissingExtraError
     from muzero_jax.reports.plots import plot_runs
-    from muzero_jax.reports.runs import RunFolderError
 
     try:
         plot_runs([run_dir], run_dir / LEARNING_CURVE_FILE)
-    except (MissingExtraError, RunFolderError, OSError) as error:
+    except (ConfigError, OSError) as error:
         return f"notice: there is no learning curve. {error}"
     return None

@@ -62,7 +62,7 @@ class Screen:
     def _show(self) -> None:
         """Prints and draws in the screen's thread, until `None` comes out of the queue."""
         if self._picture is not None:
-            self._guard(self._picture.start)
+            self._guard(self._picture.live.start)
         next_drawing = 0.0
         while True:
             if self._picture is not None and time.monotonic() >= next_drawing:
@@ -96,7 +96,7 @@ class Screen:
     def _end_picture(self) -> None:
         picture, self._picture = self._picture, None
         if picture is not None:
-            picture.stop()
+            picture.live.stop()
 
     def _print_waiting(self) -> None:
         """Prints the lines that came after the thread had ended."""
@@ -145,16 +145,10 @@ class _Picture:
         self._draw, self._console = draw, Console()
         # rich's own thread is not used. rich shows prints of others, such as warnings, above the
         # picture and repeats the last drawing; it never calls `draw` itself.
-        self._live = Live(console=self._console, auto_refresh=False)
-
-    def start(self) -> None:
-        self._live.start()
-
-    def stop(self) -> None:
-        self._live.stop()
+        self.live = Live(console=self._console, auto_refresh=False)
 
     def redraw(self) -> None:
-        self._live.update(self._draw(), refresh=True)
+        self.live.update(self._draw(), refresh=True)
 
     def print(self, text: str, style: str) -> None:
         self._console.print(
