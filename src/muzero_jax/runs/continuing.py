@@ -1,13 +1,13 @@
 """Whether and how a run goes on. JAX is not imported.
 
-Changed settings. A finished run that is to be trained further counts as unfinished from the moment
+Changed settings: a finished run that is to be trained further counts as unfinished from the moment
 at which its result is renamed until the new result is written. A process may die between any two
-steps of that change: the settings change last, and what is taken away is by then there under
-another name. A run that dies in between is an unfinished run with its old settings, whose result
-comes back when it is continued.
+steps of that change, because the settings change last, after every file that goes away has got its
+other name. Such a run is an unfinished run with its old settings, and makes its result again when
+it is continued.
 
-Lost checkpoints. A run that was killed before its first checkpoint begins anew. A run that has made
-a checkpoint, and has none now, is refused, because it would lose what it has reported.
+Lost checkpoints: a run that was killed before its first checkpoint begins anew. A run that had
+checkpoints and has none now is refused, because a new beginning would overwrite its reports.
 """
 
 from collections.abc import Mapping

@@ -139,7 +139,7 @@ class _Slice:
 
     Args:
       programs: compiled programs of the runs.
-      runs: at most `programs.width` runs; other places repeat the last run, and nobody hears them.
+      runs: at most `programs.width` runs; further places repeat the last run, unused.
       states: states of the runs; empty for runs that begin.
     """
 

@@ -43,7 +43,7 @@ class InitialAgent:
             )
 
     def put_into(self, state: TrainState) -> TrainState:
-        """Replaces the learned arrays in the first state of a run by those of this agent."""
+        """Gives the first state of a run the learned arrays of this agent."""
         structure = jax.tree.structure(state.agent)
         learned = jax.tree.leaves(self._learned(state.agent))
         agent = jax.tree.map(
@@ -60,7 +60,7 @@ class InitialAgent:
 
 
 def load_initial_agent(run_dir: Path, checkpoint: str = "") -> InitialAgent:
-    """Reads the agent of a run from one of its checkpoints, which `load_run` names.
+    """Reads the agent of a run from the checkpoint of a given name, see `load_run`.
 
     Raises:
       RunError: the run has no such checkpoint, or it cannot be read.

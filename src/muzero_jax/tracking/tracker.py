@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,7 +87,7 @@ class Tracker:
         self._evaluation = _AppendFile(run_dir / EVALUATION_FILE, position.evaluation)
         if not self._evaluation.length():
             self._evaluation.append(_csv_line(EVALUATION_COLUMNS))
-        self._sinks = _make_sinks(run_dir, config, env_steps)
+        self._sinks = list(_make_sinks(run_dir, config, env_steps))
 
     def write_metrics(self, row: Mapping[str, float]) -> None:
         """Writes one line; metrics that are not finite, such as empty averages, are left out."""
@@ -228,25 +228,23 @@ class _TensorBoard:
         self._writer.close()
 
 
-def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> list[Sink]:
+def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iterator[Sink]:
     """The sinks that the settings ask for; a sink that is not installed is told in one line."""
-    wanted: dict[str, Any] = {}
-    if config.logging.tensorboard:
-        folder = run_dir / TENSORBOARD_FOLDER
-        wanted["tensorboard"] = lambda: _TensorBoard(folder, env_steps)
-    if config.logging.wandb:
-        wanted["wandb"] = lambda: WandbSink(run_dir, config)
-    sinks: list[Sink] = []
-    for name, make in wanted.items():
+    makers: dict[str, Callable[[], Sink]] = {
+        "tensorboard": lambda: _TensorBoard(run_dir / TENSORBOARD_FOLDER, env_steps),
+        "wandb": lambda: WandbSink(run_dir, config),
+    }
+    for name in [name for name in makers if getattr(config.logging, name)]:
         try:
-            sinks.append(make())
+            sink = makers[name]()
         except ModuleNotFoundError as error:
             print(
                 f"notice: logging.{name} is left out, the module {error.name!r} is not installed: "
                 f"pip install 'muzero-jax[{name}]'.",
                 file=sys.stderr,
             )
-    return sinks
+        else:
+            yield sink
 
 
 def _csv_line(values: Sequence[Any]) -> str:
