@@ -98,7 +98,7 @@ def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_before_the_newest_is_refused_aloud(tmp_path: Path) -> None:
-    """orbax passes over it in silence."""
+    """Orbax itself ignores such a checkpoint in silence."""
     with pytest.raises(RunError, match=r"checkpoint 2 was not saved in .* which holds 3; move"):
         _write(tmp_path, {3: 1.0, 2: 2.0})
     assert checkpoint_steps(tmp_path) == [3]
@@ -150,7 +150,7 @@ def test_every_flipped_byte_of_the_arrays_is_noticed(tmp_path: Path) -> None:
         damaged[position] ^= 1
         path.write_bytes(damaged)
         restored = restore_newest(tmp_path, SHAPES)
-        # A byte may be one that nothing reads; then what comes back must be what was saved.
+        # If nothing reads the flipped byte, the restored arrays must be the saved ones.
         _assert_same(restored.groups, _groups(2.0 if restored.step == 2 else 1.0))
 
 

@@ -74,7 +74,7 @@ def test_every_command_that_computes_refuses_first(command, tmp_path, capsys):
         assert main(arguments) == 2
     finally:
         jax.config.update("jax_debug_infs", False)
-    # A command may have said before what it does.
+    # A line that announces the work may come before the error.
     *before, told = capsys.readouterr().err.splitlines()
     assert told.startswith("error: ") and "JAX_DEBUG_INFS" in told and len(before) <= 1
     assert not out.exists()

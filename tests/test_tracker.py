@@ -123,7 +123,7 @@ def test_tensorboard_events_of_a_resumed_run_void_the_later_ones(tmp_path: Path)
     for path in (tmp_path / "tensorboard").iterdir():
         content, start = path.read_bytes(), 0
         while start < len(content):
-            # A record is its length, a checksum of that, the bytes, and a checksum of them.
+            # A record holds its length, the length's checksum, the bytes, and their checksum.
             size = int.from_bytes(content[start : start + 8], "little")
             events.append(Event.FromString(content[start + 12 : start + 12 + size]))
             start += 16 + size
