@@ -48,22 +48,17 @@ def _usable_folder(named: str | None, user_cache: str) -> Path | None:
     if named == "":
         return None
     try:
-        return _checked(_named_folder(named) if named else _default_folder(user_cache))
+        if named and "://" in named:
+            raise ConfigError(f"{named} must be a folder of this machine, not an address")
+        if named:
+            return _checked(Path(named).absolute())
+        own = user_folder(user_cache, ".cache") / "muzero_jax"
+        return _checked(own / f"xla-{kind_of_processor()}")
     except (ConfigError, OSError) as error:
         reason = str(error).rstrip(".")
         told = f"compiled programs are not kept: {reason}; {VARIABLE} can name another folder."
         print(f"notice: {told}", file=sys.stderr)
         return None
-
-
-def _named_folder(named: str) -> Path:
-    if "://" in named:
-        raise ConfigError(f"{named} must be a folder of this machine, not an address")
-    return Path(named).absolute()
-
-
-def _default_folder(user_cache: str) -> Path:
-    return user_folder(user_cache, ".cache") / "muzero_jax" / f"xla-{kind_of_processor()}"
 
 
 def _checked(folder: Path) -> Path:

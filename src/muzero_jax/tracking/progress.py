@@ -133,14 +133,14 @@ class _LiveDisplay(_PlainDisplay):
 
     def _lines(self) -> list[tuple[str, str]]:
         """The rows below the bar, without those that are empty."""
-        lines = [
-            ("speed", _speed(self._metrics)),
-            ("time", _times(self._metrics, self._total)),
-            ("training", _episodes(self._metrics)),
-            ("losses", _losses(self._metrics)),
-            ("evaluation", _evaluation_line(self._evaluation)),
-            ("now", self._now()),
-        ]
+        row, evaluation, lines = self._metrics, self._evaluation, []
+        if row:
+            lines += [("speed", _speed(row)), ("time", _times(row, self._total))]
+            lines += [("training", _episodes(row)), ("losses", _losses(row))]
+        if evaluation:
+            after = f"after {evaluation['env_steps']:,.0f} steps"
+            lines.append(("evaluation", f"{_score(evaluation)}, {after}"))
+        lines.append(("now", self._now()))
         return [(name, text) for name, text in lines if text]
 
     def _now(self) -> str:
@@ -151,15 +151,11 @@ class _LiveDisplay(_PlainDisplay):
 
 
 def _speed(row: Mapping[str, float]) -> str:
-    if not row:
-        return ""
     steps, updates = row["time/env_steps_per_second"], row["time/updates_per_second"]
     return f"{steps:,.0f} steps/s, {updates:,.0f} updates/s"
 
 
 def _times(row: Mapping[str, float], total_env_steps: int) -> str:
-    if not row:
-        return ""
     trained = row["time/train_seconds"]
     left = trained / row["env_steps"] * (total_env_steps - row["env_steps"])
     compiled = row["time/compile_seconds"]
@@ -178,10 +174,6 @@ def _losses(row: Mapping[str, float]) -> str:
     names.sort(key=lambda name: name != "loss/total")
     losses = {name.removeprefix("loss/"): row[name] for name in names}
     return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-
-
-def _evaluation_line(row: Mapping[str, float]) -> str:
-    return f"{_score(row)}, after {row['env_steps']:,.0f} steps" if row else ""
 
 
 def _score(row: Mapping[str, float]) -> str:
