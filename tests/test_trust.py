@@ -254,7 +254,7 @@ def test_the_driver_seals_what_its_workers_make(user, mark, monkeypatch):
     place = _Place(pool, Queue([[]]), [], board, Stop(SimpleNamespace(signal_number=None)), user, 0)
     place.folder, place.worker = user / "sweep", SimpleNamespace(run=Remote())
     assert place._run([member], 0.0)
-    assert load_config(run_dir) == member.config  # Without --trust.
+    assert load_config(run_dir) == member.config  # Needs no --trust.
 
 
 def test_the_key_is_private_and_made_once(user):

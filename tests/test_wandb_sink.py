@@ -1,4 +1,4 @@
-"""Weights & Biases, played by a module that behaves as W&B's does."""
+"""The sink for Weights & Biases; a module that behaves like W&B takes its place."""
 
 import sys
 import threading

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from muzero_jax.core.errors import DiskError, DoesNotFitError, InterruptedRunError
-from muzero_jax.process.devices import prepare_devices
+from muzero_jax.process.jax_process import prepare_devices
 from muzero_jax.runs.build import Experiment, build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.sweeps.block import FAILURES, give_up, is_over, run_block

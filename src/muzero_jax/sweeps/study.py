@@ -12,7 +12,7 @@ import numpy as np
 from muzero_jax.config import ConfigError
 from muzero_jax.core.errors import DiskError, InterruptedRunError
 from muzero_jax.core.file_names import CONFIG_FILE, SWEEP_FILE
-from muzero_jax.process.devices import prepare_devices
+from muzero_jax.process.jax_process import prepare_devices
 from muzero_jax.process.signals import StopAsked
 from muzero_jax.reports.runs import read_run
 from muzero_jax.reports.statistics import interquartile_mean

@@ -161,7 +161,7 @@ def _draw_board(owners: np.ndarray, *, crosses: bool) -> np.ndarray:
 
 
 def _draw_grid(grid: np.ndarray) -> np.ndarray:
-    """Draws `[H, W, C]` in [0, 1] in a colour for each channel; later channels cover earlier ones."""
+    """Draws `[H, W, C]` in [0, 1], a colour for each channel; later channels cover earlier ones."""
     height, width, num_channels = grid.shape
     cells = np.full((height, width, 3), _NIGHT, np.float64)
     for channel in range(num_channels):
