@@ -121,7 +121,7 @@ def _label(kind: RunRecord, kinds: Iterable[RunRecord], most: int = 3) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
