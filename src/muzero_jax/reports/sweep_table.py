@@ -27,19 +27,9 @@ from muzero_jax.reports.extras import import_extra
 # The columns come in this order: identity, the settings that were varied, then what was measured.
 _IDENTITY = ("setting", "seed", "status", "reason", "folder")
 _MEASURED = (
-    "score_mean",
-    "score_std",
-    "score_min",
-    "score_max",
-    "length_mean",
-    "episodes",
-    "env_steps",
-    "num_updates",
-    "train_seconds",
-    "compile_seconds",
-    "total_seconds",
-    "runs_at_once",
-    "device",
+    *("score_mean", "score_std", "score_min", "score_max", "length_mean", "episodes"),
+    *("env_steps", "num_updates", "train_seconds", "compile_seconds", "total_seconds"),
+    *("runs_at_once", "device"),
 )
 # The type that each part of a sweep's file must have, and its name in a message.
 _KINDS: Mapping[str, tuple[type, str]] = {

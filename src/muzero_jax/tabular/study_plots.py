@@ -17,7 +17,6 @@ from muzero_jax.reports.plots import (
     save_png,
     style_axis,
 )
-from muzero_jax.reports.statistics import order_quantile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +65,15 @@ class Panel:
     ticks: Sequence[str] = ()
 
 
+def quartiles(samples: np.ndarray) -> np.ndarray:
+    """The lower quartile, the median and the upper quartile over the first axis, `[3, ...]`.
+
+    Each of them is one of the samples, so that the time to an event that never happened may be
+    infinite.
+    """
+    return np.quantile(samples, (0.25, 0.5, 0.75), axis=0, method="inverted_cdf")
+
+
 def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
     """Makes the line of the median over seeds, with the quartiles as its band.
 
@@ -74,7 +82,7 @@ def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
       x: `[N]` horizontal places.
       samples: `[num_seeds, N]` values.
     """
-    low, middle, high = (order_quantile(samples, share) for share in (0.25, 0.5, 0.75))
+    low, middle, high = quartiles(samples)
     return Line(label, x, middle, low, high)
 
 
