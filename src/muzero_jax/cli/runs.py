@@ -201,7 +201,7 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     episodes = options.episodes
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
     rng_key = fresh_evaluation_key(options.seed, run.num_env_steps)
-    evaluate = Evaluate(run.env, run.agent, config)
+    evaluate = Evaluate(run.env, run.agent, config, act=_acting(run.agent.greedy, options.acting))
     stage("compiling")
     evaluate.prepare(run.agent_state)
     stage("playing")
@@ -213,6 +213,17 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "experiment": run.config.name,
         "evaluation_seed": options.seed,
     }
+
+
+def _acting(ways: Mapping[str, Any], asked: str) -> Any:
+    """The way of acting that is asked for; None for that of the score of record.
+
+    Raises:
+      ConfigError: the agent has no such way of acting.
+    """
+    if asked and asked not in ways:
+        raise ConfigError(f"--acting must be one of {', '.join(ways)}, found {asked!r}.")
+    return ways.get(asked)
 
 
 COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from muzero_jax.core.errors import ConfigError
 
@@ -51,9 +51,10 @@ def require_types(section: str, config: Any) -> None:
     Raises:
       ConfigError: a value is of another type.
     """
+    hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         name = f"{section}.{field.name}" if section else field.name
-        _require_type(name, getattr(config, field.name), field.type)
+        _require_type(name, getattr(config, field.name), hints[field.name])
 
 
 def _require_type(name: str, value: Any, hint: Any) -> None:
@@ -69,7 +70,7 @@ def _require_type(name: str, value: Any, hint: Any) -> None:
         accepted = _ACCEPTED.get(hint, hint)
         is_right = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
         require(is_right, f"{name} must be {KINDS[hint]}, found {value!r}.")
-    else:
+    elif hint is not Any:
         kind = type(value).__name__
         require(isinstance(value, hint), f"{name} must be a {hint.__name__}, found a {kind}.")
 

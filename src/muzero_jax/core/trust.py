@@ -19,7 +19,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +77,35 @@ def is_trusting() -> bool:
     return _Decision.is_given or os.environ.get("MUZERO_TRUST", "") == "1"
 
 
-def code_references(values: Iterable[Any]) -> tuple[str, ...]:
-    """Those of the names of environments that name code outside this package, in order.
+def code_references(tree: Any) -> tuple[str, ...]:
+    """The texts in settings that name code outside this package, in alphabetical order.
 
     Args:
-      values: names with their options; what is no text is left out.
+      tree: settings as nested dictionaries and lists, as a file holds them; any text of the form
+        `module:name` counts, whichever setting it stands in.
     """
-    found = {value for value in values if isinstance(value, str) and module_of(value)}
+    found = {text for text in _texts(tree) if module_of(text)}
     return tuple(sorted(found))
 
 
+def _texts(tree: Any) -> Iterator[str]:
+    """All texts in nested dictionaries and lists."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _texts(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            yield from _texts(value)
+
+
 def module_of(name: str) -> str:
-    """The module that the name of an environment refers to; empty for those of this package.
+    """The module that a name refers to; empty for a name of this package.
 
     Args:
-      name: such as `catch`, `gymnax:CartPole-v1`, or `my_module:make:size=3`.
+      name: the name of an environment, an agent, a network or an observer, such as `catch`,
+        `gymnax:CartPole-v1`, `my_module:make:size=3`, or `my_agents:DQN`.
     """
     parts = [part for part in name.split(":") if "=" not in part]
     module = ":".join(parts[:-1])

@@ -58,7 +58,7 @@ class Transition(struct.PyTreeNode):
       discount: `[]` float32, 0 where the action terminated the episode, 1 elsewhere.
       truncated: `[]` bool, a time limit ended the episode after the action.
       final_observation: `[*observation_shape]` the observation after the action and before any
-        auto-reset; None where nobody asks for it and no time limit can end an episode.
+        auto-reset; None where no time limit can end an episode.
       record: what the agent wants to remember of the moment, for example its search policy.
     """
 

@@ -24,6 +24,7 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from pathlib import Path
+from typing import Any
 
 from muzero_jax.core.errors import ConfigError
 
@@ -113,6 +114,31 @@ def import_module(name: str) -> types.ModuleType | None:
         raise
     except BaseException as error:
         raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
+
+
+def find(module_name: str, attribute: str, kind: str) -> Any:
+    """What a module of the user's own defines under a name.
+
+    Args:
+      module_name: the module's dotted name.
+      attribute: the name inside the module.
+      kind: what is looked for, for the message, such as `agent`.
+
+    Raises:
+      UserCodeError: the module fails while it is imported.
+      ConfigError: there is no such module, or nothing of that name in it.
+    """
+    module = import_module(module_name)
+    if module is None:
+        looked_in = ", ".join(map(str, search_folders()))
+        raise ConfigError(
+            f"there is no module {module_name!r} for the {kind} {module_name}:{attribute}, neither "
+            f"installed nor in {looked_in}."
+        )
+    with running(f"{module_name}:{attribute} cannot be read"):
+        if not hasattr(module, attribute):
+            raise ConfigError(f"the module {module_name!r} has no {kind} {attribute!r}.")
+        return getattr(module, attribute)
 
 
 def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:

@@ -5,7 +5,7 @@ import os
 
 import jax
 
-from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.process.jax_process import find_devices
 
 # More devices than cores are for trying out what a larger machine would do.

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import jax

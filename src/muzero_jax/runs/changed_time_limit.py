@@ -92,12 +92,12 @@ def with_changed_time_limit(state: TrainState, shapes: TrainState) -> TrainState
     Raises:
       CheckpointMismatchError: final observations are stored, and there is no place for them.
     """
-    inner, wanted = state.env_state.env_state, shapes.env_state.env_state
+    inner, wanted = state.collector.env_state.env_state, shapes.collector.env_state.env_state
     if isinstance(inner, TimeLimitState) and not isinstance(wanted, TimeLimitState):
         inner = inner.env_state
     elif isinstance(wanted, TimeLimitState) and not isinstance(inner, TimeLimitState):
         # A copy, since a chunk is given every array of the state to write over.
-        inner = TimeLimitState(env_state=inner, num_steps=jnp.copy(state.episode_length))
+        inner = TimeLimitState(env_state=inner, num_steps=jnp.copy(state.collector.episode_step))
     transitions, needed = state.replay.transitions, shapes.replay.transitions.final_observation
     final = transitions.final_observation
     if final is not None and needed is None:
@@ -105,7 +105,9 @@ def with_changed_time_limit(state: TrainState, shapes: TrainState) -> TrainState
     if final is None and needed is not None:
         final = jax.tree.map(_zeros, needed)
     changed: TrainState = state.replace(
-        env_state=state.env_state.replace(env_state=inner),
+        collector=state.collector.replace(
+            env_state=state.collector.env_state.replace(env_state=inner)
+        ),
         replay=state.replay.replace(transitions=transitions.replace(final_observation=final)),
     )
     return changed

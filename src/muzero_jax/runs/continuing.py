@@ -7,11 +7,11 @@ there under another name by then. A run that dies in between is an unfinished ru
 settings, whose result comes back when it is continued.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
 from muzero_jax.core.file_names import RESULT_FILE, SCORES_FILE
 from muzero_jax.core.files import write_text
 from muzero_jax.runs.run_folder import read_result, write_config
@@ -108,18 +108,25 @@ def describe_stretched(config: ExperimentConfig, changed: ExperimentConfig) -> s
     """
     if not is_extended(config, changed):
         return ""
-    search, optimizer = config.search, config.optimizer
-    has_optimizer, has_temperature = not config.learns_tables, config.agent.kind == "muzero"
-    cools = search.policy == "muzero" and search.temperature != search.final_temperature
-    stretched = {
-        "optimizer.schedule": has_optimizer and optimizer.schedule != "constant",
-        "optimizer.warmup_updates": has_optimizer and optimizer.warmup_updates > config.num_updates,
-        "search.final_temperature": has_temperature and cools,
-    }
-    names = [name for name, is_stretched in stretched.items() if is_stretched]
+    names = list(_stretched(config))
     if not names:
         return ""
     return (
         f"notice: {' and '.join(names)} follow the length of the whole run, so that this run "
         f"differs from one that was planned for {changed.total_env_steps:,} steps from the start"
     )
+
+
+def _stretched(config: ExperimentConfig) -> Iterator[str]:
+    """The settings of the run's agent that follow the length of the whole run."""
+    optimizer = getattr(config.learner, "optimizer", None)
+    if isinstance(optimizer, OptimizerConfig):
+        if optimizer.schedule != "constant":
+            yield "optimizer.schedule"
+        if optimizer.warmup_updates > config.num_updates:
+            yield "optimizer.warmup_updates"
+    search = getattr(config.learner, "search", None)
+    if not isinstance(search, SearchConfig):
+        return
+    if search.policy == "muzero" and search.temperature != search.final_temperature:
+        yield "search.final_temperature"

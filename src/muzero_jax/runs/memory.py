@@ -77,6 +77,11 @@ def check_state_fits(config: ExperimentConfig, state: TrainState, available_byte
     replay_bytes, all_bytes = tree_bytes(state.replay), tree_bytes(state)
     if all_bytes <= available_bytes:
         return
+    if config.replay is None:
+        raise DoesNotFitError(
+            f"the run takes {format_bytes(all_bytes)}, but the device has "
+            f"{format_bytes(available_bytes)}; lower training.num_envs or the network's sizes."
+        )
     capacity = config.replay.capacity
     left_bytes = max(available_bytes - (all_bytes - replay_bytes), 0)
     raise DoesNotFitError(

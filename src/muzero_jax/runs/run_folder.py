@@ -18,7 +18,7 @@ from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, CONFIG_FILE, RESULT_F
 from muzero_jax.core.files import open_own, read_json, refuse_links, write_json, write_text
 from muzero_jax.core.output_paths import check_folder
 from muzero_jax.core.plain_yaml import dump_yaml, read_yaml
-from muzero_jax.core.trust import admit, code_references, seal_folder
+from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, seal_folder
 from muzero_jax.settings import config_from_dict, config_to_dict
 
 _LOCK_FILE = ".lock"
@@ -141,8 +141,9 @@ def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
 
 def write_config(folder: Path, config: ExperimentConfig) -> None:
     """Writes the settings of a run for `load_config`, and seals the code that they name."""
-    seal_folder(folder, code_references([config.environment.name]))
-    write_text(folder / CONFIG_FILE, dump_yaml(config_to_dict(config)))
+    tree = config_to_dict(config)
+    seal_folder(folder, code_references(tree))
+    write_text(folder / CONFIG_FILE, dump_yaml(tree))
 
 
 def load_config(folder: Path) -> ExperimentConfig:
@@ -157,11 +158,13 @@ def load_config(folder: Path) -> ExperimentConfig:
         reason = f"it holds no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
         raise InvalidRunError(f"{folder} is not a run folder: {reason}.")
     try:
-        config = config_from_dict(read_yaml(path))
+        tree = read_yaml(path)
+        admit(folder, code_references(tree))
+        return config_from_dict(tree)
+    except UntrustedCodeError:
+        raise
     except ConfigError as error:
         raise InvalidRunError(f"{path} cannot be used: {error}") from error
-    admit(folder, code_references([config.environment.name]))
-    return config
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

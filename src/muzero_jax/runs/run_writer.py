@@ -82,7 +82,7 @@ class RunWriter:
                 self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
                 stack.pop_all()  # Both are open: `close` ends them.
         self._position = self._tracker.position()
-        self._support_warning = SupportWarning(config.network)
+        self._support_warning = SupportWarning(config)
         if start.state is not None:
             display.note(f"resumed at {start.counters.env_steps:,} environment steps")
 
@@ -127,8 +127,10 @@ class RunWriter:
         }
         with writing(self.run_dir):
             self._tracker.write_evaluation(row)
-            if result.oracle:
-                self._tracker.write_metrics({"env_steps": self.counters.env_steps, **result.oracle})
+            if result.observed:
+                self._tracker.write_metrics(
+                    {"env_steps": self.counters.env_steps, **result.observed}
+                )
         self.display.evaluation(row)
         self._tell_of_cuts(result)
         if self._best is None or self._best.is_behind(row["score_mean"]):

@@ -15,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.stages import Tally, stage
 from muzero_jax.core.types import PyTree
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.tabular.exact_evaluation import ExactEvaluation
+from muzero_jax.training.loop import ChangeCollect
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +70,7 @@ def learn_curves(
     num_seeds: int,
     solved: Solved | None = None,
     on_chunk: Callable[[float], None] | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
 ) -> SeedCurves:
     """Trains the seeds `config.seed`, `config.seed + 1`, ... side by side.
 
@@ -76,20 +79,22 @@ def learn_curves(
       num_seeds: number of seeds, at least 2.
       solved: function that says which seeds are done; the training ends when all are.
       on_chunk: function that is called after each chunk with the share of chunks that are done.
+      change_collect: function that gives another way of collecting in the place of the usual one.
 
     Raises:
       ConfigError: the environment is not tabular, or a setting does not suit the environment.
       EnvironmentCreationError: there is no such environment.
     """
     start = time.perf_counter()
-    programs = Programs(build(config), num_seeds)
-    exact = programs.evaluate.exact
-    if exact is None:
-        raise ConfigError(f"{config.environment.name} is not tabular, so nothing is exact there.")
+    experiment = build(config, change_collect=change_collect)
+    exact = ExactEvaluation(experiment.env, experiment.agent)
+    programs = Programs(experiment, num_seeds)
     programs.compile()
     seeds = [dataclasses.replace(config, seed=config.seed + number) for number in range(num_seeds)]
     state = programs.init(seeds)
-    answers = jax.jit(jax.vmap(exact.answers)).lower(state.agent).compile()
+    ask = jax.jit(jax.vmap(exact.answers, in_axes=(0, None)))
+    rng_key = jax.random.key(config.seed)
+    answers = ask.lower(state.agent, rng_key).compile()
     compile_seconds = time.perf_counter() - start
     train_seconds, points, values = 0.0, [], []
     for number in range(config.num_chunks):
@@ -97,10 +102,9 @@ def learn_curves(
         state, metrics = programs.train_chunk(state)
         points.append(jax.device_get(metrics))
         train_seconds += time.perf_counter() - start
-        actions, value = jax.device_get(answers(state.agent))
-        rows = [exact.metrics(*answer) for answer in zip(actions, value, strict=True)]
-        points[-1] |= {name: np.array([row[name] for row in rows]) for name in rows[0]}
-        values.append(value)
+        answer = jax.device_get(answers(state.agent, rng_key))
+        points[-1] |= _exact_metrics(exact, answer)
+        values.append(answer["value"])
         if on_chunk is not None:
             on_chunk((number + 1) / config.num_chunks)
         if solved is not None and solved(points[-1]["oracle/greedy_return"]).all():
@@ -116,8 +120,19 @@ def learn_curves(
     )
 
 
+def _exact_metrics(
+    exact: ExactEvaluation, answers: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    num_seeds = len(answers["action"])
+    rows = [exact.metrics({k: x[seed] for k, x in answers.items()}) for seed in range(num_seeds)]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
 def learn_curves_of(
-    configs: Mapping[str, ExperimentConfig], num_seeds: int, solved: Solved | None = None
+    configs: Mapping[str, ExperimentConfig],
+    num_seeds: int,
+    solved: Solved | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
 ) -> dict[str, SeedCurves]:
     """Trains several settings in a thread for each core, and prints a line for each setting.
 
@@ -127,6 +142,7 @@ def learn_curves_of(
       configs: settings by name, the setting that takes longest first.
       num_seeds: number of seeds of each setting.
       solved: function that says which seeds are done, see `learn_curves`.
+      change_collect: function that gives another way of collecting, see `learn_curves`.
 
     Raises:
       ConfigError: an environment is not tabular, or a setting does not suit its environment.
@@ -138,7 +154,7 @@ def learn_curves_of(
         on_chunk = functools.partial(tally.advance, name)
         on_chunk(0.0)
         stage(f"compiling {name}")
-        curves = learn_curves(configs[name], num_seeds, solved, on_chunk)
+        curves = learn_curves(configs[name], num_seeds, solved, on_chunk, change_collect)
         reached = np.median(curves.greedy_return[:, -1])
         print(
             f"{name}: {num_seeds} seeds of {curves.env_steps[-1]:,} steps in "

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from muzero_jax.config import NetworkConfig
+from muzero_jax.config import ExperimentConfig, NetworkConfig
 from muzero_jax.maths.value_support import EPSILON
 
 # A value target rests on predictions that may overshoot early; a reward is a fact.
@@ -16,11 +16,13 @@ class SupportWarning:
     """Watches the metrics of a run's chunks.
 
     Args:
-      config: the network's section of the settings.
+      config: the settings of the run, whose agent may have networks with a support.
     """
 
-    def __init__(self, config: NetworkConfig):
-        self._config, self._has_told = config, False
+    def __init__(self, config: ExperimentConfig):
+        network = getattr(config.learner, "network", None)
+        self._network = network if isinstance(network, NetworkConfig) else NetworkConfig()
+        self._has_told = False
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
         """The warning, with the first chunk in which too many targets are clipped; else None."""
@@ -44,8 +46,8 @@ class SupportWarning:
         reach = _HEADROOM * transformed(largest)
         if not math.isfinite(reach):
             return "look at the rewards of the environment"
-        size = math.ceil(reach / self._config.support_spacing)
-        spacing = reach / self._config.support_size
+        size = math.ceil(reach / self._network.support_spacing)
+        spacing = reach / self._network.support_size
         return (
             f"raise network.support_size to {size}, or network.support_spacing to {spacing:.2g}, "
             "or make the rewards of the environment smaller"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jax
 
 from muzero_jax.core.types import PRNGKey, PyTree, TimeStep
-from muzero_jax.envs.base import Environment, random_legal_action
+from muzero_jax.envs.base import Environment, random_action
 from muzero_jax.envs.conformance.rollout import NUM_COPIES, Plays, check_rollout, require_equal
 from muzero_jax.envs.conformance.traces import blaming, check_spec, check_timestep, check_traces
 from muzero_jax.envs.errors import ConformanceError
@@ -102,6 +102,6 @@ def _play_briefly(env: Environment, rng_key: PRNGKey) -> list[tuple[PyTree, Time
     for step_key in step_keys:
         state, timestep = moments[-1]
         action_key, env_key = jax.random.split(step_key)
-        action = random_legal_action(action_key, timestep.legal_action_mask)
+        action = random_action(action_key, env.spec, timestep.legal_action_mask)
         moments.append(env.step(env_key, state, action))
     return moments

@@ -3,13 +3,12 @@
 import dataclasses
 import math
 import time
-from typing import Any
 
 import jax
 import numpy as np
 
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
-from muzero_jax.envs.base import Environment, EnvironmentSpec, random_legal_action
+from muzero_jax.envs.base import Environment, EnvironmentSpec, random_action
 from muzero_jax.envs.conformance.traces import blaming, numbers_of, require
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 
@@ -57,7 +56,7 @@ def _play(env: Environment, rng_key: PRNGKey, plays: Plays) -> tuple[TimeStep, T
     def body(carry: PyTree, step_key: PRNGKey) -> tuple[PyTree, TimeStep]:
         state, timestep = carry
         action_key, env_key = jax.random.split(step_key)
-        action = random_legal_action(action_key, timestep.legal_action_mask)
+        action = random_action(action_key, copies.spec, timestep.legal_action_mask)
         state, timestep = copies.step(env_key, state, action)
         return (state, timestep), state.outcome
 
@@ -155,7 +154,7 @@ def _check_values(timestep: TimeStep, spec: EnvironmentSpec) -> None:
         "a discount is neither 0 nor 1; the agent's own discount is applied elsewhere.",
     )
     require(
-        timestep.legal_action_mask.any(axis=-1) | ~going_on,
+        timestep.legal_action_mask.any(axis=-1) | ~going_on | (spec.num_actions == 0),
         "a state that is not terminal has no legal action.",
     )
     require(
@@ -164,23 +163,8 @@ def _check_values(timestep: TimeStep, spec: EnvironmentSpec) -> None:
     )
     require(np.isfinite(timestep.reward), "a reward is not finite.")
     require(np.isfinite(timestep.observation.astype(np.float32)), "an observation is not finite.")
-    if spec.num_states is not None:
-        _check_state_numbers(timestep.observation, spec)
     if spec.num_players == 2:
         require(
             np.abs(timestep.reward.sum(axis=-1)) < 1e-5,
             "the rewards of the two players do not sum to 0.",
         )
-
-
-def _check_state_numbers(observation: Any, spec: EnvironmentSpec) -> None:
-    """Checks that each observation shows one of the states."""
-    if spec.observation_shape == ():
-        require(
-            (observation >= 0) & (observation < spec.num_states),
-            f"an observation is outside 0 ... {(spec.num_states or 0) - 1}, the numbers of "
-            "spec.num_states states.",
-        )
-        return
-    is_one_hot = ((observation == 0) | (observation == 1)).all(-1) & (observation.sum(-1) == 1)
-    require(is_one_hot, "an observation is not one-hot, but spec.num_states is given.")

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from muzero_jax.core.types import Array, PyTree, TimeStep
 from muzero_jax.core.user_code import describe_error
-from muzero_jax.envs.base import Environment, EnvironmentSpec
+from muzero_jax.envs.base import Box, Environment, EnvironmentSpec
 from muzero_jax.envs.errors import ConformanceError
 
 # JAX remembers the trace of a nested jitted function for each context, of which the precision of
@@ -48,18 +48,30 @@ def check_spec(spec: EnvironmentSpec) -> None:
       ConformanceError: a field has a type or a value that the protocol does not allow.
     """
     require(isinstance(spec.name, str), f"spec.name is {spec.name!r}, not text.")
-    _require_count("num_actions", spec.num_actions)
+    _check_action_space(spec)
     _require_count("num_players", spec.num_players)
     require(spec.num_players in (1, 2), f"spec.num_players is {spec.num_players}, not 1 or 2.")
     require(
         isinstance(spec.can_truncate, bool),
         f"spec.can_truncate is {spec.can_truncate!r}, not True or False.",
     )
-    for field in ("max_episode_steps", "num_states"):
-        if getattr(spec, field) is not None:
-            _require_count(field, getattr(spec, field))
+    if spec.max_episode_steps is not None:
+        _require_count("max_episode_steps", spec.max_episode_steps)
     _check_observation_dtype(spec.observation_dtype)
     _check_observation_shape(spec)
+
+
+def _check_action_space(spec: EnvironmentSpec) -> None:
+    space = spec.action_space
+    if not isinstance(space, Box):
+        return _require_count("num_actions", spec.num_actions)
+    require(
+        isinstance(space.shape, tuple) and all(_is_whole(n) and n >= 1 for n in space.shape),
+        f"spec.action_space has the shape {space.shape!r}, not a tuple of whole numbers.",
+    )
+    return require(
+        space.low < space.high, f"spec.action_space is from {space.low} to {space.high}."
+    )
 
 
 def _require_count(field: str, value: Any) -> None:
@@ -95,22 +107,15 @@ def _check_observation_shape(spec: EnvironmentSpec) -> None:
         isinstance(shape, tuple) and all(_is_whole(size) and size >= 1 for size in shape),
         f"{described}, not a tuple of whole numbers of at least 1.",
     )
-    if spec.num_states is not None:
-        require(
-            shape in ((), (spec.num_states,)),
-            f"{described}, but spec.num_states is {spec.num_states}: a state is shown as its "
-            f"number, with shape (), or one-hot, with shape ({spec.num_states},).",
-        )
-    if shape == () and spec.num_states is not None:
+    if shape == ():
         is_number = jnp.issubdtype(jnp.dtype(spec.observation_dtype), jnp.integer)
-        require(
+        return require(
             is_number, f"spec.observation_dtype is {spec.observation_dtype}, not that of a number."
         )
-        return
-    require(
+    return require(
         len(shape) in (1, 3),
-        f"{described}, neither a vector (N,) nor a grid (H, W, C), nor () with spec.num_states "
-        "for the number of a state.",
+        f"{described}, neither a vector (N,) nor a grid (H, W, C), nor () for the number of a "
+        "state.",
     )
 
 
@@ -122,7 +127,9 @@ def check_traces(env: Environment) -> None:
         traced, or it reads something that would be frozen into the compiled program.
     """
     rng_key = jax.eval_shape(jax.random.key, 0)
-    action = jax.ShapeDtypeStruct((), jnp.int32)
+    is_box = isinstance(env.spec.action_space, Box)
+    shape = env.spec.action_space.shape if isinstance(env.spec.action_space, Box) else ()
+    action = jax.ShapeDtypeStruct(shape, jnp.float32 if is_box else jnp.int32)
     state = _check_shapes("reset", env.reset, env.spec, rng_key)
     next_state = _check_shapes("step", env.step, env.spec, rng_key, state, action)
     before, after = _describe_leaves(state), _describe_leaves(next_state)

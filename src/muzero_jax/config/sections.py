@@ -1,10 +1,6 @@
-"""The sections of the settings that describe a run: its task, its data, and its loop.
-
-See `learner_sections` for what "paper" and "traced" mean.
-"""
+"""The sections of the settings that every run has, whichever its agent. No JAX is imported."""
 
 import dataclasses
-import math
 
 from muzero_jax.core.checks import require, require_range, require_types
 
@@ -33,41 +29,6 @@ class EnvironmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplayConfig:
-    """The on-device ring of transitions."""
-
-    capacity: int = 50_000
-    """Transitions kept, over all environments (paper: 125k games of 200 steps)."""
-    min_size: int = 2_000
-    """Transitions held before learning starts."""
-    batch_size: int = 128
-    """Windows a batch (paper: 1024 Atari, 2048 boards)."""
-    ratio: float = 4.0
-    """Replay ratio: windows learned from for each environment step (paper, Reanalyze: 2)."""
-    prioritised: bool = False
-    """Sample windows by the root value's distance from its target (before a window is first learned
-    from: from the search value) instead of uniformly."""
-    priority_exponent: float = 1.0
-    """Traced: exponent alpha of the priorities (paper: 1)."""
-    importance_exponent: float = 1.0
-    """Traced: exponent beta of the importance weights (paper: 1)."""
-
-    def __post_init__(self) -> None:
-        require_types("replay", self)
-        require_range("replay", self, 1, None, "capacity", "min_size", "batch_size")
-        require_range("replay", self, 0, None, "priority_exponent")
-        require_range("replay", self, 0, 1, "importance_exponent")
-        require(
-            0 < self.ratio < math.inf,
-            f"replay.ratio must be above 0 and finite, found {self.ratio!r}.",
-        )
-        require(
-            self.min_size <= self.capacity,
-            f"replay.min_size ({self.min_size}) must not exceed replay.capacity ({self.capacity}).",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """The actor-learner loop."""
 
@@ -77,10 +38,6 @@ class TrainingConfig:
     """Environments that act in one batch."""
     rollout_length: int = 16
     """Steps of each environment between two phases of learning."""
-    cut_episodes: bool = False
-    """Truncate the episodes where a rollout ends and begin new ones, as samplers do that collect
-    trajectories anew; episode/discounted_return is the mean of each rollout's episodes,
-    those cut off with what they had, and then of the rollouts."""
     num_shards: int = 1
     """Parts that environments, replay and batch are divided into, each for a device where there are
     as many; gradients are averaged over them."""
@@ -113,6 +70,8 @@ class EvaluationConfig:
     """Episodes that run at a time."""
     max_episode_steps: int = 10_000
     """Steps after which an episode is cut; it counts with its return so far, in `episodes_cut`."""
+    observers: tuple[str, ...] = ()
+    """What else an evaluation measures: module:factory, each called with environment and agent."""
 
     def __post_init__(self) -> None:
         require_types("evaluation", self)

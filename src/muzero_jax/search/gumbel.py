@@ -1,4 +1,7 @@
-"""Gumbel MuZero's rules: sequential halving at the root, the improved policy below it."""
+"""Gumbel MuZero: its rules, and the policy around a search with them (Danihelka et al. 2022).
+
+The rules are sequential halving at the root and the improved policy below it.
+"""
 
 import dataclasses
 
@@ -8,14 +11,15 @@ import mctx
 import numpy as np
 
 from muzero_jax.core.types import Array, PRNGKey
+from muzero_jax.search.root_policy import RootPolicy, SearchTree, without_invalid
 from muzero_jax.search.rules import Node, best_action, highest, lowest
 
 
 @dataclasses.dataclass(frozen=True)
 class CompletedQValues:
-    """Q-values for the improved policy of Gumbel MuZero (Danihelka et al. 2022, appendix D).
+    """Q-values of the improved policy of Gumbel MuZero (appendix D).
 
-    An action without a visit gets the mixed value; all are scaled to [0, 1] and then by
+    An action without a visit gets the mixed value. All Q-values are scaled to [0, 1], and then by
     `(maxvisit_init + max_b visits_b) * value_scale` (section 3.4, equation 8).
 
     Attributes:
@@ -29,7 +33,7 @@ class CompletedQValues:
     min_range: float = 1e-8
 
     def of_node(self, node: Node) -> Array:
-        """`[A]` for one node."""
+        """`[A]` scaled Q-values of one node."""
         visited = node.visits > 0
         num_visits = jnp.sum(node.visits)
         weights = node.prior_probs * node.qvalues / jnp.where(visited, node.visited_prob, 1.0)
@@ -42,11 +46,11 @@ class CompletedQValues:
         return scale * ((completed - low) / value_range)
 
     def of_roots(self, tree: mctx.Tree) -> Array:
-        """`[B, A]` for the roots of a batch of trees."""
+        """`[B, A]` scaled Q-values of the roots of a batch of trees."""
         return jax.vmap(self, in_axes=(0, None))(tree, mctx.Tree.ROOT_INDEX)
 
     def __call__(self, tree: mctx.Tree, node_index: Array | int) -> Array:
-        """`[A]` for a node of an unbatched tree, by mctx's transformation."""
+        """`[A]` scaled Q-values of a node of an unbatched tree, by mctx's transformation."""
         return mctx.qtransform_completed_by_mix_value(
             tree,
             node_index,
@@ -58,7 +62,11 @@ class CompletedQValues:
 
 @dataclasses.dataclass(frozen=True)
 class ImprovedPolicyRule:
-    """Visits in proportion to softmax(prior + completed Q) (Gumbel MuZero, section 5)."""
+    """Visits actions in proportion to softmax(prior logits + completed Q-values) (section 5).
+
+    Attributes:
+      completed: the completed Q-values.
+    """
 
     completed: CompletedQValues
     always_decides: bool = True
@@ -78,7 +86,7 @@ class ImprovedPolicyRule:
     def __call__(
         self, rng_key: PRNGKey, tree: mctx.Tree, node_index: Array | int, depth: Array | int = 0
     ) -> Array:
-        """The action by mctx's rule. The `rng_key` is consumed."""
+        """The action that mctx's rule takes. The `rng_key` is consumed."""
         return mctx.gumbel_muzero_interior_action_selection(
             rng_key, tree, node_index, depth, qtransform=self.completed
         )
@@ -86,9 +94,14 @@ class ImprovedPolicyRule:
 
 @dataclasses.dataclass(frozen=True)
 class SequentialHalvingRule:
-    """Sequential halving among the actions that Gumbel noise drew (Gumbel MuZero, algorithm 2).
+    """Sequential halving among the actions that Gumbel noise drew (algorithm 2); for roots.
 
     The root's `extra_data` is `mctx.GumbelMuZeroExtraData`.
+
+    Attributes:
+      completed: the completed Q-values.
+      num_simulations: number of simulations of the search.
+      max_num_considered_actions: number of actions that are drawn without replacement.
     """
 
     completed: CompletedQValues
@@ -109,9 +122,9 @@ class SequentialHalvingRule:
         table = jnp.asarray(
             considered_visits(self.max_num_considered_actions, self.num_simulations)
         )
-        # The visits of the root count its simulations.
+        # The visits of the root's actions count the simulations.
         considered = table[num_considered, jnp.sum(node.visits)]
-        scores = gumbel_scores(
+        scores = _scores(
             considered,
             node.extra_data.root_gumbel,
             node.prior_logits,
@@ -123,7 +136,7 @@ class SequentialHalvingRule:
     def __call__(
         self, rng_key: PRNGKey, tree: mctx.Tree, node_index: Array | int, depth: Array | int = 0
     ) -> Array:
-        """The action by mctx's rule. The `rng_key` is consumed."""
+        """The action that mctx's rule takes. The `rng_key` is consumed."""
         del depth
         return mctx.gumbel_muzero_root_action_selection(
             rng_key,
@@ -135,21 +148,22 @@ class SequentialHalvingRule:
         )
 
 
-def gumbel_scores(
+def _scores(
     considered: Array, gumbel: Array, prior_logits: Array, qvalues: Array, visits: Array
 ) -> Array:
     """`[..., A]` scores of a root's actions; -inf where `visits` differs from `considered`."""
     logits = prior_logits - jnp.max(prior_logits, axis=-1, keepdims=True)
-    # The floor keeps an action of hopeless score ahead of those that are not considered.
+    # The floor keeps an action of hopeless score ahead of the actions that are not considered.
     scores = jnp.maximum(-1e9, gumbel + logits + qvalues)
     return scores + jnp.where(visits == considered, 0.0, -jnp.inf)
 
 
 def considered_visits(max_num_considered_actions: int, num_simulations: int) -> np.ndarray:
-    """`[max_num_considered_actions + 1, N]` visits that an action must have to be tried next.
+    """The schedule of sequential halving (section 3.3).
 
-    One row for each number of actions that the root may consider; the schedule of sequential
-    halving (Gumbel MuZero, section 3.3).
+    Returns:
+      `[max_num_considered_actions + 1, N]` visits that an action must have to be tried in each
+      simulation; one row for each number of actions that the root may consider.
     """
     rows = [_considered_visits(m, num_simulations) for m in range(max_num_considered_actions + 1)]
     return np.asarray(rows, np.int32)
@@ -167,3 +181,54 @@ def _considered_visits(num_considered: int, num_simulations: int) -> list[int]:
             visits[:num_considered] = [v + 1 for v in visits[:num_considered]]
         num_considered = max(2, num_considered // 2)
     return sequence[:num_simulations]
+
+
+def gumbel_policy(
+    search: SearchTree,
+    rng_key: PRNGKey,
+    root: mctx.RootFnOutput,
+    invalid_actions: Array,
+    *,
+    num_simulations: int,
+    completed: CompletedQValues,
+    max_num_considered_actions: int,
+    gumbel_scale: Array | float,
+) -> RootPolicy:
+    """Searches with Gumbel noise at the root, as `mctx.gumbel_muzero_policy` (sections 3 to 5).
+
+    Args:
+      search: the engine.
+      rng_key: consumed.
+      root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
+      invalid_actions: `[B, A]` bool.
+      num_simulations: number of simulations of the search.
+      completed: the Q-values of the improved policy.
+      max_num_considered_actions: number of actions that are drawn at the root without replacement.
+      gumbel_scale: scale of the noise at the root.
+    """
+    root = root.replace(prior_logits=without_invalid(root.prior_logits, invalid_actions))
+    search_key, gumbel_key = jax.random.split(rng_key)
+    noise = jax.random.gumbel(gumbel_key, root.prior_logits.shape, root.prior_logits.dtype)
+    gumbel = gumbel_scale * noise
+    tree = search(
+        rng_key=search_key,
+        root=root,
+        root_action_selection_fn=SequentialHalvingRule(
+            completed, num_simulations, max_num_considered_actions
+        ),
+        interior_action_selection_fn=ImprovedPolicyRule(completed),
+        num_simulations=num_simulations,
+        invalid_actions=invalid_actions,
+        extra_data=mctx.GumbelMuZeroExtraData(root_gumbel=gumbel),
+    )
+    visits = tree.children_visits[:, 0]
+    qvalues = completed.of_roots(tree)
+    # The action to take is the best of the most visited actions.
+    most = jnp.max(visits, axis=-1, keepdims=True)
+    scores = _scores(most, gumbel, root.prior_logits, qvalues, visits)
+    weights = jax.nn.softmax(without_invalid(root.prior_logits + qvalues, invalid_actions))
+    return RootPolicy(
+        action=jnp.argmax(jnp.where(invalid_actions, -jnp.inf, scores), axis=-1),
+        action_weights=weights,
+        tree=tree,
+    )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from muzero_jax.agents.base import Hyperparameters
-from muzero_jax.agents.targets import Targets
+from muzero_jax.agents.muzero.targets import Targets
 from muzero_jax.core.types import Array, Metrics, Params
 from muzero_jax.maths.value_support import scalar_to_support, support_to_scalar
 from muzero_jax.networks.model import MuZeroModel
@@ -42,7 +42,6 @@ def muzero_loss(
       The `[]` loss, and its terms and the prior's entropy by name with the `[B]` absolute error
       of the roots' values.
     """
-    assert model.support_spacing is not None, "the loss is of categorical heads"
     output = model.unroll(params, observation[:, 0], targets.action.T)
     support_size = (output.value_logits.shape[-1] - 1) // 2
     num_unroll_steps = targets.action.shape[1]

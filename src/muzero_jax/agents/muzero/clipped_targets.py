@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from muzero_jax.agents.targets import Targets
+from muzero_jax.agents.muzero.targets import Targets
 from muzero_jax.core.types import Array, Metrics
 from muzero_jax.maths.value_support import is_beyond_support
 

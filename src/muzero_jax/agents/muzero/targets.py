@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.config import TargetConfig
+from muzero_jax.agents.muzero.settings import TargetConfig
 from muzero_jax.core.types import Array, Transition
 from muzero_jax.maths.returns import n_step_returns, window_ends
 from muzero_jax.replay.buffer import WindowSpec

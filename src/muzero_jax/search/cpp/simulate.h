@@ -1,4 +1,4 @@
-// One simulation of a few trees: up from the new nodes to the roots, and down to the next leaves.
+// One simulation of a few trees: backs the values of the new nodes up, and finds the next leaves.
 #pragma once
 
 #include "rules.h"
@@ -6,20 +6,20 @@
 
 namespace muzero {
 
-// Where a simulation leaves a tree, and what makes its chance.
+// Where a simulation leaves a tree, and what its random numbers are made from.
 struct Leaf {
   int32_t parent, action, child, depth;
-  Key key;      // of the batch's searches, as mctx would have it in this simulation
-  int32_t row;  // in that batch
+  Key key;      // the key that mctx would have for the whole batch in this simulation
+  int32_t row;  // the tree's row in that batch
 };
 
-// A batch of trees and what a simulation adds to it.
+// A batch of trees, and the new nodes that a simulation adds to it.
 struct Batch {
   int32_t* records;                                 // [B, N + 1, words]
   Leaf* leaves;                                     // [B]
-  const float *logits, *value, *reward, *discount;  // [B, A] and [B] of the new nodes
+  const float *logits, *value, *reward, *discount;  // [B, A] and [B], the new nodes
   const float* gumbel;                              // [B, A], or null for PUCT
-  const int32_t* invalid;                           // [B, A], of the roots
+  const int32_t* invalid;                           // [B, A], nonzero at the roots
   int32_t max_depth;
   int num_rows, num_nodes;
   Layout at;
@@ -31,10 +31,10 @@ struct Batch {
 };
 
 template <class Rule>
-class Walk {
+class Simulation {
  public:
-  // `scratch` holds as many vectors as `num_scratch` says.
-  Walk(const Batch& batch, const Rule& rule, Lanes* scratch)
+  // `scratch` has room for `num_scratch` vectors.
+  Simulation(const Batch& batch, const Rule& rule, Lanes* scratch)
       : batch_(batch),
         rule_(rule),
         at_(batch.at),
@@ -42,12 +42,12 @@ class Walk {
 
   static int num_scratch(const Layout& at) { return Rule::num_words(at) + 2 * at.num_actions; }
 
-  // All rows from `begin` until `end`.
+  // Simulates all rows from `begin` until `end`.
   void simulate(int begin, int end) {
     for (int row = begin; row < end; row += LANES) {
       int stop = row + LANES < end ? row + LANES : end;
       add(row, stop);
-      climb(row, stop);
+      backward(row, stop);
       choose_at_roots(row, stop);
       descend(row, stop);
     }
@@ -56,7 +56,8 @@ class Walk {
  private:
   Leaf& leaf(int row) { return batch_.leaves[row]; }
 
-  // Of the new node: the root's visits count the nodes, unless the depth limit led to an old leaf.
+  // The number of the new node. The root's visits count the nodes, unless the depth limit led to an
+  // old leaf.
   int32_t number(int row) {
     int32_t child = leaf(row).child;
     return child > 0 ? child : static_cast<int32_t>(batch_.tree(row)[0].numbers()[at_.count]);
@@ -89,7 +90,7 @@ class Walk {
     block_.decide(rule_.decide_unvisited(probs, at_), at_);
   }
 
-  // All of a new node but its probabilities and its choice.
+  // Stores all of a new node but its probabilities and its choice.
   void add_rest(int row) {
     Leaf& from = leaf(row);
     Node& node = batch_.tree(row)[from.child];
@@ -111,7 +112,7 @@ class Walk {
     node.head.discount = batch_.discount[row];
   }
 
-  // A way from a new node to its root.
+  // A tree on the way up from its new node to its root.
   struct Climber {
     Tree tree;
     Node* node;
@@ -122,9 +123,9 @@ class Walk {
   };
 
   // Takes the values of the new nodes of up to LANES rows into the means of all nodes above them.
-  // All rows go up together, so that one row's node is fetched from memory while the others'
-  // are worked on.
-  void climb(int row, int stop) {
+  // All rows go up together, so that the next node of one row is fetched from memory while the
+  // nodes of the other rows are worked on.
+  void backward(int row, int stop) {
     Climber climbers[LANES];
     int num_climbing = 0;
     for (int r = row; r < stop; r++) {
@@ -181,46 +182,47 @@ class Walk {
   }
 
   // A simulation on its way down.
-  struct Way {
+  struct Descent {
     Tree tree;
     int row;
-    Key key;         // after `num_splits` splits
+    Key key;         // the key after `num_splits` splits
     int num_splits;  // mctx splits the key once at every node
   };
 
-  // Follows the choices to actions that lead to no node yet; the rows go together here too.
+  // Follows the choices to actions that lead to no node yet; the rows go down together.
   void descend(int row, int stop) {
-    Way ways[LANES];
+    Descent descents[LANES];
     int num_descending = 0;
     for (int r = row; r < stop; r++) {
       Leaf& to = leaf(r);
       to.child = to.depth = 0;
-      // mctx splits the key in three, and the second part for all rows.
+      // mctx splits the key in three, and splits the second part for all rows.
       Key key = Rule::always_decides ? Key{} : to.key.split(1).split(to.row);
-      ways[num_descending++] = {batch_.tree(r), r, key, 0};
+      descents[num_descending++] = {batch_.tree(r), r, key, 0};
     }
     while (num_descending > 0) {
       int num_left = 0;
       for (int i = 0; i < num_descending; i++) {
-        Leaf& to = leaf(ways[i].row);
-        step_down(ways[i], to);
-        if (to.child >= 0 && to.depth < batch_.max_depth) ways[num_left++] = ways[i];
+        Leaf& to = leaf(descents[i].row);
+        step_down(descents[i], to);
+        if (to.child >= 0 && to.depth < batch_.max_depth) descents[num_left++] = descents[i];
       }
       num_descending = num_left;
     }
   }
 
-  void step_down(Way& way, Leaf& to) {
-    Node& node = way.tree[to.child];
+  void step_down(Descent& descent, Leaf& to) {
+    Node& node = descent.tree[to.child];
     to.parent = to.child;
     to.action = node.head.choice;
     to.child = node.head.next;
     if constexpr (!Rule::always_decides) {
       if (to.action == UNDECIDED) {
-        for (; way.num_splits < to.depth; way.num_splits++) way.key = way.key.split(0);
-        const int32_t* invalid = batch_.invalid + way.row * at_.num_actions;
-        to.action =
-            rule_.decide_by_chance(node, at_, way.key.split(1), to.depth == 0 ? invalid : nullptr);
+        for (; descent.num_splits < to.depth; descent.num_splits++)
+          descent.key = descent.key.split(0);
+        const int32_t* invalid = batch_.invalid + descent.row * at_.num_actions;
+        to.action = rule_.decide_by_chance(node, at_, descent.key.split(1),
+                                           to.depth == 0 ? invalid : nullptr);
         to.child = node.children(at_)[to.action];
       }
     }
