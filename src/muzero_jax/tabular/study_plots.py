@@ -106,15 +106,16 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
     handles: dict[str, Any] = {}
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for line in panel.lines:
-            handles[line.label] = _draw(axis, line, styles[line.label], panel)
-            handles[line.label].set_label(line.label)
+            drawn = _draw(axis, line, styles[line.label], panel)
+            drawn.set_label(line.label)
+            handles.setdefault(line.label, drawn)
         _finish(axis, panel)
     plots.add_legend(figure, list(handles.values()), min(len(handles), 2 * len(panels)))
     plots.save_png(figure, out, dpi=130)
 
 
 def _draw(axis: Any, line: Line, style: dict[str, str], panel: Panel) -> Any:
-    """Draws a line with its band, or points with bars; returns matplotlib's element for a legend."""
+    """Draws a line with its band, or points with bars; returns the element for the legend."""
     x, y, colour = line.x, line.y, style["color"]
     band = None if line.low is None or line.high is None else np.stack([line.low, line.high])
     if panel.ticks:
