@@ -25,7 +25,7 @@ from muzero_jax.reports.sweep_summary import (
 from muzero_jax.reports.sweep_table import SweepRecord
 
 _HEIGHT, _STRIP = 280, 18
-_MOST_DOTS = 40
+_MOST_COLOURS, _MOST_DOTS, _MOST_ROWS = 6, 40, 10
 
 Label: TypeAlias = Callable[[int], str]
 """From a setting's number to a few words."""
@@ -43,25 +43,22 @@ class _Line(NamedTuple):
         return list(itertools.starmap(plane.point, zip(self.curve.env_steps, values, strict=True)))
 
 
-def learning_curves(
-    sweep: SweepRecord, summaries: Sequence[SettingSummary], label: Label, most: int = 6
-) -> str:
+def learning_curves(sweep: SweepRecord, summaries: Sequence[SettingSummary], label: Label) -> str:
     """IQM and interval of the best settings against environment steps; other settings are pale.
 
     Args:
       sweep: the sweep.
       summaries: summaries of its settings, the best first.
       label: function that describes a setting.
-      most: number of settings that get a colour and a line in the legend.
     """
     lines = []
     for rank, summary in enumerate(summaries):
         runs = tuple(read_run(sweep.folder / folder) for folder in summary.folders)
         curve = score_curve(RunGroup("", runs))
         if curve is not None:
-            colour = COLOURS[rank] if rank < most else svg.PALE
-            name = f"{rank + 1}: {label(summary.number)}"
-            lines.append(_Line(name, colour, rank < most, curve))
+            is_best = rank < _MOST_COLOURS
+            colour = COLOURS[rank] if is_best else svg.PALE
+            lines.append(_Line(f"{rank + 1}: {label(summary.number)}", colour, is_best, curve))
     x = make_scale([steps for line in lines for steps in line.curve.env_steps], margin=0.02)
     plane = svg.Plane(x, make_scale([score for line in lines for score in _heights(line)]), _HEIGHT)
     # The best are drawn last, and so lie on top.
@@ -150,9 +147,7 @@ def _stairs(dots: Sequence[svg.Dot]) -> list[svg.Point]:
 def _numbers(dots: Mapping[int, svg.Dot], blocks: Sequence[svg.Block]) -> list[svg.Words]:
     """The ranks beside the dots, wherever a rank touches no other rank, no dot and no block.
 
-    Args:
-      dots: dots by rank; the last dot is the first to get its number.
-      blocks: rectangles that no number shall touch.
+    The last dot is the first to get its rank.
     """
     placed: list[svg.Words] = []
     for rank, dot in reversed(list(dots.items())):
@@ -178,15 +173,9 @@ class _Row(NamedTuple):
     scores: Sequence[float]
 
 
-def seed_scatter(summaries: Sequence[SettingSummary], label: Label, most: int = 10) -> str:
-    """Final scores of every seed, setting by setting, the best first.
-
-    Args:
-      summaries: summaries of the settings, the best first.
-      label: function that describes a setting.
-      most: number of settings that are shown.
-    """
-    known = [(rank, s, s.score) for rank, s in enumerate(summaries, 1) if s.score][:most]
+def seed_scatter(summaries: Sequence[SettingSummary], label: Label) -> str:
+    """Final scores of every seed of the best settings."""
+    known = [(rank, s, s.score) for rank, s in enumerate(summaries, 1) if s.score][:_MOST_ROWS]
     return _rows([_Row(f"{rank}: {label(s.number)}", score, s.scores) for rank, s, score in known])
 
 

@@ -91,11 +91,7 @@ def mean_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
 
 
 def draw_panels(panels: Sequence[Panel], out: Path) -> None:
-    """Draws panels side by side to a PNG, with one legend.
-
-    Args:
-      panels: at least one panel.
-      out: the PNG to write; its folder is made where it is missing.
+    """Draws at least one panel, side by side with one legend, to a PNG in a new or old folder.
 
     Raises:
       MissingExtraError: matplotlib is not installed.

@@ -59,11 +59,7 @@ STUDY_TABLES = (
 
 
 def make_study_table(results_dir: Path, table: StudyTable) -> str:
-    """Makes a table in Markdown.
-
-    Args:
-      results_dir: folder of the CSVs.
-      table: what to show.
+    """Makes a table in Markdown from the CSVs in a folder.
 
     Raises:
       MissingExtraError: pandas is not installed.

@@ -34,11 +34,9 @@ class ValueMap:
 
 
 def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
-    """Draws maps side by side to a PNG; the values of unmarked cells set the range of colours.
+    """Draws at least one map, side by side, to a PNG in a new or old folder.
 
-    Args:
-      maps: at least one map.
-      out: the PNG to write; its folder is made where it is missing.
+    The values of unmarked cells set the range of colours.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
@@ -50,11 +48,7 @@ def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:
-    """Draws maps side by side to an `[H, W, 3]` uint8 image.
-
-    Args:
-      maps: at least one map.
-      limits: the lowest and the highest value of the range of colours.
+    """Draws maps side by side to an `[H, W, 3]` uint8 image; `limits` are the range of colours.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
@@ -67,12 +61,7 @@ def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np
 
 
 def text_map(drawn: ValueMap, width: int = 6) -> str:
-    """Draws a map as text, with a value and the actions in each cell.
-
-    Args:
-      drawn: the map.
-      width: number of characters of a value.
-    """
+    """Draws a map as text: in each cell a value of `width` characters, and the actions."""
     rows, columns = drawn.grid.shape
     signs = _signs(drawn)
     room = width + max(map(len, signs))
