@@ -72,9 +72,9 @@ def study(files, num_seeds):
 
 def exponent(name, sizes, episodes):
     """The slope of log2 of the median episodes against the size, where the median is known."""
-    from muzero_jax.reports.statistics import order_quantile
+    from muzero_jax.tabular.study_plots import quartiles
 
-    medians = np.array([order_quantile(episodes[name, size], 0.5) for size in sizes])
+    medians = np.array([quartiles(episodes[name, size])[1] for size in sizes])
     known = np.isfinite(medians)
     slope = np.nan
     if known.sum() >= 2:

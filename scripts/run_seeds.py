@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from muzero_jax.cli.benchmark import read_experiment
 from muzero_jax.config import ConfigError
@@ -106,12 +105,13 @@ def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) 
     resumes = (run_dir / CONFIG_FILE).exists()
     target = ["train", "--resume", str(run_dir)] if resumes else [*arguments, "--out", str(run_dir)]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Without the compilation cache each seed compiles as on a new machine.
+    cold = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    cold["MUZERO_CACHE_DIR"] = ""
     with _log_of(run_dir).open("a" if resumes else "w", encoding="utf-8") as log:
         print(command, file=log, flush=True)
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [program, *target], stdout=log, stderr=subprocess.STDOUT, env=_cold_environment()
-        )
+        process = subprocess.Popen([program, *target], stdout=log, stderr=log, env=cold)
         try:
             process.wait()
         except KeyboardInterrupt:
@@ -119,12 +119,6 @@ def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) 
             process.wait()
             raise
     return None if resumes else time.perf_counter() - start
-
-
-def _cold_environment() -> dict[str, str]:
-    """The environment without the compilation cache: each seed compiles as on a new machine."""
-    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    return {**kept, "MUZERO_CACHE_DIR": ""}
 
 
 def _describe(row: SeedResult) -> str:
@@ -148,6 +142,7 @@ def _make_row(
     options: argparse.Namespace, run_dir: Path, seed: int, total_seconds: float | None, command: str
 ) -> SeedResult:
     result, versions = read_json(run_dir / RESULT_FILE), read_json(run_dir / VERSIONS_FILE)
+    packages = {"python": versions["python"], **versions["packages"]}
     return SeedResult(
         experiment=options.name or options.experiment,
         seed=seed,
@@ -161,7 +156,7 @@ def _make_row(
         threshold=options.threshold,
         steps_to_threshold=_steps_to(options.threshold, run_dir),
         device=options.device or _describe_device(versions["device"]),
-        versions=_describe_versions(versions),
+        versions=", ".join(f"{name} {version}" for name, version in packages.items()),
         command=command,
     )
 
@@ -173,11 +168,6 @@ def _steps_to(threshold: float | None, run_dir: Path) -> int | None:
         return None
     reached = evaluation["env_steps"][evaluation["score_mean"] >= threshold]
     return int(reached[0]) if reached.size else None
-
-
-def _describe_versions(versions: dict[str, Any]) -> str:
-    packages = {"python": versions["python"], **versions["packages"]}
-    return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
 def _describe_device(kind: str) -> str:

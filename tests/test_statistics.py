@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from muzero_jax.reports.statistics import interquartile_mean, order_quantile, stratified_bootstrap
+from muzero_jax.reports.statistics import interquartile_mean, stratified_bootstrap
 
 
 def test_iqm_of_eight_scores_is_the_mean_of_the_middle_four():
@@ -110,12 +110,3 @@ def test_the_same_seed_repeats_the_interval():
 def test_bad_input_is_refused_in_one_sentence(strata, options, message):
     with pytest.raises(ValueError, match=message):
         stratified_bootstrap(strata, **options)
-
-
-def test_an_order_quantile_is_one_of_the_scores_even_an_infinite_one():
-    scores = [5.0, np.inf, 1.0, 3.0, np.inf]
-    found = [float(order_quantile(scores, share)) for share in (0.01, 0.2, 0.25, 0.5, 0.75, 1.0)]
-    assert found == [1.0, 1.0, 3.0, 5.0, np.inf, np.inf]
-    np.testing.assert_array_equal(order_quantile([[1.0, 9.0], [2.0, 8.0]], 0.5), [1.0, 8.0])
-    with pytest.raises(ValueError, match="at least one score"):
-        order_quantile([], 0.5)

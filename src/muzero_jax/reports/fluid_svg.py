@@ -137,32 +137,16 @@ def fits(words: Words, others: Iterable[Placed]) -> bool:
 
 
 def is_inside(words: Words, beyond: float = 0) -> bool:
-    """Whether a text stays within the chart, however wide the chart is.
-
-    Args:
-      words: the text.
-      beyond: pixels at the right of the chart that the text may cover too.
-    """
+    """Whether a text stays within a chart of any width and `beyond` pixels at its right."""
     boxes = [(width, words.box(width)) for width in WIDTHS]
     return all(box.left >= -2 and box.right <= width + beyond + 2 for width, box in boxes)
 
 
-def centred(
-    text: str, share: float, y: float, *, beyond: float = 0, is_quiet: bool = False
-) -> Words:
-    """Centres a text at its place, or puts it beside the place where it would leave the chart.
-
-    Args:
-      text: the text.
-      share: the place across the chart, 0 at the left edge and 1 at the right edge.
-      y: baseline in pixels from the top.
-      beyond: pixels at the right of the chart that the text may cover too.
-      is_quiet: whether the text is grey.
-    """
-    words = Words(text, share, y, is_quiet=is_quiet)
+def kept_inside(words: Words, beyond: float = 0) -> Words:
+    """The text, moved to one side of its place unless `is_inside` holds."""
     if is_inside(words, beyond):
         return words
-    return words._replace(anchor="start" if share < 0.5 else "end")
+    return words._replace(anchor="start" if words.share < 0.5 else "end")
 
 
 def segment(start: Point, end: Point, colour: str, width: float = 1) -> str:
@@ -222,16 +206,11 @@ def canvas(content: Iterable[str], height: float) -> str:
 
 
 def ticks_below(scale: Scale, y: float) -> list[Words]:
-    """The numbers below a horizontal axis.
-
-    Args:
-      scale: scale of the axis.
-      y: baseline of the numbers in pixels from the top.
-    """
+    """The numbers below a horizontal axis, with their baseline `y` pixels from the top."""
     placed: list[Words] = []
     for value in scale.ticks():
-        text, share = number_text(value), scale.share(value)
-        words = centred(text, share, y, beyond=RIGHT_PIXELS, is_quiet=True)
+        words = Words(number_text(value), scale.share(value), y, is_quiet=True)
+        words = kept_inside(words, beyond=RIGHT_PIXELS)
         if fits(words, placed):
             placed.append(words)
     return placed

@@ -10,23 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from muzero_jax.reports.fluid_svg import (
-    TEXT_PIXELS,
-    Words,
-    canvas,
-    centred,
-    fits,
-    path,
-    segment,
-    stretched,
-)
+from muzero_jax.reports import fluid_svg as svg
 from muzero_jax.reports.plots import MUTED
 from muzero_jax.reports.scales import number_text
 from muzero_jax.reports.sweep_figures import Label
 from muzero_jax.reports.sweep_summary import SettingSummary, are_numbers, is_logarithmic
 
 _BAND = "#F3F4F7"
-_LINE = TEXT_PIXELS + 4
+_LINE = svg.TEXT_PIXELS + 4
 _GAP = 46
 _EDGE = 0.03
 _MOST_LINES, _FEW = 12, 8
@@ -48,7 +39,7 @@ class _Axis(NamedTuple):
 
     name: str
     shares: Sequence[float]
-    words: Sequence[Words]
+    words: Sequence[svg.Words]
     top: float
     bottom: float
 
@@ -71,7 +62,7 @@ def parallel_coordinates(
     height = axes[-1].bottom
     # The best settings come first, and are drawn last.
     lines = [
-        path(
+        svg.path(
             _pieces(axes, index),
             stroke=_bright(axes[-1].shares[index]),
             width=2.5 if index == 0 else 1.5,
@@ -80,8 +71,8 @@ def parallel_coordinates(
         for index, summary in reversed(list(enumerate(known)))
     ]
     bands = [mark for axis in axes for mark in _band(axis)]
-    content = [stretched(lines, height), *bands, *_marks(axes)]
-    return f'<div class="chart">{canvas(content, height)}</div>'
+    content = [svg.stretched(lines, height), *bands, *_marks(axes)]
+    return f'<div class="chart">{svg.canvas(content, height)}</div>'
 
 
 def _axis(name: str, values: Sequence[Any], top: float) -> _Axis:
@@ -107,7 +98,7 @@ def _places(values: Sequence[Any]) -> tuple[list[str], list[float]]:
     return names, [float(_EDGE + (1 - 2 * _EDGE) * share) for share in shares]
 
 
-def _written(values: Sequence[tuple[float, str]], top: float, most_lines: int) -> list[Words]:
+def _written(values: Sequence[tuple[float, str]], top: float, most_lines: int) -> list[svg.Words]:
     """Writes values into the first line below the name of the axis where they fit.
 
     Args:
@@ -115,11 +106,11 @@ def _written(values: Sequence[tuple[float, str]], top: float, most_lines: int) -
       top: upper edge of the band in pixels from the top of the chart.
       most_lines: number of lines; a value that fits into none of them is left out.
     """
-    placed: list[Words] = []
+    placed: list[svg.Words] = []
     for share, name in dict.fromkeys([values[0], values[-1], *values]):
         for line in range(most_lines):
-            words = centred(name, share, top + _LINE * (line + 2))
-            if fits(words, placed):
+            words = svg.kept_inside(svg.Words(name, share, top + _LINE * (line + 2)))
+            if svg.fits(words, placed):
                 placed.append(words)
                 break
     return placed
@@ -135,7 +126,7 @@ def _pieces(axes: Sequence[_Axis], index: int) -> list[list[tuple[float, float]]
 
 def _band(axis: _Axis) -> list[str]:
     """The band of an axis with its name and its values."""
-    name = Words(axis.name, 0, axis.top + _LINE - 1, "start", 6, is_quiet=True)
+    name = svg.Words(axis.name, 0, axis.top + _LINE - 1, "start", 6, is_quiet=True)
     height = axis.bottom - axis.top
     return [
         f'<rect x="0" y="{axis.top:.1f}" width="100%" height="{height:.1f}" fill="{_BAND}"/>',
@@ -148,7 +139,7 @@ def _marks(axes: Sequence[_Axis]) -> list[str]:
     leaving = [(axis, axis.bottom - 4) for axis in axes[:-1]]
     entering = [(axis, axis.top) for axis in axes[1:]]
     return [
-        segment((share, y), (share, y + 4), MUTED)
+        svg.segment((share, y), (share, y + 4), MUTED)
         for axis, y in [*leaving, *entering]
         for share in dict.fromkeys(axis.shares)
     ]

@@ -55,12 +55,9 @@ def plot_runs(run_dirs: Sequence[Path], out: Path) -> None:
 
 
 def new_figure(size: tuple[float, float]) -> Any:
-    """Makes an empty white figure that lays its panels out by itself.
+    """Makes an empty white figure of a width and height in inches, which lays out its panels.
 
     The figure uses neither pyplot nor any other global state of matplotlib.
-
-    Args:
-      size: width and height in inches.
 
     Raises:
       MissingExtraError: matplotlib is not installed.

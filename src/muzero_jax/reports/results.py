@@ -99,12 +99,7 @@ def read_scores(path: Path) -> list[SeedResult]:
 
 
 def write_scores(path: Path, rows: Iterable[SeedResult]) -> None:
-    """Writes a score file, ordered by experiment, device and seed.
-
-    Args:
-      path: the file to make or to replace; its folder is made where it is missing.
-      rows: the rows of the file.
-    """
+    """Writes a score file, ordered by experiment, device and seed; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(rows, key=lambda row: row.identity)
     cells = [[_format_cell(getattr(row, name)) for name in COLUMNS] for row in ordered]

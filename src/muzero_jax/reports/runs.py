@@ -121,7 +121,9 @@ def _label(kind: RunRecord, kinds: Iterable[RunRecord], most: int = 3) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    if not path.is_file():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ Statistical Precipice" (arXiv 2108.13264). Each of them takes one set of scores.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -45,28 +44,6 @@ def interquartile_mean(scores: ArrayLike) -> np.ndarray:
     num_scores = ordered.shape[-1]
     num_cut = num_scores // 4
     return ordered[..., num_cut : num_scores - num_cut].mean(axis=-1)
-
-
-def order_quantile(scores: ArrayLike, share: float) -> np.ndarray:
-    """The smallest score that at least this share of the scores does not exceed.
-
-    Unlike an interpolated quantile, the result is always one of the scores. So it may be infinite,
-    for example where a score is the time to an event that never happened.
-
-    Args:
-      scores: `[N, ...]`; the quantile is over the first axis.
-      share: a number above 0 and at most 1.
-
-    Returns:
-      `[...]`, in the unit of the scores.
-
-    Raises:
-      ValueError: there are no scores.
-    """
-    ordered = np.sort(np.asarray(scores, np.float64), axis=0)
-    if not ordered.shape[0]:
-        raise ValueError("an estimate needs at least one score, found none.")
-    return ordered[max(math.ceil(share * ordered.shape[0]), 1) - 1]
 
 
 def stratified_bootstrap(

@@ -10,23 +10,8 @@ from html import escape
 from typing import NamedTuple, TypeAlias
 
 from muzero_jax.core.dotted import short_value
+from muzero_jax.reports import fluid_svg as svg
 from muzero_jax.reports.curves import Curve, score_curve
-from muzero_jax.reports.fluid_svg import (
-    PALE,
-    Block,
-    Dot,
-    Plane,
-    Point,
-    Words,
-    canvas,
-    fits,
-    is_inside,
-    path,
-    segment,
-    stretched,
-    ticks_below,
-    vertical_lines,
-)
 from muzero_jax.reports.plots import COLOURS
 from muzero_jax.reports.runs import RunGroup, read_run
 from muzero_jax.reports.scales import Scale, make_scale
@@ -40,7 +25,7 @@ from muzero_jax.reports.sweep_summary import (
 from muzero_jax.reports.sweep_table import SweepRecord
 
 _HEIGHT, _STRIP = 280, 18
-_MOST_DOTS = 40
+_MOST_COLOURS, _MOST_DOTS, _MOST_ROWS = 6, 40, 10
 
 Label: TypeAlias = Callable[[int], str]
 """From a setting's number to a few words."""
@@ -54,35 +39,32 @@ class _Line(NamedTuple):
     is_best: bool
     curve: Curve
 
-    def points(self, plane: Plane, values: Iterable[float]) -> list[Point]:
+    def points(self, plane: svg.Plane, values: Iterable[float]) -> list[svg.Point]:
         return list(itertools.starmap(plane.point, zip(self.curve.env_steps, values, strict=True)))
 
 
-def learning_curves(
-    sweep: SweepRecord, summaries: Sequence[SettingSummary], label: Label, most: int = 6
-) -> str:
+def learning_curves(sweep: SweepRecord, summaries: Sequence[SettingSummary], label: Label) -> str:
     """IQM and interval of the best settings against environment steps; other settings are pale.
 
     Args:
       sweep: the sweep.
       summaries: summaries of its settings, the best first.
       label: function that describes a setting.
-      most: number of settings that get a colour and a line in the legend.
     """
     lines = []
     for rank, summary in enumerate(summaries):
         runs = tuple(read_run(sweep.folder / folder) for folder in summary.folders)
         curve = score_curve(RunGroup("", runs))
         if curve is not None:
-            colour = COLOURS[rank] if rank < most else PALE
-            name = f"{rank + 1}: {label(summary.number)}"
-            lines.append(_Line(name, colour, rank < most, curve))
+            is_best = rank < _MOST_COLOURS
+            colour = COLOURS[rank] if is_best else svg.PALE
+            lines.append(_Line(f"{rank + 1}: {label(summary.number)}", colour, is_best, curve))
     x = make_scale([steps for line in lines for steps in line.curve.env_steps], margin=0.02)
-    plane = Plane(x, make_scale([score for line in lines for score in _heights(line)]), _HEIGHT)
+    plane = svg.Plane(x, make_scale([score for line in lines for score in _heights(line)]), _HEIGHT)
     # The best are drawn last, and so lie on top.
     paths = [one for line in reversed(lines) for one in _paths(line, plane)]
     dots = [dot.svg() for line in reversed(lines) for dot in _dots(line, plane)]
-    content = [stretched(paths, _HEIGHT), *dots]
+    content = [svg.stretched(paths, _HEIGHT), *dots]
     legend = _legend([(line.colour, line.name) for line in lines if line.is_best])
     return plane.chart(content, "Environment steps", "Greedy score") + legend
 
@@ -93,17 +75,17 @@ def _heights(line: _Line) -> Iterable[float]:
     return itertools.chain(curve.value, *((curve.low, curve.high) if line.is_best else ()))
 
 
-def _paths(line: _Line, plane: Plane) -> list[str]:
+def _paths(line: _Line, plane: svg.Plane) -> list[str]:
     curve, width = line.curve, 2 if line.is_best else 1
     points = line.points(plane, curve.value)
-    drawn = path([points], stroke=line.colour, width=width, title=line.name)
+    drawn = svg.path([points], stroke=line.colour, width=width, title=line.name)
     if not line.is_best:
         return [drawn]
     band = [*line.points(plane, curve.high), *line.points(plane, curve.low)[::-1]]
-    return [path([band], fill=line.colour), drawn]
+    return [svg.path([band], fill=line.colour), drawn]
 
 
-def _dots(line: _Line, plane: Plane) -> list[Dot]:
+def _dots(line: _Line, plane: svg.Plane) -> list[svg.Dot]:
     """Dots for the evaluations of a good setting, and for a curve of a single evaluation."""
     curve = line.curve
     if curve.value.size > (_MOST_DOTS if line.is_best else 1):
@@ -113,7 +95,9 @@ def _dots(line: _Line, plane: Plane) -> list[Dot]:
         for score, steps in zip(curve.value, curve.env_steps, strict=True)
     ]
     places = line.points(plane, curve.value)
-    return [Dot(*place, 3, line.colour, title) for place, title in zip(places, titles, strict=True)]
+    return [
+        svg.Dot(*place, 3, line.colour, title) for place, title in zip(places, titles, strict=True)
+    ]
 
 
 def _legend(entries: Iterable[tuple[str, str]]) -> str:
@@ -133,25 +117,26 @@ def cost_against_score(summaries: Sequence[SettingSummary], label: Label) -> str
     known = [(rank, one) for rank, one in enumerate(summaries, 1) if one.score]
     seconds = [summary.device_seconds for _, summary in known]
     x = make_scale(seconds, is_logarithmic=is_logarithmic(seconds), margin=0.1)
-    plane = Plane(x, make_scale([summary.estimate for _, summary in known]), _HEIGHT)
+    plane = svg.Plane(x, make_scale([summary.estimate for _, summary in known]), _HEIGHT)
     front = {summary.number for summary in pareto_front(summaries)}
-    dots: dict[int, Dot] = {}
+    dots: dict[int, svg.Dot] = {}
     # The front comes last, so that its dots lie on top and get their numbers first.
     for rank, summary in sorted(known, key=lambda one: one[1].number in front):
         cost, score = summary.device_seconds, summary.estimate
-        radius, colour = (5, COLOURS[1]) if summary.number in front else (3.5, PALE)
+        radius, colour = (5, COLOURS[1]) if summary.number in front else (3.5, svg.PALE)
         title = f"{rank}: {label(summary.number)}: {score:.4g}, {cost:.3g} s"
-        dots[rank] = Dot(*plane.point(cost, score), radius, colour, title)
+        dots[rank] = svg.Dot(*plane.point(cost, score), radius, colour, title)
     best = sorted((dots[rank] for rank, s in known if s.number in front), key=lambda d: d.share)
     stairs = _stairs(best)
-    blocks = list(itertools.starmap(Block, itertools.pairwise(stairs)))
-    marks = [mark.svg() for mark in (*dots.values(), *_numbers(dots, blocks))]
-    content = [stretched([path([stairs], stroke=COLOURS[1], width=1.2)], _HEIGHT), *marks]
+    blocks = list(itertools.starmap(svg.Block, itertools.pairwise(stairs)))
+    marks: list[svg.Dot | svg.Words] = [*dots.values(), *_numbers(dots, blocks)]
+    line = svg.path([stairs], stroke=COLOURS[1], width=1.2)
+    content = [svg.stretched([line], _HEIGHT), *(mark.svg() for mark in marks)]
     chart = plane.chart(content, "Device seconds of training a run", "Final score (IQM)")
     return chart + _legend([(COLOURS[1], dot.title) for dot in best])
 
 
-def _stairs(dots: Sequence[Dot]) -> list[Point]:
+def _stairs(dots: Sequence[svg.Dot]) -> list[svg.Point]:
     """The corners of a line from each dot to the right, then up or down to the next dot."""
     corners = [(dots[0].share, dots[0].y)]
     for dot in dots[1:]:
@@ -159,26 +144,24 @@ def _stairs(dots: Sequence[Dot]) -> list[Point]:
     return corners
 
 
-def _numbers(dots: Mapping[int, Dot], blocks: Sequence[Block]) -> list[Words]:
+def _numbers(dots: Mapping[int, svg.Dot], blocks: Sequence[svg.Block]) -> list[svg.Words]:
     """The ranks beside the dots, wherever a rank touches no other rank, no dot and no block.
 
-    Args:
-      dots: dots by rank; the last dot is the first to get its number.
-      blocks: rectangles that no number shall touch.
+    The last dot is the first to get its rank.
     """
-    placed: list[Words] = []
+    placed: list[svg.Words] = []
     for rank, dot in reversed(list(dots.items())):
         near = dot.radius + 3
         above, beside, below = dot.y - near, dot.y + 4, dot.y + near + 10
-        places = (
+        places: tuple[tuple[float, svg.Anchor, float], ...] = (
             *((above, "middle", 0.0), (below, "middle", 0.0)),
             *((beside, "start", near), (beside, "end", -near)),
             *((above, "end", -near / 2), (below, "start", near / 2)),
             *((above, "start", near / 2), (below, "end", -near / 2)),
         )
         for place in places:
-            words = Words(str(rank), dot.share, *place)
-            if is_inside(words) and fits(words, [*dots.values(), *placed, *blocks]):
+            words = svg.Words(str(rank), dot.share, *place)
+            if svg.is_inside(words) and svg.fits(words, [*dots.values(), *placed, *blocks]):
                 placed.append(words)
                 break
     return placed
@@ -190,15 +173,9 @@ class _Row(NamedTuple):
     scores: Sequence[float]
 
 
-def seed_scatter(summaries: Sequence[SettingSummary], label: Label, most: int = 10) -> str:
-    """Final scores of every seed, setting by setting, the best first.
-
-    Args:
-      summaries: summaries of the settings, the best first.
-      label: function that describes a setting.
-      most: number of settings that are shown.
-    """
-    known = [(rank, s, s.score) for rank, s in enumerate(summaries, 1) if s.score][:most]
+def seed_scatter(summaries: Sequence[SettingSummary], label: Label) -> str:
+    """Final scores of every seed of the best settings."""
+    known = [(rank, s, s.score) for rank, s in enumerate(summaries, 1) if s.score][:_MOST_ROWS]
     return _rows([_Row(f"{rank}: {label(s.number)}", score, s.scores) for rank, s, score in known])
 
 
@@ -210,7 +187,7 @@ def marginal_effect(sweep: SweepRecord, name: str) -> str:
 
 def _rows(rows: Sequence[_Row]) -> str:
     scale = make_scale([x for r in rows for x in (*r.scores, r.score.low, r.score.high)])
-    axis = canvas([words.svg() for words in ticks_below(scale, 14)], 16)
+    axis = svg.canvas([words.svg() for words in svg.ticks_below(scale, 14)], 16)
     return (
         f'<div class="chart">{"".join(_row(row, scale) for row in rows)}{axis}'
         '<p class="axis below" style="margin-top: 2px">Final score</p></div>'
@@ -224,7 +201,7 @@ def _row(row: _Row, scale: Scale) -> str:
     return (
         f'<div class="row"><p><span>{escape(row.label)}</span>'
         f'<span class="quiet">{score.estimate:.4g}{interval}, {runs}</span></p>'
-        f"{canvas(_strip(row, scale), _STRIP)}</div>"
+        f"{svg.canvas(_strip(row, scale), _STRIP)}</div>"
     )
 
 
@@ -232,11 +209,11 @@ def _strip(row: _Row, scale: Scale) -> list[str]:
     """The marks of a row: round numbers, one dot for each run, the interval and its estimate."""
     middle = _STRIP / 2
     dots = [
-        Dot(scale.share(score), middle, 3.5, PALE, f"{row.label}: {score:.4g}").svg()
+        svg.Dot(scale.share(score), middle, 3.5, svg.PALE, f"{row.label}: {score:.4g}").svg()
         for score in row.scores
         if math.isfinite(score)
     ]
     low, estimate, high = map(scale.share, (row.score.low, row.score.estimate, row.score.high))
-    bar = segment((low, middle), (high, middle), COLOURS[0], 2)
-    mark = segment((estimate, 2), (estimate, _STRIP - 2), COLOURS[0], 3)
-    return [*vertical_lines(scale, _STRIP), *dots, bar, mark]
+    bar = svg.segment((low, middle), (high, middle), COLOURS[0], 2)
+    mark = svg.segment((estimate, 2), (estimate, _STRIP - 2), COLOURS[0], 3)
+    return [*svg.vertical_lines(scale, _STRIP), *dots, bar, mark]

@@ -27,19 +27,9 @@ from muzero_jax.reports.extras import import_extra
 # The columns come in this order: identity, the settings that were varied, then what was measured.
 _IDENTITY = ("setting", "seed", "status", "reason", "folder")
 _MEASURED = (
-    "score_mean",
-    "score_std",
-    "score_min",
-    "score_max",
-    "length_mean",
-    "episodes",
-    "env_steps",
-    "num_updates",
-    "train_seconds",
-    "compile_seconds",
-    "total_seconds",
-    "runs_at_once",
-    "device",
+    *("score_mean", "score_std", "score_min", "score_max", "length_mean", "episodes"),
+    *("env_steps", "num_updates", "train_seconds", "compile_seconds", "total_seconds"),
+    *("runs_at_once", "device"),
 )
 # The type that each part of a sweep's file must have, and its name in a message.
 _KINDS: Mapping[str, tuple[type, str]] = {
@@ -180,12 +170,11 @@ def _member_settings(path: Path) -> dict[str, Any]:
 
 def _setting_number(run_dir: Path) -> int:
     """The number of a run's setting, from the name of the folder above the run folder."""
-    number = run_dir.parent.name.partition("-")[2]
+    name = run_dir.parent.name
+    number = name.partition("-")[2]
     if not (number.isascii() and number.isdecimal()):
-        raise SweepFolderError(
-            f"{run_dir} is no run of a sweep: its folder must be setting-NUMBER, found "
-            f"{run_dir.parent.name}."
-        )
+        told = f"its folder must be setting-NUMBER, found {name}"
+        raise SweepFolderError(f"{run_dir} is no run of a sweep: {told}.")
     return int(number)
 
 
@@ -216,10 +205,8 @@ def write_table(
     write_text(folder / TABLE_FILE, text.getvalue())
     if not parquet:
         return
-    pandas, _ = (
-        import_extra(name, purpose="Parquet tables", package=name, extra="sweep")
-        for name in ("pandas", "pyarrow")
-    )
+    pandas = import_extra("pandas", purpose="Parquet tables", package="pandas", extra="sweep")
+    import_extra("pyarrow", purpose="Parquet tables", package="pyarrow", extra="sweep")
     with replacing(folder / PARQUET_FILE) as temporary:
         pandas.DataFrame(cells, columns=columns).to_parquet(temporary, index=False)
 

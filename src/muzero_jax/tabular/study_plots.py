@@ -8,16 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from muzero_jax.reports.plots import (
-    INK,
-    LINE_STYLES,
-    MUTED,
-    add_legend,
-    new_figure,
-    save_png,
-    style_axis,
-)
-from muzero_jax.reports.statistics import order_quantile
+from muzero_jax.reports import plots
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +57,15 @@ class Panel:
     ticks: Sequence[str] = ()
 
 
+def quartiles(samples: np.ndarray) -> np.ndarray:
+    """The lower quartile, the median and the upper quartile over the first axis, `[3, ...]`.
+
+    Each of them is one of the samples, so that the time to an event that never happened may be
+    infinite.
+    """
+    return np.quantile(samples, (0.25, 0.5, 0.75), axis=0, method="inverted_cdf")
+
+
 def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
     """Makes the line of the median over seeds, with the quartiles as its band.
 
@@ -74,7 +74,7 @@ def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
       x: `[N]` horizontal places.
       samples: `[num_seeds, N]` values.
     """
-    low, middle, high = (order_quantile(samples, share) for share in (0.25, 0.5, 0.75))
+    low, middle, high = quartiles(samples)
     return Line(label, x, middle, low, high)
 
 
@@ -91,56 +91,48 @@ def mean_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
 
 
 def draw_panels(panels: Sequence[Panel], out: Path) -> None:
-    """Draws panels side by side to a PNG, with one legend.
-
-    Args:
-      panels: at least one panel.
-      out: the PNG to write; its folder is made where it is missing.
+    """Draws at least one panel, side by side with one legend, to a PNG in a new or old folder.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
-    figure = new_figure((1.8 + 4.6 * len(panels), 5.0))
+    figure = plots.new_figure((1.8 + 4.6 * len(panels), 5.0))
     labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
-    styles = dict(zip(labels, itertools.cycle(LINE_STYLES), strict=False))
+    styles = dict(zip(labels, itertools.cycle(plots.LINE_STYLES), strict=False))
     handles: dict[str, Any] = {}
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for line in panel.lines:
-            draw = _draw_points if panel.ticks else _draw_line
-            drawn = draw(axis, line, styles[line.label], "o" if panel.markers else None)
+            drawn = _draw(axis, line, styles[line.label], panel)
             drawn.set_label(line.label)
             handles.setdefault(line.label, drawn)
         _finish(axis, panel)
-    add_legend(figure, list(handles.values()), min(len(handles), 2 * len(panels)))
-    save_png(figure, out, dpi=130)
+    plots.add_legend(figure, list(handles.values()), min(len(handles), 2 * len(panels)))
+    plots.save_png(figure, out, dpi=130)
 
 
-def _draw_line(axis: Any, line: Line, style: dict[str, str], marker: str | None) -> Any:
-    shown = np.isfinite(line.y)
-    x, y = line.x[shown], line.y[shown]
-    if line.low is not None and line.high is not None:
-        high = np.where(np.isfinite(line.high), line.high, np.nan)[shown]
-        axis.fill_between(x, line.low[shown], high, color=style["color"], alpha=0.15, linewidth=0)
-    return axis.plot(x, y, linewidth=1.8, marker=marker, markersize=4, **style)[0]
-
-
-def _draw_points(axis: Any, line: Line, style: dict[str, str], _: str | None) -> Any:
-    """Draws points with bars from the lower to the upper edge of the band."""
-    bars = None
-    if line.low is not None and line.high is not None:
-        bars = np.stack([line.y - line.low, line.high - line.y])
-    colour = style["color"]
-    return axis.errorbar(line.x, line.y, bars, fmt="o", capsize=3, markersize=6, color=colour)
+def _draw(axis: Any, line: Line, style: dict[str, str], panel: Panel) -> Any:
+    """Draws a line with its band, or points with bars; returns the element for the legend."""
+    x, y, colour = line.x, line.y, style["color"]
+    band = None if line.low is None or line.high is None else np.stack([line.low, line.high])
+    if panel.ticks:
+        bars = None if band is None else np.abs(band - y)
+        return axis.errorbar(x, y, bars, fmt="o", capsize=3, markersize=6, color=colour)
+    shown = np.isfinite(y)
+    if band is not None:
+        low, high = np.where(np.isfinite(band), band, np.nan)[:, shown]
+        axis.fill_between(x[shown], low, high, color=colour, alpha=0.15, linewidth=0)
+    marker = "o" if panel.markers else None
+    return axis.plot(x[shown], y[shown], linewidth=1.8, marker=marker, markersize=4, **style)[0]
 
 
 def _finish(axis: Any, panel: Panel) -> None:
     by_number = not (panel.log_x or panel.markers or panel.ticks)
-    style_axis(axis, panel.x_label, engineering=by_number)
+    plots.style_axis(axis, panel.x_label, engineering=by_number)
     if panel.ticks:
         axis.set_xticks(range(len(panel.ticks)), panel.ticks)
         axis.set_xlim(-0.5, len(panel.ticks) - 0.5)
-    axis.set_ylabel(panel.y_label, color=INK)
-    axis.set_title(panel.title, fontsize=10, color=INK)
+    axis.set_ylabel(panel.y_label, color=plots.INK)
+    axis.set_title(panel.title, fontsize=10, color=plots.INK)
     if panel.log_x:
         axis.set_xscale("log", base=2)
         measured = sorted({float(x) for line in panel.lines for x in line.x})
@@ -148,8 +140,8 @@ def _finish(axis: Any, panel: Panel) -> None:
     if panel.log_y:
         axis.set_yscale("log", base=2)
     for text, level in panel.levels:
-        axis.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
+        axis.axhline(level, color=plots.MUTED, linewidth=0.8, linestyle=":")
         axis.text(0.995, level, text, transform=axis.get_yaxis_transform(), **_LEVEL_TEXT)
 
 
-_LEVEL_TEXT = {"ha": "right", "va": "bottom", "fontsize": 7.5, "color": MUTED}
+_LEVEL_TEXT = {"ha": "right", "va": "bottom", "fontsize": 7.5, "color": plots.MUTED}

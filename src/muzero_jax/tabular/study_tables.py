@@ -10,7 +10,7 @@ import numpy as np
 
 from muzero_jax.reports.extras import import_extra
 from muzero_jax.reports.results import table_line
-from muzero_jax.reports.statistics import order_quantile
+from muzero_jax.tabular.study_plots import quartiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +59,7 @@ STUDY_TABLES = (
 
 
 def make_study_table(results_dir: Path, table: StudyTable) -> str:
-    """Makes a table in Markdown.
-
-    Args:
-      results_dir: folder of the CSVs.
-      table: what to show.
+    """Makes a table in Markdown from the CSVs in a folder.
 
     Raises:
       MissingExtraError: pandas is not installed.
@@ -97,7 +93,7 @@ def _summary(cells: Iterable[str], table: StudyTable) -> str:
     numbers = np.array([float(cell) if cell else math.inf for cell in cells])
     if table.statistic == "mean" and np.isfinite(numbers).all():
         return f"{numbers.mean():.3f} ± {numbers.std():.3f}"
-    low, middle, high = (float(order_quantile(numbers, share)) for share in (0.25, 0.5, 0.75))
+    low, middle, high = map(float, quartiles(numbers))
     if low == high:
         return _number(middle)
     return f"{_number(middle)} ({_number(low)} to {_number(high)})"

@@ -1,6 +1,7 @@
-"""Pictures of values and actions on a grid: one picture, several side by side, or an animation."""
+"""Pictures of values and actions on a grid, side by side or as text."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from muzero_jax.reports.extras import import_extra
 from muzero_jax.reports.plots import INK, new_figure, save_png
+from muzero_jax.tabular.processes.mdp import Grid
 
 Cell = tuple[int, int]
 
@@ -19,47 +21,34 @@ class ValueMap:
 
     Attributes:
       title: text above the map.
-      shape: number of rows and number of columns.
-      cells: row and column of each state.
+      grid: the cells of the states, the walls between cells, and the marks of states. A mark is
+        drawn instead of the state's arrows.
       value: `[S]` value of each state; NaN is drawn grey.
       actions: `[S, A]` bool, the actions that are drawn as arrows.
-      arrows: a text of `A` characters for each state, the arrows of its actions.
-      walls: pairs of neighbouring cells with a wall between them.
-      marks: pairs of a state and a text that is drawn instead of the state's arrows.
     """
 
     title: str
-    shape: tuple[int, int]
-    cells: Sequence[Cell]
+    grid: Grid
     value: np.ndarray
     actions: np.ndarray
-    arrows: Sequence[str]
-    walls: frozenset[tuple[Cell, Cell]] = frozenset()
-    marks: tuple[tuple[int, str], ...] = ()
 
 
 def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
-    """Draws maps side by side to a PNG; the values of unmarked cells set the range of colours.
+    """Draws at least one map, side by side, to a PNG in a new or old folder.
 
-    Args:
-      maps: at least one map.
-      out: the PNG to write; its folder is made where it is missing.
+    The values of unmarked cells set the range of colours.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
     # A marked cell, such as a pit, would leave no colours for the others.
-    values = [np.delete(one.value, [state for state, _ in one.marks]) for one in maps]
+    values = [np.delete(one.value, [state for state, _ in one.grid.marks]) for one in maps]
     joined = np.concatenate(values)
     save_png(_make_figure(maps, (float(np.nanmin(joined)), float(np.nanmax(joined)))), out)
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:
-    """Draws maps side by side to an `[H, W, 3]` uint8 image.
-
-    Args:
-      maps: at least one map.
-      limits: the lowest and the highest value of the range of colours.
+    """Draws maps side by side to an `[H, W, 3]` uint8 image; `limits` are the range of colours.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
@@ -72,55 +61,45 @@ def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np
 
 
 def text_map(drawn: ValueMap, width: int = 6) -> str:
-    """Draws a map as text, with a value and the actions in each cell.
-
-    Args:
-      drawn: the map.
-      width: number of characters of a value.
-    """
-    rows, columns = drawn.shape
+    """Draws a map as text: in each cell a value of `width` characters, and the actions."""
+    rows, columns = drawn.grid.shape
     signs = _signs(drawn)
     room = width + max(map(len, signs))
     texts = dict.fromkeys(np.ndindex(rows, columns), " " * room)
-    for cell, value, sign in zip(drawn.cells, drawn.value, signs, strict=True):
+    for cell, value, sign in zip(drawn.grid.cells, drawn.value, signs, strict=True):
         texts[cell] = f"{value:{width}.3f}{sign}".ljust(room)
-    lines = [_wall_line(drawn, -1, room)]
+    lines = [_wall_line(drawn.grid, -1, room)]
     for row in range(rows):
         line = "|"
         for column in range(columns):
-            is_wall = _is_wall(drawn, (row, column), (row, column + 1))
+            is_wall = _is_wall(drawn.grid, (row, column), (row, column + 1))
             line += texts[row, column] + ("|" if is_wall else " ")
-        lines += [line, _wall_line(drawn, row, room)]
+        lines += [line, _wall_line(drawn.grid, row, room)]
     return "\n".join(lines)
 
 
 def _signs(drawn: ValueMap) -> list[str]:
     """The text of each state: its mark, or the arrows of its actions."""
-    arrows = [
-        "".join(arrow for arrow, good in zip(of_state, chosen, strict=True) if good)
-        for of_state, chosen in zip(drawn.arrows, drawn.actions, strict=True)
-    ]
-    marks = dict(drawn.marks)
+    pairs = zip(drawn.grid.arrows, drawn.actions, strict=True)
+    arrows = ["".join(itertools.compress(*pair)) for pair in pairs]
+    marks = dict(drawn.grid.marks)
     return [marks.get(state, sign) for state, sign in enumerate(arrows)]
 
 
-def _wall_line(drawn: ValueMap, row: int, room: int) -> str:
+def _wall_line(grid: Grid, row: int, room: int) -> str:
     """The walls between a row and the row below."""
-    line = "+"
-    for column in range(drawn.shape[1]):
-        is_wall = _is_wall(drawn, (row, column), (row + 1, column))
-        line += ("-" if is_wall else " ") * room + "+"
-    return line
+    walls = [_is_wall(grid, (row, column), (row + 1, column)) for column in range(grid.shape[1])]
+    return "+" + "".join(("-" if is_wall else " ") * room + "+" for is_wall in walls)
 
 
-def _is_wall(drawn: ValueMap, cell: Cell, other: Cell) -> bool:
-    rows, columns = drawn.shape
+def _is_wall(grid: Grid, cell: Cell, other: Cell) -> bool:
+    rows, columns = grid.shape
     at_edge = other[0] == rows or other[1] == columns or cell[0] < 0
-    return at_edge or (cell, other) in drawn.walls or (other, cell) in drawn.walls
+    return at_edge or (cell, other) in grid.walls or (other, cell) in grid.walls
 
 
 def _make_figure(maps: Sequence[ValueMap], limits: tuple[float, float]) -> Any:
-    rows, columns = maps[0].shape
+    rows, columns = maps[0].grid.shape
     scale = min(0.75, 9.0 / max(rows, columns))
     size = (len(maps) * max(columns * scale, 2.0) + 1.2, max(rows * scale, 1.0) + 0.6)
     figure = new_figure(size)
@@ -134,14 +113,14 @@ def _make_figure(maps: Sequence[ValueMap], limits: tuple[float, float]) -> Any:
 
 
 def _draw_map(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: float) -> Any:
-    rows, columns = drawn.shape
-    picture = np.full(drawn.shape, np.nan)
-    for cell, value in zip(drawn.cells, drawn.value, strict=True):
+    rows, columns = drawn.grid.shape
+    picture = np.full(drawn.grid.shape, np.nan)
+    for cell, value in zip(drawn.grid.cells, drawn.value, strict=True):
         picture[cell] = value
     axis.set_facecolor("#DDDDDD")
     image = axis.imshow(picture, vmin=limits[0], vmax=limits[1], cmap="viridis")
     axis.set_title(drawn.title, fontsize=10, color=INK)
-    for cell, other in drawn.walls:
+    for cell, other in drawn.grid.walls:
         (top, left), (bottom, right) = sorted((cell, other))
         if top == bottom:
             axis.plot([right - 0.5] * 2, [top - 0.5, top + 0.5], color=INK, linewidth=2.5)
@@ -154,7 +133,9 @@ def _draw_map(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: fl
 
 def _write_cells(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: float) -> None:
     middle = (limits[0] + limits[1]) / 2
-    for (row, column), value, sign in zip(drawn.cells, drawn.value, _signs(drawn), strict=True):
+    for (row, column), value, sign in zip(
+        drawn.grid.cells, drawn.value, _signs(drawn), strict=True
+    ):
         ink = INK if value > middle else "white"
         style = {"ha": "center", "color": ink}
         axis.text(column, row, sign, va="bottom", fontsize=16 * scale, **style)

@@ -83,9 +83,8 @@ def _draw_cartpole(observation: np.ndarray) -> np.ndarray:
     canvas.box(x - 26, track_y - 26, x + 26, track_y - 4, _INK)
     for wheel in (-15, 15):
         canvas.disc(x + wheel, track_y - 4, 5, _INK)
-    joint = (x, track_y - 26)
-    lean = pole_length * np.array([np.sin(observation[2]), -np.cos(observation[2])])
-    tip = joint + lean
+    joint, angle = (x, track_y - 26), observation[2]
+    tip = (x + pole_length * np.sin(angle), joint[1] - pole_length * np.cos(angle))
     canvas.line([joint, tip], 9, _ORANGE)
     canvas.disc(*joint, 4, _BLUE)
     return canvas.image()
@@ -126,7 +125,7 @@ def _draw_mountain_car(observation: np.ndarray) -> np.ndarray:
     canvas.line([centre - 9 * along, centre + 9 * along], 12, _INK)
     for side in (-9, 9):
         wheel = np.array([x, y]) + 5 * up + side * along
-        canvas.disc(*wheel, 4.5, _ORANGE)
+        canvas.disc(wheel[0], wheel[1], 4.5, _ORANGE)
     return canvas.image()
 
 
@@ -151,17 +150,16 @@ def _draw_board(owners: np.ndarray, *, crosses: bool) -> np.ndarray:
         if not crosses:
             canvas.disc(x, y, 0.38 * cell, _BLUE if owners[row, column] == 0 else _ORANGE)
         elif owners[row, column] == 0:
-            for side in (-0.26 * cell, 0.26 * cell):
-                canvas.line(
-                    [(x + side, y - 0.26 * cell), (x - side, y + 0.26 * cell)], 0.11 * cell, _BLUE
-                )
+            reach = 0.26 * cell
+            for side in (-reach, reach):
+                canvas.line([(x + side, y - reach), (x - side, y + reach)], 0.11 * cell, _BLUE)
         else:
             canvas.ring(x, y, 0.28 * cell, 0.11 * cell, _ORANGE)
     return canvas.image()
 
 
 def _draw_grid(grid: np.ndarray) -> np.ndarray:
-    """Draws `[H, W, C]` in [0, 1], a colour for each channel; later channels cover earlier ones."""
+    """Draws `[H, W, C]` in [0, 1] with a colour for each channel; the last channel is on top."""
     height, width, num_channels = grid.shape
     cells = np.full((height, width, 3), _NIGHT, np.float64)
     for channel in range(num_channels):
