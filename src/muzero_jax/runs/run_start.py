@@ -26,7 +26,7 @@ from muzero_jax.core.errors import (
     NoCheckpointError,
 )
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER
-from muzero_jax.core.keys import from_plain, is_key, to_plain
+from muzero_jax.core.keys import from_numbers, is_key, to_numbers
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.wrappers import TimeLimitState
 from muzero_jax.runs.continuing import check_not_lost
@@ -97,8 +97,8 @@ class BestAgent:
 
 
 def _copy_to_host(x: Any) -> Any:
-    data = np.array(to_plain(x))
-    return from_plain(data, x) if is_key(x) else data
+    data = np.array(to_numbers(x))
+    return from_numbers(data, x) if is_key(x) else data
 
 
 @dataclasses.dataclass(frozen=True)
