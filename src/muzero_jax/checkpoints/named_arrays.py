@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muzero_jax.core.keys import from_numbers, is_key, to_numbers, zeros_like_numbers
+from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 
 
@@ -29,7 +29,7 @@ def named_arrays(tree: PyTree) -> dict[str, np.ndarray]:
 
 def named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
     """Zeros of the shapes and dtypes to restore, by name, so that orbax restores to the host."""
-    return {name: zeros_like_numbers(leaf) for name, leaf in _leaves(tree)}
+    return {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
 
 
 def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
@@ -55,7 +55,7 @@ def digest_arrays(tree: PyTree) -> str:
 
 def describe_arrays(tree: PyTree) -> dict[str, str]:
     """Dtype and shape of each array of a pytree or of its shapes, such as `float32[8, 4]`."""
-    plain = {name: zeros_like_numbers(leaf) for name, leaf in _leaves(tree)}
+    plain = {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
     return {name: f"{x.dtype.name}{list(x.shape)}" for name, x in plain.items()}
 
 

@@ -1,4 +1,4 @@
-"""Random keys: all keys of a run are made from its seed; keys as plain numbers and back."""
+"""Random keys: all keys of a run are made from its seed; arrays with keys as numbers and back."""
 
 from typing import Any
 
@@ -49,13 +49,13 @@ def to_numbers(x: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(x) if is_key(x) else x)
 
 
-def zeros_like_numbers(shape: Any) -> np.ndarray:
+def number_zeros(shape: Any) -> np.ndarray:
     """Zeros with the shape and dtype that `to_numbers` gives for an array of `shape`."""
     data = jax.eval_shape(jax.random.key_data, shape) if is_key(shape) else shape
     return np.zeros(data.shape, data.dtype)
 
 
 def from_numbers(data: Any, shape: Any) -> jax.Array:
-    """The inverse of `to_numbers`, on the default device; `shape` says whether the data are keys."""
+    """The inverse of `to_numbers`, on the default device; `shape` says whether it is of keys."""
     array = jnp.asarray(data)
     return jax.random.wrap_key_data(array) if is_key(shape) else array

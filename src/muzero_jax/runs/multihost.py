@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from muzero_jax.core.errors import ConfigError, RunError, reason_of
-from muzero_jax.core.keys import from_numbers, is_key, to_numbers, zeros_like_numbers
+from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 from muzero_jax.process.jax_process import find_devices
 
@@ -99,9 +99,7 @@ def share(tree: PyTree | None, shapes: PyTree) -> PyTree:
     """Sends the main process's arrays to all processes; `tree` is None in the other processes."""
     if not has_several():
         return tree
-    source = (
-        jax.tree.map(zeros_like_numbers, shapes) if tree is None else jax.tree.map(to_numbers, tree)
-    )
+    source = jax.tree.map(number_zeros, shapes) if tree is None else jax.tree.map(to_numbers, tree)
     shared = multihost_utils.broadcast_one_to_all(source)
     return jax.tree.map(from_numbers, shared, shapes)
 

@@ -8,7 +8,7 @@ has changed since the checkpoint, the state that was saved is given the structur
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,9 @@ def find_start(
             f"goes on from checkpoint {restored.step}."
         )
     set_aside(folder, restored.unusable)
+    groups = restored.groups
     return Start(
-        state=_join_state(restored.groups),
+        state=groups["loop"].replace(agent=groups["agent"], replay=groups["replay"]),
         counters=Counters(**restored.record["counters"]),
         position=Position(**restored.record["position"]),
         best=BestAgent.restored(restored),
@@ -178,12 +179,6 @@ def split_state(state: TrainState) -> dict[str, PyTree]:
     """The groups of a checkpoint: the agent, which others read too, apart from the large replay."""
     rest = state.replace(agent=None, replay=None)
     return {"agent": state.agent, "replay": state.replay, "loop": rest}
-
-
-def _join_state(groups: Mapping[str, PyTree]) -> TrainState:
-    """The inverse of `split_state`."""
-    joined: TrainState = groups["loop"].replace(agent=groups["agent"], replay=groups["replay"])
-    return joined
 
 
 def find_start_under_any_limit(
