@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muzero_jax.core.keys import from_plain, is_key, plain_zeros, to_plain
+from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 
 
@@ -24,12 +24,12 @@ def _leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
 
 def named_arrays(tree: PyTree) -> dict[str, np.ndarray]:
     """The arrays of a pytree by name, as numbers on the host."""
-    return {name: to_plain(leaf) for name, leaf in _leaves(tree)}
+    return {name: to_numbers(leaf) for name, leaf in _leaves(tree)}
 
 
 def named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
     """Zeros of the shapes and dtypes to restore, by name, so that orbax restores to the host."""
-    return {name: plain_zeros(leaf) for name, leaf in _leaves(tree)}
+    return {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
 
 
 def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
@@ -37,7 +37,7 @@ def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
     restored = iter([named[name] for name, _ in _leaves(tree)])
     leaves, structure = jax.tree.flatten(tree)
     filled = [
-        from_plain(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        from_numbers(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
         for leaf in leaves
     ]
     return jax.tree.unflatten(structure, filled)
@@ -48,14 +48,14 @@ def digest_arrays(tree: PyTree) -> str:
     digest = hashlib.sha256()
     for name, leaf in _leaves(tree):
         digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
-        array = to_plain(leaf)
+        array = to_numbers(leaf)
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def describe_arrays(tree: PyTree) -> dict[str, str]:
     """Dtype and shape of each array of a pytree or of its shapes, such as `float32[8, 4]`."""
-    plain = {name: plain_zeros(leaf) for name, leaf in _leaves(tree)}
+    plain = {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
     return {name: f"{x.dtype.name}{list(x.shape)}" for name, x in plain.items()}
 
 

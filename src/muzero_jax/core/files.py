@@ -15,7 +15,7 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from muzero_jax.core.errors import ConfigError, DiskError
 from muzero_jax.core.file_names import CONFIG_FILE
@@ -84,29 +84,21 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_regular(path: Path) -> bytes:
-    """Reads a file of a folder that may be anybody's.
+def read_bytes(path: Path, *, is_typed: bool = False) -> bytes:
+    """Reads a file, which may be endless, for example `/dev/zero`.
 
-    A pipe is refused, because reading it could wait for ever; a link to a regular file is read.
+    Only a path that the user has typed may be a pipe. Any other path may come from somebody else,
+    and reading a pipe could wait for ever.
 
     Raises:
       ConfigError: the path is no regular file, or the file is larger than 64 MiB.
       OSError: the file cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)
+    descriptor = os.open(path, os.O_RDONLY | (0 if is_typed else _NO_WAIT))
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not is_typed and not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigError(f"{path} is no regular file.")
-        return read_limited(file, path)
-
-
-def read_limited(file: BinaryIO, path: Path) -> bytes:
-    """Reads an open file, which may be endless, for example `/dev/zero`.
-
-    Raises:
-      ConfigError: the file is larger than 64 MiB; the message names `path`.
-    """
-    content = file.read(MOST_BYTES + 1)
+        content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ConfigError(f"{path} is larger than {MOST_BYTES >> 20} MiB.")
     return content
@@ -119,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
       ConfigError: the file cannot be read, or holds something else.
     """
     try:
-        value = json.loads(read_regular(path))
+        value = json.loads(read_bytes(path))
     except FileNotFoundError:
         return {}
     except ConfigError:

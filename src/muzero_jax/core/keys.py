@@ -1,4 +1,4 @@
-"""Random keys: all keys of a run are made from its seed; keys as plain numbers and back."""
+"""Random keys: all keys of a run are made from its seed; arrays with keys as numbers and back."""
 
 from typing import Any
 
@@ -44,18 +44,18 @@ def is_key(x: Any) -> bool:
     return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
 
 
-def to_plain(x: Any) -> np.ndarray:
+def to_numbers(x: Any) -> np.ndarray:
     """An array as numbers on the host that can be written and sent; keys become their data."""
     return np.asarray(jax.random.key_data(x) if is_key(x) else x)
 
 
-def plain_zeros(shape: Any) -> np.ndarray:
-    """Zeros with the shape and dtype that `to_plain` gives for an array of `shape`."""
+def number_zeros(shape: Any) -> np.ndarray:
+    """Zeros with the shape and dtype that `to_numbers` gives for an array of `shape`."""
     data = jax.eval_shape(jax.random.key_data, shape) if is_key(shape) else shape
     return np.zeros(data.shape, data.dtype)
 
 
-def from_plain(data: Any, shape: Any) -> jax.Array:
-    """The inverse of `to_plain`, on the default device; `shape` says whether the data are keys."""
+def from_numbers(data: Any, shape: Any) -> jax.Array:
+    """The inverse of `to_numbers`, on the default device; `shape` says whether it is of keys."""
     array = jnp.asarray(data)
     return jax.random.wrap_key_data(array) if is_key(shape) else array

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from muzero_jax.core.errors import ConfigError, reason_of
-from muzero_jax.core.files import read_limited, read_regular
+from muzero_jax.core.files import read_bytes
 
 _INTEGER = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(
@@ -30,11 +30,7 @@ def read_yaml(path: Path, *, is_typed: bool = False) -> Any:
       ConfigError: the file cannot be read, is too large, or is not plain YAML.
     """
     try:
-        if is_typed:
-            with path.open("rb") as file:
-                content = read_limited(file, path)
-        else:
-            content = read_regular(path)
+        content = read_bytes(path, is_typed=is_typed)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
     try:

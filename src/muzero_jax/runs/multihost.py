@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from muzero_jax.core.errors import ConfigError, RunError, reason_of
-from muzero_jax.core.keys import from_plain, is_key, plain_zeros, to_plain
+from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 from muzero_jax.process.jax_process import find_devices
 
@@ -84,7 +84,7 @@ def check_same(tree: PyTree) -> None:
     """
     if not has_several():
         return
-    number = zlib.crc32(b"".join(to_plain(x).tobytes() for x in jax.tree.leaves(tree)))
+    number = zlib.crc32(b"".join(to_numbers(x).tobytes() for x in jax.tree.leaves(tree)))
     found = multihost_utils.process_allgather(np.uint32(number))
     if len(set(found.tolist())) > 1:
         raise RunError("the processes of the run have come to hold different parameters.")
@@ -99,9 +99,9 @@ def share(tree: PyTree | None, shapes: PyTree) -> PyTree:
     """Sends the main process's arrays to all processes; `tree` is None in the other processes."""
     if not has_several():
         return tree
-    source = jax.tree.map(plain_zeros, shapes) if tree is None else jax.tree.map(to_plain, tree)
+    source = jax.tree.map(number_zeros, shapes) if tree is None else jax.tree.map(to_numbers, tree)
     shared = multihost_utils.broadcast_one_to_all(source)
-    return jax.tree.map(from_plain, shared, shapes)
+    return jax.tree.map(from_numbers, shared, shapes)
 
 
 def distribute(tree: PyTree, shapes: PyTree) -> PyTree:

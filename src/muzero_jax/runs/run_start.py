@@ -8,7 +8,7 @@ has changed since the checkpoint, the state that was saved is given the structur
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from muzero_jax.core.errors import (
     NoCheckpointError,
 )
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER
-from muzero_jax.core.keys import from_plain, is_key, to_plain
+from muzero_jax.core.keys import from_numbers, is_key, to_numbers
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.wrappers import TimeLimitState
 from muzero_jax.replay.buffer import ReplayState
@@ -98,8 +98,8 @@ class BestAgent:
 
 
 def _copy_to_host(x: Any) -> Any:
-    data = np.array(to_plain(x))
-    return from_plain(data, x) if is_key(x) else data
+    data = np.array(to_numbers(x))
+    return from_numbers(data, x) if is_key(x) else data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,8 +167,9 @@ def find_start(
             f"goes on from checkpoint {restored.step}."
         )
     set_aside(folder, restored.unusable)
+    groups = restored.groups
     return Start(
-        state=_join_state(restored.groups),
+        state=groups["loop"].replace(agent=groups["agent"], replay=groups["replay"]),
         counters=Counters(**restored.record["counters"]),
         position=Position(**restored.record["position"]),
         best=BestAgent.restored(restored),
@@ -179,12 +180,6 @@ def split_state(state: TrainState) -> dict[str, PyTree]:
     """The groups of a checkpoint: the agent, which others read too, apart from the large replay."""
     rest = state.replace(agent=None, replay=None)
     return {"agent": state.agent, "replay": state.replay, "loop": rest}
-
-
-def _join_state(groups: Mapping[str, PyTree]) -> TrainState:
-    """The inverse of `split_state`."""
-    joined: TrainState = groups["loop"].replace(agent=groups["agent"], replay=groups["replay"])
-    return joined
 
 
 def find_start_under_any_limit(
