@@ -1,7 +1,7 @@
-"""What an agent has learned of a tabular environment, against the exact answers.
+"""Compares what an agent has learned of a tabular environment with the exact answers.
 
-The agent is asked once in every state, without noise, and its answers make a policy whose value is
-computed, not sampled: no episode is played, and none can be cut off.
+The agent is asked once in every state, without noise. The value of the policy that its answers make
+is computed, not sampled: no episode is played, so none can be cut off.
 """
 
 import jax
@@ -17,17 +17,17 @@ from muzero_jax.tabular.processes.mdp import TabularMDP
 
 
 class ExactEvaluation:
-    """Compares an agent with the optimum of a process, discounted as the process says.
+    """Compares an agent with the optimum of a process, under the discount of the process.
 
     Args:
       env: the tabular environment.
       agent: the learner.
-      num_steps: values of policies count so many steps, where nothing is discounted and a policy
-        may never end; the environment's time limit.
+      num_steps: the time limit of the environment. The value of a policy counts so many steps where
+        the discount is 1, because the policy may never end.
 
     Attributes:
       mdp: the process.
-      optimal_return: of the process.
+      optimal_return: the optimal return of the process.
     """
 
     def __init__(self, env: TabularEnvironment, agent: Agent, num_steps: int | None = None):
@@ -40,7 +40,7 @@ class ExactEvaluation:
         self._known: dict[bytes, np.ndarray] = {}
 
     def answers(self, agent_state: PyTree) -> tuple[Array, Array]:
-        """The agent's greedy actions and values, `[S]` each; pure, to be compiled and vmapped."""
+        """`[S]` greedy actions and `[S]` values of the agent; can be compiled and vmapped."""
         every = jnp.arange(self.mdp.num_states)
         num_states, num_actions = self.mdp.num_states, self.mdp.num_actions
         timestep = TimeStep(
@@ -55,7 +55,7 @@ class ExactEvaluation:
         return output.action, output.value
 
     def metrics(self, action: np.ndarray, value: np.ndarray) -> dict[str, float]:
-        """What the answers are worth.
+        """Compares the agent's answers with the optimum.
 
         Args:
           action: `[S]` the greedy policy.
@@ -63,8 +63,8 @@ class ExactEvaluation:
 
         Returns:
           `oracle/greedy_return`, the exact discounted return of the policy from the start;
-          `oracle/policy_regret`, what it lacks of the optimal return; `oracle/value_rmse`, the
-          distance of the values from the optimal ones, over the states that can be reached.
+          `oracle/policy_regret`, the optimal return less that; `oracle/value_rmse`, the root mean
+          square error of the values over the states that can be reached.
         """
         greedy_return = start_return(self.mdp, self._policy_value(np.asarray(action)))
         error = (np.asarray(value, np.float64) - self._value)[self._reachable]
@@ -75,7 +75,7 @@ class ExactEvaluation:
         }
 
     def _policy_value(self, policy: np.ndarray) -> np.ndarray:
-        """Remembers the last policies: late in a run most evaluations find one that was there."""
+        """`[S]` values of a policy, remembered because late in a run most policies are old ones."""
         key = policy.tobytes()
         if key not in self._known:
             if len(self._known) >= 1_000:
@@ -85,7 +85,7 @@ class ExactEvaluation:
 
 
 def make_exact_evaluation(env: Environment, agent: Agent) -> ExactEvaluation | None:
-    """The exact evaluation of an agent; None where the environment is not tabular."""
+    """Returns the exact evaluation of an agent, or None where the environment is not tabular."""
     tabular = underlying_tabular(env)
     if tabular is None:
         return None
