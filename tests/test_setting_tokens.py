@@ -11,7 +11,7 @@ from muzero_jax.cli.setting_tokens import canonical_tokens
 from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
 from muzero_jax.core.plain_yaml import dump_yaml, parse_yaml
 from muzero_jax.settings import apply_settings, config_from_dict, config_to_dict, whole_number
-from muzero_jax.sweeps.space import parse_axis
+from muzero_jax.sweeps.search_space import parse_axis
 
 # Name, what a person writes, what it means.
 WRITTEN = [

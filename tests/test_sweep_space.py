@@ -8,7 +8,14 @@ from tiny_run import TINY
 
 from muzero_jax.config import TRACED_SETTINGS, ConfigError
 from muzero_jax.sweeps.definition import Study, Sweep, group_members
-from muzero_jax.sweeps.space import Range, Values, full_name, make_axis, make_settings, parse_axis
+from muzero_jax.sweeps.search_space import (
+    Range,
+    Values,
+    full_name,
+    make_axis,
+    make_settings,
+    parse_axis,
+)
 
 
 def test_lists_and_ranges_are_read():

@@ -15,8 +15,7 @@ from muzero_jax.core.plain_yaml import read_yaml
 from muzero_jax.core.trust import admit_file
 from muzero_jax.settings import apply_settings, whole_number
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.folder import load_sweep, references_of
-from muzero_jax.sweeps.space import (
+from muzero_jax.sweeps.search_space import (
     MOST_RUNS,
     Axis,
     all_settings,
@@ -26,6 +25,7 @@ from muzero_jax.sweeps.space import (
     make_settings,
     parse_axis,
 )
+from muzero_jax.sweeps.sweep_folder import load_sweep, references_of
 
 _DESCRIPTION = """\
 Trains an experiment with many settings and seeds; seeds and all traced settings share one compiled
@@ -46,6 +46,27 @@ name may be left out where the rest is unique. A YAML file holds `experiment` an
 setting of the experiment can be added as --any.setting value.
 """
 _YAML = (".yaml", ".yml")
+# Options of the command line by name: their placeholder in the help, their kind, and the help.
+_OPTIONS: Mapping[str, tuple[str, type | None, str]] = {
+    "seeds": ("N", int, "seeds of each setting, from --seed on (default 1)"),
+    "points": ("N", int, "values of each range in a grid (default 5)"),
+    "samples": ("N", int, "draw N settings at random instead of a grid"),
+    "sample_seed": ("N", int, "seed of the drawing (default 0)"),
+    "study": ("NAME", str, "choose settings by what earlier ones scored (Optuna)"),
+    "trials": ("N", int, "settings that the study tries"),
+    "pruner": ("KIND", str, "hyperband, asha or none: what ends trials early"),
+    "deterministic": (
+        "",
+        None,
+        "run the trials of a study in rounds, one trial a device, so that the study finds the same "
+        "when it is repeated; devices wait for the last trial of a round",
+    ),
+    "out": ("DIR", str, "folder of the runs and the table"),
+    "resume": ("DIR", str, "continue the sweep in DIR"),
+    "ray": ("ADDRESS", str, "use a Ray cluster: its address, auto, or local"),
+    "devices": ("N", int, "devices to use (default all)"),
+    "width": ("N", int, "runs at once (default: what fits)"),
+}
 _STUDY_OPTIONS = ("trials", "pruner", "deterministic")
 _FROM_OPTIONS = ("seeds", "points", "samples", "sample_seed", "study", *_STUDY_OPTIONS)
 _FILE_KEYS = ("experiment", "set", "list", "base", *_FROM_OPTIONS)
@@ -56,39 +77,26 @@ def sweep(args: Sequence[str]) -> None:
 
     Raises:
       ConfigError: an option or a setting cannot work; nothing is started.
-      RunError: see `sweeps.grid.run_sweep`.
+      RunError: see `sweeps.runner.run_sweep`.
     """
     options, overrides = _parser().parse_known_args(args)
     definition, folder = _read(options, overrides)
     check_folder(folder, "--out")
-    for name in ("devices", "width"):
-        if getattr(options, name) < 0:
-            raise ConfigError(f"--{name} must be at least 0, found {getattr(options, name)}.")
+    num_devices, width = options.devices or 0, options.width or 0
+    for name, number in (("devices", num_devices), ("width", width)):
+        if number < 0:
+            raise ConfigError(f"--{name} must be at least 0, found {number}.")
+    if options.ray and num_devices:
+        raise ConfigError("--ray uses all devices of the cluster; leave out --devices.")
     from muzero_jax.process.jax_process import prepare_jax
 
     prepare_jax(chooses_devices=True)
-    from muzero_jax.sweeps.grid import run_sweep
-    from muzero_jax.sweeps.study import run_study
+    from muzero_jax.sweeps.runner import run_sweep
 
-    sizes = {"num_devices": options.devices, "width": options.width}
-    if options.ray:
-        counts = _run_on_cluster(definition, folder, options)
-    elif isinstance(definition, Study):
-        counts = run_study(definition, folder, **sizes)
-    else:
-        counts = run_sweep(definition, folder, **sizes)
+    ray = options.ray or ""
+    counts = run_sweep(definition, folder, num_devices=num_devices, width=width, ray_address=ray)
     told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     print(f"{told}; the table is {folder / 'table.csv'}, and `muzero report {folder}` shows it.")
-
-
-def _run_on_cluster(
-    definition: Sweep | Study, folder: Path, options: argparse.Namespace
-) -> dict[str, int]:
-    from muzero_jax.sweeps.cluster import run_on_cluster
-
-    if options.devices:
-        raise ConfigError("--ray uses all devices of the cluster; leave out --devices.")
-    return run_on_cluster(definition, folder, options.ray, width=options.width)
 
 
 def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep | Study, Path]:
@@ -241,44 +249,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
-        "experiment",
-        nargs="?",
-        default="",
-        help="its name, script, or a YAML file",
+    parser.add_argument("experiment", nargs="?", default="", help="its name, script, or YAML file")
+    told = "settings to vary"
+    parser.add_argument(
+        "--set", nargs="+", default=[], action="extend", metavar="NAME=VALUES", help=told
     )
-    add(
-        "--set",
-        nargs="+",
-        default=[],
-        action="extend",
-        metavar="NAME=VALUES",
-        help="settings to vary",
-    )
-    add("--seeds", type=int, metavar="N", help="seeds of each setting, from --seed on (default 1)")
-    add("--points", type=int, metavar="N", help="values of each range in a grid (default 5)")
-    add("--samples", type=int, metavar="N", help="draw N settings at random instead of a grid")
-    add("--sample_seed", "--sample-seed", type=int, metavar="N", help="of the drawing (default 0)")
-    add("--study", metavar="NAME", help="choose settings by what earlier ones scored (Optuna)")
-    add("--trials", type=int, metavar="N", help="settings that the study tries")
-    add("--pruner", metavar="KIND", help="hyperband, asha or none: what ends trials early")
-    add(
-        "--deterministic",
-        action="store_const",
-        const=True,
-        help="run the trials of a study in rounds, one trial a device, so that the study finds the "
-        "same when it is repeated; devices wait for the last trial of a round",
-    )
-    add("--out", metavar="DIR", help="folder of the runs and the table")
-    add("--resume", metavar="DIR", help="continue the sweep in DIR")
-    add("--ray", metavar="ADDRESS", help="use a Ray cluster: its address, auto, or local")
-    add("--devices", type=int, default=0, metavar="N", help="devices to use (default all)")
-    add(
-        "--width",
-        type=int,
-        default=0,
-        metavar="N",
-        help="runs at once (default: what fits)",
-    )
+    for name, (metavar, kind, told) in _OPTIONS.items():
+        flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        if kind is None:
+            parser.add_argument(*flags, action="store_const", const=True, help=told)
+        else:
+            parser.add_argument(*flags, type=kind, metavar=metavar, help=told)
     return parser

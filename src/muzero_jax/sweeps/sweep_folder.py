@@ -1,4 +1,4 @@
-"""The folder of a sweep or a study: what it holds, and whether that is what is asked for."""
+"""The folder of a sweep or a study: what it holds, and whether it holds what is asked for."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ from muzero_jax.reports.sweep_table import usable_sweep_file
 from muzero_jax.runs.run_folder import locked, occupied
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.space import Values, all_settings, make_axis
+from muzero_jax.sweeps.search_space import Values, all_settings, make_axis
 
-# More trials of the same study are welcome.
+# More trials of the same study may be asked for.
 _MAY_CHANGE = ("trials",)
 
 
@@ -25,8 +25,8 @@ def load_sweep(folder: Path) -> Sweep | Study:
     """Reads what a folder holds, to run it.
 
     Raises:
-      ConfigError: it is no sweep folder, or its `sweep.yaml` was damaged.
-      UntrustedCodeError: it names code that this user has not sealed.
+      ConfigError: the folder is no sweep folder, or its `sweep.yaml` was damaged.
+      UntrustedCodeError: the file names code that this user has not sealed.
     """
     sweep = _read_sweep(folder)
     admit(folder, references_of(sweep))
@@ -54,11 +54,11 @@ def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
 def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     """Makes the folder, or finds the same sweep there.
 
-    A sweep is written by one process, which holds its lock; a study by any number, unless it is
-    deterministic.
+    One process writes a sweep or a deterministic study, and holds its lock; any number of processes
+    write any other study.
 
     Raises:
-      ConfigError: it holds something else, or cannot be made.
+      ConfigError: the folder holds something else, or cannot be made.
       RunLockedError: another process writes this sweep or deterministic study.
     """
     path = folder / SWEEP_FILE
@@ -71,18 +71,13 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
         raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}.") from error
     if is_used:
         raise ConfigError(f"{folder} is not empty, and holds no sweep; give another --out.")
-    is_one_process_s = isinstance(sweep, Sweep) or sweep.is_deterministic
-    with locked(folder) if is_one_process_s else _without_links(folder):
+    has_one_writer = isinstance(sweep, Sweep) or sweep.is_deterministic
+    if not has_one_writer:
+        refuse_links(folder)  # As `locked` does for one process.
+    with locked(folder) if has_one_writer else contextlib.nullcontext():
         seal_folder(folder, references_of(sweep))
         write_text(path, dump_yaml(sweep.to_dict()))
         yield
-
-
-@contextlib.contextmanager
-def _without_links(folder: Path) -> Iterator[None]:
-    """Refuses links in a folder that several processes write, as `locked` does for one's own."""
-    refuse_links(folder)
-    yield
 
 
 def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
