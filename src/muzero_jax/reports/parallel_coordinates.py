@@ -104,11 +104,8 @@ def _written(values: Sequence[tuple[float, str]], top: float, most_lines: int) -
     """
     placed: list[svg.Words] = []
     for share, name in dict.fromkeys([values[0], values[-1], *values]):
-        for line in range(most_lines):
-            words = svg.kept_inside(svg.Words(name, share, top + _LINE * (line + 2)))
-            if svg.fits(words, placed):
-                placed.append(words)
-                break
+        places = [svg.Words(name, share, top + _LINE * (line + 2)) for line in range(most_lines)]
+        placed += svg.first_fitting(map(svg.kept_inside, places), placed)
     return placed
 
 

@@ -16,12 +16,7 @@ from muzero_jax.reports.plots import COLOURS
 from muzero_jax.reports.runs import RunGroup, read_run
 from muzero_jax.reports.scales import Scale, make_scale
 from muzero_jax.reports.statistics import Interval
-from muzero_jax.reports.sweep_summary import (
-    SettingSummary,
-    effects,
-    is_logarithmic,
-    pareto_front,
-)
+from muzero_jax.reports.sweep_summary import SettingSummary, effects, is_logarithmic, pareto_front
 from muzero_jax.reports.sweep_table import SweepRecord
 
 _HEIGHT, _STRIP = 280, 18
@@ -29,7 +24,7 @@ _MOST_COLOURS, _MOST_DOTS, _MOST_ROWS = 6, 40, 10
 
 
 class _Line(NamedTuple):
-    """The learning curve of one setting, in a colour of its own where the setting is good."""
+    """The learning curve of one setting; each of the best settings has a colour of its own."""
 
     name: str
     colour: str
@@ -88,13 +83,10 @@ def _dots(line: _Line, plane: svg.Plane) -> list[svg.Dot]:
     curve = line.curve
     if curve.value.size > (_MOST_DOTS if line.is_best else 1):
         return []
-    titles = [
-        f"{line.name}: {score:.4g} after {steps:,.0f} steps"
-        for score, steps in zip(curve.value, curve.env_steps, strict=True)
-    ]
-    places = line.points(plane, curve.value)
+    shown = zip(line.points(plane, curve.value), curve.value, curve.env_steps, strict=True)
     return [
-        svg.Dot(*place, 3, line.colour, title) for place, title in zip(places, titles, strict=True)
+        svg.Dot(*place, 3, line.colour, f"{line.name}: {score:.4g} after {steps:,.0f} steps")
+        for place, score, steps in shown
     ]
 
 
@@ -157,11 +149,9 @@ def _numbers(dots: Mapping[int, svg.Dot], blocks: Sequence[svg.Block]) -> list[s
             *((above, "end", -near / 2), (below, "start", near / 2)),
             *((above, "start", near / 2), (below, "end", -near / 2)),
         )
-        for place in places:
-            words = svg.Words(str(rank), dot.share, *place)
-            if svg.is_inside(words) and svg.fits(words, [*dots.values(), *placed, *blocks]):
-                placed.append(words)
-                break
+        alternatives = [svg.Words(str(rank), dot.share, *place) for place in places]
+        others: list[svg.Placed] = [*dots.values(), *placed, *blocks]
+        placed += svg.first_fitting(filter(svg.is_inside, alternatives), others)
     return placed
 
 
