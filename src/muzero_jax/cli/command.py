@@ -127,8 +127,7 @@ def _train(
 
 def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, prog: str) -> None:
     from muzero_jax.cli.options import given_settings, parse_train_options
-    from muzero_jax.runs.continuing import continued_config, is_extended
-    from muzero_jax.runs.lost_checkpoints import check_not_lost
+    from muzero_jax.runs.continuing import check_not_lost, continued_config, is_extended
     from muzero_jax.runs.run_folder import load_config, read_result
 
     saved = load_config(run)

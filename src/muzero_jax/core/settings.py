@@ -30,6 +30,11 @@ def traced(default: float) -> Any:
     return dataclasses.field(default=default, metadata={_TRACED: True})
 
 
+def is_traced(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field was made by `traced`."""
+    return bool(field.metadata.get(_TRACED))
+
+
 def traced_values(section: Any, prefix: str = "") -> dict[str, float]:
     """The values of all fields that were made by `traced`, by dotted name.
 
@@ -42,7 +47,7 @@ def traced_values(section: Any, prefix: str = "") -> dict[str, float]:
         name, value = f"{prefix}{field.name}", getattr(section, field.name)
         if dataclasses.is_dataclass(value):
             found |= traced_values(value, f"{name}.")
-        elif field.metadata.get(_TRACED):
+        elif is_traced(field):
             found[name] = float(value)
     return found
 

@@ -58,6 +58,9 @@ class EnvironmentSpec:
       can_truncate: whether a time limit can end an episode.
       max_episode_steps: an upper bound on the length of an episode, where one is known.
       action_space: what actions are; `Discrete(num_actions)` where None is given.
+
+    Raises (when constructed):
+      ConfigError: `num_actions` and `action_space` differ.
     """
 
     name: str
@@ -73,7 +76,13 @@ class EnvironmentSpec:
         if self.action_space is None:
             object.__setattr__(self, "action_space", Discrete(self.num_actions))
         elif isinstance(self.action_space, Discrete):
-            object.__setattr__(self, "num_actions", self.action_space.num_actions)
+            found = self.action_space.num_actions
+            if self.num_actions not in (0, found):
+                raise ConfigError(
+                    f"{self.name}: num_actions ({self.num_actions}) and action_space ({found} "
+                    "actions) differ; give one of them."
+                )
+            object.__setattr__(self, "num_actions", found)
 
 
 def require_discrete(spec: EnvironmentSpec, agent: str) -> None:

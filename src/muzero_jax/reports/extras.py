@@ -3,9 +3,11 @@
 import importlib
 import types
 
+from muzero_jax.core.errors import ConfigError
 
-class MissingExtraError(ImportError):
-    """A package of an extra is not installed; the message says how to install it."""
+
+class MissingExtraError(ConfigError):
+    """A package of an extra is not installed; the message says how to get it."""
 
 
 def import_extra(

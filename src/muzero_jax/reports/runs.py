@@ -23,8 +23,8 @@ Table: TypeAlias = dict[str, np.ndarray]
 _NOT_DECISIVE = ("seed", "logging.")
 
 
-class RunFolderError(ValueError):
-    """A path is not a run folder, or the folder lacks what was asked for; one clear sentence."""
+class RunFolderError(ConfigError):
+    """A path is not a run folder, or has nothing that was asked for; one clear sentence."""
 
 
 @dataclasses.dataclass(frozen=True)

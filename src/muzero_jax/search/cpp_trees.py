@@ -31,8 +31,39 @@ _LEAF_WORDS = 7
 _WORDS_PER_CACHE_LINE = 16
 
 
+def cpp_trees(
+    spec: TreeSpec, root: mctx.RootFnOutput, roots: Roots, rng_key: PRNGKey
+) -> "_CppTrees | None":
+    """Returns trees for a search, or None where the kernel has no code for the search.
+
+    Args:
+      spec: rules and sizes of the trees.
+      root: the network's output at the roots.
+      roots: what only the rule at a root may read.
+      rng_key: the key of the search; only its type is read.
+    """
+    rule, max_depth = spec.root_rule, spec.max_depth
+    are_floats = root.prior_logits.dtype == root.value.dtype == jnp.float32
+    is_something = len(root.value) > 0 and spec.num_nodes > 1
+    is_place = jax.default_backend() == "cpu" and not jax.config.values["jax_enable_x64"]
+    if not (isinstance(max_depth, int) and are_floats and is_something and is_place):
+        return None
+    # A class that is derived from one of these rules may decide otherwise.
+    if type(rule) is SequentialHalvingRule:
+        is_known = _has_numbers(rule.completed)
+        has_code = is_known and spec.interior_rule == ImprovedPolicyRule(rule.completed)
+    elif type(rule) is PuctRule:
+        is_known = _has_numbers(rule) and rule.scaling == "node" and _is_default_key(rng_key)
+        has_code = is_known and spec.interior_rule == rule
+    else:
+        return None
+    if not (has_code and cpp_library.is_available()):
+        return None
+    return _CppTrees(rule, root, roots, spec.num_nodes, max_depth)
+
+
 @dataclasses.dataclass(frozen=True)
-class CppTrees:
+class _CppTrees:
     """See `engine.Trees`.
 
     Attributes:
@@ -49,39 +80,7 @@ class CppTrees:
     num_nodes: int
     max_depth: int
 
-    @classmethod
-    def of_search(
-        cls, spec: TreeSpec, root: mctx.RootFnOutput, roots: Roots, rng_key: PRNGKey
-    ) -> "CppTrees | None":
-        """Returns trees for a search, or None where the kernel has no code for the search.
-
-        Args:
-          spec: rules and sizes of the trees.
-          root: the network's output at the roots.
-          roots: what only the rule at a root may read.
-          rng_key: the key of the search; only its type is read.
-        """
-        rule, max_depth = spec.root_rule, spec.max_depth
-        are_floats = root.prior_logits.dtype == root.value.dtype == jnp.float32
-        is_something = len(root.value) > 0 and spec.num_nodes > 1
-        is_place = jax.default_backend() == "cpu" and not jax.config.values["jax_enable_x64"]
-        if not (isinstance(max_depth, int) and are_floats and is_something and is_place):
-            return None
-        # A class that is derived from one of these rules may decide otherwise.
-        if type(rule) is SequentialHalvingRule:
-            is_known = _has_numbers(rule.completed)
-            has_code = is_known and spec.interior_rule == ImprovedPolicyRule(rule.completed)
-        elif type(rule) is PuctRule:
-            is_known = _has_numbers(rule) and rule.scaling == "node" and _is_default_key(rng_key)
-            has_code = is_known and spec.interior_rule == rule
-        else:
-            return None
-        if not (has_code and cpp_library.is_available()):
-            return None
-        return cls(rule, root, roots, spec.num_nodes, max_depth)
-
     def plant(self, rng_key: PRNGKey, embeddings: PyTree) -> tuple[Array, Leaf]:
-        """See `engine.Trees`."""
         del embeddings
         root = self.root
         batch_size, num_actions = root.prior_logits.shape
@@ -108,21 +107,10 @@ class CppTrees:
         rng_key: PRNGKey,
         embeddings: PyTree,
     ) -> tuple[Array, Leaf]:
-        """Adds a node to each tree, see `engine.Trees`.
-
-        Args:
-          records: `[B * (N + 1), words]` the nodes.
-          leaf: where the new nodes are added.
-          step: the model's answers about the leaves.
-          numbers: not read; the kernel counts the nodes itself.
-          rng_key: not read; the kernel makes the keys itself.
-          embeddings: not read.
-        """
-        del numbers, rng_key, embeddings
+        del numbers, rng_key, embeddings  # The kernel counts the nodes and makes the keys itself.
         return self._simulate(records, leaf, step)
 
     def as_tree(self, records: Array, embeddings: PyTree) -> mctx.Tree:
-        """See `engine.Trees`."""
         batch_size, num_actions = self.root.prior_logits.shape
         words = _Words(num_actions)
         integers = records.reshape(batch_size, self.num_nodes, -1)

@@ -24,7 +24,7 @@ from flax import struct
 
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.search.backward import backward
-from muzero_jax.search.cpp_trees import CppTrees
+from muzero_jax.search.cpp_trees import cpp_trees
 from muzero_jax.search.nodes import (
     Leaf,
     NewNode,
@@ -38,7 +38,7 @@ from muzero_jax.search.nodes import (
     with_room,
 )
 from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
-from muzero_jax.search.row_model import NodeModel, bind_parameters, grow_trees
+from muzero_jax.search.row_model import NodeModel, grow_trees
 from muzero_jax.search.rules import TreeSpec, as_rule
 from muzero_jax.search.simulate import Context, simulate
 
@@ -85,28 +85,29 @@ def search(
     Returns:
       The tree of `N + 1` nodes a root, in the order of their expansion.
     """
-    num_actions = root.prior_logits.shape[1]
     if invalid_actions is None:
         invalid_actions = jnp.zeros_like(root.prior_logits)
     spec = TreeSpec(
         root_rule=as_rule(root_action_selection_fn),
         interior_rule=as_rule(interior_action_selection_fn),
         num_nodes=num_simulations + 1,
-        num_actions=num_actions,
+        num_actions=root.prior_logits.shape[1],
         max_depth=num_simulations if max_depth is None else max_depth,
     )
     roots = Roots(invalid_actions, extra_data)
     is_plain = spec.needs_only_nodes and loop_fn is jax.lax.fori_loop and num_simulations > 0
     if is_plain and isinstance(recurrent_fn, NodeModel):
-        row_model = bind_parameters(recurrent_fn, params, rng_key, root.embedding)
-        nodes, embeddings = grow_trees(spec, row_model, root, roots)
+        nodes, embeddings = grow_trees(spec, recurrent_fn, params, rng_key, root, roots)
         return to_tree(root, nodes, embeddings, roots)
-    trees: Trees | None = CppTrees.of_search(spec, root, roots, rng_key) if cpp else None
+    trees: Trees | None = cpp_trees(spec, root, roots, rng_key) if cpp else None
     trees = trees or _XlaTrees(spec, root, roots)
-    model = functools.partial(recurrent_fn, params)
-    simulations = _Simulations(trees, model, spec.num_nodes, leaves_are_new=max_depth is None)
-    state = simulations.first(rng_key, root)
-    state = loop_fn(0, num_simulations, simulations.simulate, state)
+    embeddings = jax.tree.map(lambda x: with_room(x, spec.num_nodes), root.embedding)
+    nodes, leaf = trees.plant(rng_key, embeddings)
+    simulate_all = functools.partial(
+        _simulate, trees, recurrent_fn, params, leaves_are_new=max_depth is None
+    )
+    state = _State(rng_key, nodes, embeddings, leaf)
+    state = loop_fn(0, num_simulations, simulate_all, state)
     return trees.as_tree(state.nodes, state.embeddings)
 
 
@@ -223,53 +224,46 @@ class _State(struct.PyTreeNode):
     leaf: Leaf
 
 
-@dataclasses.dataclass(frozen=True)
-class _Simulations:
-    """The simulations of a batch of roots.
+def _simulate(
+    trees: Trees,
+    recurrent_fn: RecurrentFn,
+    params: Params,
+    simulation: Array,
+    state: _State,
+    *,
+    leaves_are_new: bool,
+) -> _State:
+    """Expands the leaves, backs their values up, and finds the next leaves.
 
-    Attributes:
-      trees: the trees that grow.
-      model: `recurrent_fn` with its parameters.
-      num_nodes: room in each tree, `N + 1`.
-      leaves_are_new: whether every simulation adds a node, because there is no depth limit that
-        leads to the same leaf twice.
+    `leaves_are_new` says that there is no depth limit, which can lead to the same leaf twice.
     """
+    rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
+    leaf = state.leaf
+    embedding = jax.tree.map(lambda x: take_each(x, leaf.parent), state.embeddings)
+    step, embedding = recurrent_fn(params, expand_key, leaf.action, embedding)
+    numbers = leaf.numbers(simulation + 1)
+    if leaves_are_new:  # Then all new nodes have the number of the simulation.
+        store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=simulation + 1, axis=1)
+        embeddings = jax.tree.map(store, state.embeddings, embedding)
+    else:
+        embeddings = _store(state.embeddings, embedding, numbers)
+    # The key of the last simulation finds a leaf that is not expanded.
+    nodes, leaf = trees.grow(state.nodes, leaf, step, numbers, rng_key, embeddings)
+    return _State(rng_key, nodes, embeddings, leaf)
 
-    trees: Trees
-    model: Callable[[PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
-    num_nodes: int
-    leaves_are_new: bool
 
-    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput) -> _State:
-        """The state before the first simulation."""
-        embeddings = jax.tree.map(lambda x: with_room(x, self.num_nodes), root.embedding)
-        nodes, leaf = self.trees.plant(rng_key, embeddings)
-        return _State(rng_key, nodes, embeddings, leaf)
+def _store(embeddings: PyTree, new: PyTree, numbers: Array) -> PyTree:
+    """Stores the embeddings of the nodes `numbers [B]`, which may be different in each tree."""
 
-    def simulate(self, simulation: Array, state: _State) -> _State:
-        """Expands the leaves, backs their values up, and finds the next leaves."""
-        rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
-        leaf = state.leaf
-        embedding = jax.tree.map(lambda x: take_each(x, leaf.parent), state.embeddings)
-        step, embedding = self.model(expand_key, leaf.action, embedding)
-        numbers = leaf.numbers(simulation + 1)
-        embeddings = self._store(state.embeddings, embedding, numbers, simulation + 1)
-        # The key of the last simulation finds a leaf that is not expanded.
-        nodes, leaf = self.trees.grow(state.nodes, leaf, step, numbers, rng_key, embeddings)
-        return _State(rng_key, nodes, embeddings, leaf)
+    def store_row(row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
+        numbers, new = inputs
+        index = row * num_nodes + take_row(numbers, row)
+        return jax.tree.map(lambda x, y: put_row(x, index, take_row(y, row)), embeddings, new)
 
-    def _store(self, embeddings: PyTree, new: PyTree, numbers: Array, number: Array) -> PyTree:
-        """Stores the embeddings of the new nodes."""
-        if self.leaves_are_new:  # Then all new nodes have the number of the simulation.
-            store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=number, axis=1)
-            return jax.tree.map(store, embeddings, new)
-
-        def store_row(row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
-            numbers, new = inputs
-            index = row * self.num_nodes + take_row(numbers, row)
-            return jax.tree.map(lambda x, y: put_row(x, index, take_row(y, row)), embeddings, new)
-
-        rows = jax.tree.map(as_rows, embeddings)
-        if jax.tree.leaves(rows):
-            rows = for_each_row(store_row, rows, (numbers, new), len(numbers))
-        return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
+    leaves = jax.tree.leaves(embeddings)
+    if not leaves:
+        return embeddings
+    num_nodes = leaves[0].shape[1]
+    rows = jax.tree.map(as_rows, embeddings)
+    rows = for_each_row(store_row, rows, (numbers, new), len(numbers))
+    return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)

@@ -12,7 +12,7 @@ import numpy as np
 
 from muzero_jax.core.types import Array, PRNGKey
 from muzero_jax.search.root_policy import RootPolicy, SearchTree, without_invalid
-from muzero_jax.search.rules import Node, best_action, highest, lowest
+from muzero_jax.search.rules import Node, Rule, best_action, highest, lowest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CompletedQValues:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImprovedPolicyRule:
+class ImprovedPolicyRule(Rule):
     """Visits actions in proportion to softmax(prior logits + completed Q-values) (section 5).
 
     Attributes:
@@ -69,15 +69,14 @@ class ImprovedPolicyRule:
     """
 
     completed: CompletedQValues
-    always_decides: bool = True
-    needs_bounds: bool = False
+    always_decides = True
 
     def decide_unvisited(self, prior_probs: Array) -> Array:
-        """See `Rule.decide_unvisited`."""
+        """See `Rule`."""
         return best_action(prior_probs)
 
     def decide(self, node: Node) -> Array:
-        """See `Rule.decide`."""
+        """See `Rule`."""
         logits = node.prior_logits + self.completed.of_node(node)
         unnormalised = jnp.exp(logits - highest(logits))
         probs = unnormalised / jnp.sum(unnormalised)
@@ -93,7 +92,7 @@ class ImprovedPolicyRule:
 
 
 @dataclasses.dataclass(frozen=True)
-class SequentialHalvingRule:
+class SequentialHalvingRule(Rule):
     """Sequential halving among the actions that Gumbel noise drew (algorithm 2); for roots.
 
     The root's `extra_data` is `mctx.GumbelMuZeroExtraData`.
@@ -107,15 +106,10 @@ class SequentialHalvingRule:
     completed: CompletedQValues
     num_simulations: int
     max_num_considered_actions: int
-    always_decides: bool = True
-    needs_bounds: bool = False
-
-    def decide_unvisited(self, prior_probs: Array) -> Array:
-        """See `Rule.decide_unvisited`."""
-        raise NotImplementedError("sequential halving is a rule for roots")
+    always_decides = True
 
     def decide(self, node: Node) -> Array:
-        """See `Rule.decide`."""
+        """See `Rule`."""
         assert node.invalid_actions is not None
         num_valid = jnp.sum(1 - node.invalid_actions).astype(jnp.int32)
         num_considered = jnp.minimum(self.max_num_considered_actions, num_valid)

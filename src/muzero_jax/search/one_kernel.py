@@ -59,16 +59,15 @@ def _run_as_one_kernel(
 ) -> PyTree:
     """The loop over the rows of a `RowCall`."""
 
-    def step_owned(row: Array, state: PyTree, inputs: PyTree, shared: PyTree) -> PyTree:
-        inputs, owner = inputs
-        if owner is not None:
-            member = take_row(owner, row)
-            shared = jax.tree.map(lambda x: take_row(x, member), shared)
-        return step(row, state, inputs, *shared)
-
     def loop(state: PyTree, inputs: PyTree, shared: PyTree, limit: Array) -> PyTree:
+        inputs_of_rows, owner = inputs
+
         def body(row: Array, state: PyTree) -> PyTree:
-            return step_owned(row, state, inputs, shared)
+            own = shared
+            if owner is not None:
+                member = take_row(owner, row)
+                own = jax.tree.map(lambda x: take_row(x, member), shared)
+            return step(row, state, inputs_of_rows, *own)
 
         return jax.lax.fori_loop(0, limit, body, state), inputs, shared
 

@@ -20,12 +20,13 @@ import jax
 import jax.numpy as jnp
 import mctx
 from flax import struct
-from mctx import RecurrentFnOutput, RootFnOutput
+from mctx import RecurrentFnOutput as RecurrentFnOutput
+from mctx import RootFnOutput as RootFnOutput
 
 from muzero_jax.core.types import Array, Params, PRNGKey
 from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.search import engine
-from muzero_jax.search.engine import RecurrentFn
+from muzero_jax.search.engine import RecurrentFn as RecurrentFn
 from muzero_jax.search.gumbel import CompletedQValues, gumbel_policy
 from muzero_jax.search.puct import PuctRule, puct_policy
 from muzero_jax.search.root_policy import (
@@ -36,16 +37,6 @@ from muzero_jax.search.root_policy import (
     summarise_roots,
 )
 from muzero_jax.search.settings import SearchConfig
-
-__all__ = [
-    "RecurrentFn",
-    "RecurrentFnOutput",
-    "RootFnOutput",
-    "Search",
-    "SearchNoise",
-    "SearchOutput",
-    "make_search",
-]
 
 
 class SearchNoise(struct.PyTreeNode):

@@ -17,14 +17,14 @@ from muzero_jax.search.root_policy import (
     summarise_roots,
     without_invalid,
 )
-from muzero_jax.search.rules import UNDECIDED, Node, best_action, highest, lowest
+from muzero_jax.search.rules import UNDECIDED, Node, Rule, best_action, highest, lowest
 
 # mctx breaks ties with noise of up to this much, which it adds to the scores.
 _TIE_BREAKING_NOISE = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
-class PuctRule:
+class PuctRule(Rule):
     """The PUCT rule (appendix B, equation 2).
 
     The rule decides where the best score leads by more than mctx's tie-breaking noise can make up
@@ -58,13 +58,13 @@ class PuctRule:
         return self.scaling != "node"
 
     def decide_unvisited(self, prior_probs: Array) -> Array:
-        """See `Rule.decide_unvisited`."""
+        """See `Rule`."""
         if self.scaling == "none":
             return jnp.int32(0)  # Without visits all scores are 0.
         return self._clearly_best(self._policy_scores(prior_probs, jnp.int32(0), jnp.int32(1)))
 
     def decide(self, node: Node) -> Array:
-        """See `Rule.decide`."""
+        """See `Rule`."""
         policy_scores = self._policy_scores(node.prior_probs, node.visits, node.visit_count)
         scores = self._value_scores(node) + policy_scores
         if node.invalid_actions is not None:

@@ -6,7 +6,7 @@ that would ask it about all roots at once. Here it is asked about one node at a 
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,29 +38,13 @@ class NodeModel:
         return self.function(params, rng_key, action, embedding)
 
 
-class RowModel(NamedTuple):
-    """A model of single nodes, with its parameters.
-
-    Attributes:
-      ask: function of `constants`, an action `[1]` and an embedding `[1, ...]`, which returns the
-        model's answer.
-      constants: arrays that the function reads; the kernel copies them for each root.
-    """
-
-    ask: Callable[[Sequence[Array], Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
-    constants: Sequence[Array]
-
-
-def bind_parameters(
+def _bind_parameters(
     model: NodeModel, params: Params, rng_key: PRNGKey, embedding: PyTree
-) -> RowModel:
+) -> tuple[Callable[..., tuple[mctx.RecurrentFnOutput, PyTree]], Sequence[Array]]:
     """Splits a model and its parameters into a function and the arrays that the function reads.
 
-    Args:
-      model: the model.
-      params: parameters of the model.
-      rng_key: a key for the model, which does not read it; not consumed.
-      embedding: `[B, ...]` embeddings of any nodes; only their shapes and types are read.
+    The function takes the arrays, an action `[1]` and an embedding `[1, ...]`. Only the shapes and
+    types of `embedding [B, ...]` are read. The `rng_key` is not consumed.
     """
 
     def ask_about(action: Array, embedding: PyTree) -> tuple[mctx.RecurrentFnOutput, PyTree]:
@@ -75,23 +59,31 @@ def bind_parameters(
         outputs = jax.core.eval_jaxpr(traced.jaxpr, constants, *inputs)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
-    return RowModel(ask, traced.consts)
+    return ask, traced.consts
 
 
 def grow_trees(
-    spec: TreeSpec, model: RowModel, root: mctx.RootFnOutput, roots: Roots
+    spec: TreeSpec,
+    model: NodeModel,
+    params: Params,
+    rng_key: PRNGKey,
+    root: mctx.RootFnOutput,
+    roots: Roots,
 ) -> tuple[Nodes, PyTree]:
     """Runs all simulations of all roots.
 
     Args:
       spec: rules and sizes of the trees.
       model: the model, which is asked about each new node.
+      params: parameters of the model; the kernel copies the arrays that the model reads.
+      rng_key: a key for the model, which does not read it; not consumed.
       root: the network's output at each root.
       roots: what only the rule at a root may read.
 
     Returns:
       The nodes, and the embeddings `[B, N + 1, ...]`.
     """
+    ask, constants = _bind_parameters(model, params, rng_key, root.embedding)
     num_nodes, batch_size = spec.num_nodes, len(root.value)
     nodes = first_nodes(root, spec)
     embeddings = jax.tree.map(lambda x: with_room(x, num_nodes), root.embedding)
@@ -105,7 +97,7 @@ def grow_trees(
         def grow_once(simulation: Array, state: PyTree) -> PyTree:
             nodes, embeddings, links, embedding = state
             embedding = jax.tree.map(lambda x: x[None], embedding)
-            step, embedding = model.ask(constants, links[1][None], embedding)
+            step, embedding = ask(constants, links[1][None], embedding)
             leaf = Leaf(links[None])
             new = new_nodes(spec, step, leaf, leaf.numbers(simulation + 1))
             new = jax.tree.map(lambda x: x[0], new)
@@ -122,5 +114,5 @@ def grow_trees(
         return jax.lax.fori_loop(0, num_nodes - 1, grow_once, state)[:2]
 
     state = nodes, jax.tree.map(as_rows, embeddings)
-    nodes, rows = for_each_row(grow, state, roots, batch_size, (model.constants,))
+    nodes, rows = for_each_row(grow, state, roots, batch_size, (constants,))
     return nodes, jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)

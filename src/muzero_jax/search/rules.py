@@ -12,7 +12,7 @@ which defines what the rule means. Tests hold the two forms to the same actions.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,42 +52,45 @@ class Node(NamedTuple):
     extra_data: Any = None
 
 
-class Rule(Protocol):
+class Rule:
     """A rule that the engine can ask about a single node.
 
-    Attributes:
-      always_decides: whether `decide` never answers `UNDECIDED`.
-      needs_bounds: whether the rule reads the lowest and highest Q-value of the whole tree. A
-        decision of a rule that does not holds until the node itself changes.
+    A rule answers `UNDECIDED` where chance must decide; the engine then calls the rule. The methods
+    of this class never decide.
     """
 
     @property
     def always_decides(self) -> bool:
-        """See the class."""
-        ...
+        """Whether `decide` and `decide_unvisited` never answer `UNDECIDED`."""
+        return False
 
     @property
     def needs_bounds(self) -> bool:
-        """See the class."""
-        ...
+        """Whether the rule reads the lowest and highest Q-value of the whole tree.
+
+        A decision of a rule that does not read them holds until the node itself changes.
+        """
+        return False
 
     def decide(self, node: Node) -> Array:
-        """`[]` int32, the action to take at the node, or `UNDECIDED` where chance must decide."""
-        ...
+        """`[]` int32, the action to take at the node, or `UNDECIDED`."""
+        del node
+        return jnp.int32(UNDECIDED)
 
     def decide_unvisited(self, prior_probs: Array) -> Array:
         """The decision at a node that has no visited action, from its `[A]` probabilities."""
-        ...
+        del prior_probs
+        return jnp.int32(UNDECIDED)
 
     def __call__(
         self, rng_key: PRNGKey, tree: Any, node_index: Array | int, depth: Array | int = 0
     ) -> Array:
         """The action that mctx's rule takes. The `rng_key` is consumed."""
-        ...
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
-class OpaqueRule:
+class OpaqueRule(Rule):
     """A function with the signature of mctx's rules, which can only be called.
 
     Attributes:
@@ -95,18 +98,6 @@ class OpaqueRule:
     """
 
     function: Callable[..., Array]
-    always_decides: bool = False
-    needs_bounds: bool = False
-
-    def decide(self, node: Node) -> Array:
-        """Always `UNDECIDED`, so that the engine calls the function."""
-        del node
-        return jnp.int32(UNDECIDED)
-
-    def decide_unvisited(self, prior_probs: Array) -> Array:
-        """Always `UNDECIDED`."""
-        del prior_probs
-        return jnp.int32(UNDECIDED)
 
     def __call__(self, *args: Any, **options: Any) -> Array:
         """The action that the function takes."""
@@ -115,7 +106,7 @@ class OpaqueRule:
 
 def as_rule(function: Callable[..., Array]) -> Rule:
     """Returns the function itself where it is a rule, and an `OpaqueRule` around it elsewhere."""
-    return cast(Rule, function) if hasattr(function, "decide") else OpaqueRule(function)
+    return function if isinstance(function, Rule) else OpaqueRule(function)
 
 
 @dataclasses.dataclass(frozen=True)

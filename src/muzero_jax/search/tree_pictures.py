@@ -150,15 +150,7 @@ def _draw_nodes(figure: Any, axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNo
         zorder=3,
     )
     for node, value, count in zip(nodes, values, visits, strict=True):
-        axes.text(
-            node.x,
-            node.depth,
-            f"{value:.3g}\n{count}",
-            fontsize=6.5,
-            ha="center",
-            va="center",
-            color=_INK,
-            zorder=4,
-        )
+        place = {"x": node.x, "y": node.depth, "ha": "center", "va": "center", "zorder": 4}
+        axes.text(s=f"{value:.3g}\n{count}", fontsize=6.5, color=_INK, **place)
     bar = figure.colorbar(discs, ax=axes, shrink=0.6, pad=0.01)
     bar.set_label("value", fontsize=8)

@@ -1,7 +1,7 @@
-"""What an agent has learned of a tabular environment, against the exact answers.
+"""Compares what an agent has learned of a tabular environment with the exact answers.
 
-The agent is asked once in every state, without noise, and its answers make a policy whose value is
-computed, not sampled: no episode is played, and none can be cut off.
+The agent is asked once in every state, without noise. The value of the policy that its answers make
+is computed, not sampled: no episode is played, so none can be cut off.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from muzero_jax.tabular.processes.mdp import TabularMDP
 
 
 class ExactEvaluation:
-    """Compares an agent with the optimum of a process, discounted as the process says.
+    """Compares an agent with the optimum of a process, under the discount of the process.
 
     Where nothing is discounted and a policy may never end, values of policies count as many steps
     as the environment's time limit has.
@@ -32,7 +32,7 @@ class ExactEvaluation:
 
     Attributes:
       mdp: the process.
-      optimal_return: of the process.
+      optimal_return: the optimal return of the process.
 
     Raises (when constructed):
       ConfigError: the environment is not tabular.
@@ -85,8 +85,8 @@ class ExactEvaluation:
 
         Returns:
           `oracle/greedy_return`, the exact discounted return of the policy from the start;
-          `oracle/policy_regret`, what it lacks of the optimal return; `oracle/value_rmse`, the
-          distance of the values from the optimal ones, over the states that can be reached.
+          `oracle/policy_regret`, the optimal return less that; `oracle/value_rmse`, the root mean
+          square error of the values over the states that can be reached.
         """
         policy = np.asarray(answers["action"])
         greedy_return = start_return(self.mdp, self._policy_value(policy))
@@ -101,7 +101,7 @@ class ExactEvaluation:
         return found
 
     def _policy_value(self, policy: np.ndarray) -> np.ndarray:
-        """Remembers the last policies: late in a run most evaluations find one that was there."""
+        """`[S]` values of a policy, remembered because late in a run most policies are old ones."""
         key = policy.tobytes()
         if key not in self._known:
             if len(self._known) >= 1_000:

@@ -1,4 +1,4 @@
-"""The part of the conformance check that plays random legal actions and reads what came of them."""
+"""The part of the conformance check that plays random legal actions and reads the results."""
 
 import dataclasses
 import math
@@ -20,9 +20,9 @@ class Plays:
     """How much is played.
 
     Attributes:
-      num_steps: steps of each copy in one call of the compiled play.
-      num_calls: how many such calls are made.
-      seconds: time after which no further call is made.
+      num_steps: number of steps of each copy in one call of the compiled play.
+      num_calls: number of calls.
+      seconds: time in seconds after which no further call is made.
     """
 
     num_steps: int
@@ -31,7 +31,7 @@ class Plays:
 
 
 def check_rollout(env: Environment, rng_key: PRNGKey, plays: Plays) -> None:
-    """Plays copies side by side, which go on after an episode's end, and checks their time steps.
+    """Plays copies side by side, episode after episode, and checks their time steps.
 
     Args:
       env: an environment that neither resets by itself nor has a batch axis.
@@ -50,7 +50,7 @@ def check_rollout(env: Environment, rng_key: PRNGKey, plays: Plays) -> None:
 
 
 def _play(env: Environment, rng_key: PRNGKey, plays: Plays) -> tuple[TimeStep, TimeStep]:
-    """Returns the first time steps `[B]` and the outcomes `[T, B]` of random legal play."""
+    """`[B]` first time steps and `[T, B]` outcomes of random legal play."""
     copies = Vectorised(AutoReset(env), NUM_COPIES)
 
     def body(carry: PyTree, step_key: PRNGKey) -> tuple[PyTree, TimeStep]:
@@ -81,28 +81,28 @@ def _play(env: Environment, rng_key: PRNGKey, plays: Plays) -> tuple[TimeStep, T
 
 
 def require_equal(left: PyTree, right: PyTree, message: str) -> None:
-    """Requires equality, of floats up to the rounding that a different compilation may bring.
+    """Requires equality, for floats up to the rounding that another compilation may bring.
 
     Args:
-      left: arrays.
-      right: arrays in the same structure.
-      message: what a difference means; the place of the difference is added.
+      left: tree of arrays.
+      right: tree of arrays with the same structure.
+      message: meaning of a difference; the place of the difference is added to it.
 
     Raises:
-      ConformanceError: they differ.
+      ConformanceError: the trees differ.
     """
     pairs = zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right), strict=True)
     for (path, a), b in pairs:
         a, b = (np.asarray(numbers_of(leaf)) for leaf in (a, b))
         is_float = np.issubdtype(a.dtype, np.floating)
-        # A NaN is a broken rule too, but another one, and named by the rollout.
+        # A NaN breaks another rule, which the rollout names.
         close = is_float and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
         equal = close or np.array_equal(a, b)
         require(equal, f"{message} (at {jax.tree_util.keystr(path)}).")
 
 
 def _check_fresh(first: TimeStep) -> None:
-    """Checks the time steps that `reset` gives."""
+    """Checks the time steps of `reset`."""
     require(first.reward == 0.0, "the reward at reset is not 0.")
     require(first.discount != 0.0, "the discount at reset is not 1: a fresh state is terminal.")
     require(~first.truncated, "a fresh state is truncated.")
@@ -132,15 +132,14 @@ def _check_ends(outcomes: TimeStep, spec: EnvironmentSpec) -> None:
 
 
 def _longest_episode(last: Array) -> int:
-    """Returns the most steps that an episode took, the unfinished ones included.
+    """The largest number of steps of an episode; an unfinished episode takes at least one more.
 
     Args:
-      last: `[T, B]` bool, where an episode ends.
+      last: `[T, B]` bool, whether an episode ends.
     """
     longest, length = 0, np.zeros(last.shape[1], int)
     for ended in last:
         length = length + 1
-        # A step that does not end the episode proves that it takes at least one more.
         longest = max(longest, int((length + ~ended).max()))
         length = np.where(ended, 0, length)
     return longest

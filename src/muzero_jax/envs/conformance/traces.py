@@ -1,4 +1,4 @@
-"""The part of the conformance check that reads descriptions and traces; it compiles nothing."""
+"""The part of the conformance check that reads descriptions and traces, and compiles nothing."""
 
 import contextlib
 import numbers
@@ -17,10 +17,10 @@ from muzero_jax.core.user_code import describe_error
 from muzero_jax.envs.base import Box, Environment, EnvironmentSpec
 from muzero_jax.envs.errors import ConformanceError
 
-# JAX remembers the trace of a nested jitted function for each context, of which the precision of
-# matrix products is a part. So each precision traces the environment anew, and changes no number.
+# JAX remembers the trace of a nested jitted function for each context, and the precision of matrix
+# products is part of a context. So each of these makes a new trace and changes no number.
 _TRACE_CONTEXTS = ("high", "highest", "bfloat16", "tensorfloat32", "float32")
-# Tracing goes on for this long: two traces can agree by chance where few outcomes are drawn from.
+# Tracing goes on for this long: two traces can agree by chance where there are few outcomes.
 _TRACE_SECONDS = 2.0
 
 
@@ -32,7 +32,7 @@ def require(condition: ArrayLike, message: str) -> None:
 
 @contextlib.contextmanager
 def blaming(what: str) -> Iterator[None]:
-    """Turns any exception of the environment's own code into a sentence that begins with `what`."""
+    """Turns any exception of the environment's code into a sentence that begins with `what`."""
     try:
         yield
     except (ConformanceError, KeyboardInterrupt):
@@ -123,8 +123,8 @@ def check_traces(env: Environment) -> None:
     """Checks shapes and dtypes, and that every trace gives the same program.
 
     Raises:
-      ConformanceError: a shape, a dtype or a structure is wrong, `reset` or `step` cannot be
-        traced, or it reads something that would be frozen into the compiled program.
+      ConformanceError: a shape, a dtype or a structure is wrong, or `reset` or `step` cannot be
+        traced or reads something that would be frozen into the compiled program.
     """
     rng_key = jax.eval_shape(jax.random.key, 0)
     is_box = isinstance(env.spec.action_space, Box)
@@ -148,7 +148,7 @@ def check_traces(env: Environment) -> None:
 def _check_shapes(
     name: str, function: Callable[..., PyTree], spec: EnvironmentSpec, *args: PyTree
 ) -> PyTree:
-    """Checks what `reset` or `step` returns; gives the shapes of the state."""
+    """Checks the result of `reset` or `step`, and returns the shapes of the state."""
     result = _trace(name, function, *args)[1]
     require(
         isinstance(result, (tuple, list)) and len(result) == 2,
@@ -164,14 +164,14 @@ def _check_shapes(
 
 
 def _trace(name: str, function: Callable[..., PyTree], *args: PyTree) -> tuple[Any, PyTree]:
-    """Returns the traced program, and the shapes of what `function` gives."""
+    """The traced program, and the shapes of the result of `function`."""
     with blaming(f"JAX cannot trace {name}"):
-        # The function is a new one each time, so that JAX traces it anew.
+        # The lambda is a new function each time, so that JAX traces it anew.
         return jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*args)
 
 
 def _describe_leaves(tree: PyTree) -> dict[str, str]:
-    """Returns dtype and shape by path, of real or abstract leaves."""
+    """Dtype and shape of each leaf, real or abstract, by its path."""
     return {
         jax.tree_util.keystr(path): _describe(leaf)
         for path, leaf in jax.tree.leaves_with_path(tree)
@@ -179,7 +179,7 @@ def _describe_leaves(tree: PyTree) -> dict[str, str]:
 
 
 def _describe(value: Any) -> str:
-    """Returns dtype and shape of an array, and the type of anything else."""
+    """Dtype and shape of an array, and the type of anything else."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype}{list(value.shape)}"
     return f"an object of type {type(value).__name__}"
@@ -189,12 +189,12 @@ def check_timestep(name: str, timestep: TimeStep, spec: EnvironmentSpec) -> None
     """Checks the shapes and dtypes of one unbatched `TimeStep`.
 
     Args:
-      name: what returned it, for the message: `reset` or `step`.
-      timestep: the time step, of real or abstract arrays.
+      name: the function that returned the time step, `reset` or `step`, for the message.
+      timestep: the time step; its arrays are real or abstract.
       spec: the environment's description.
 
     Raises:
-      ConformanceError: it is no `TimeStep`, or a field differs from what `spec` says.
+      ConformanceError: `timestep` is no `TimeStep`, or a field differs from what `spec` says.
     """
     require(
         isinstance(timestep, TimeStep),
@@ -232,7 +232,7 @@ def _check_repetition(name: str, function: Callable[..., PyTree], *args: PyTree)
 
 
 def _content(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
-    """Gives the operations of a program and every number that is written into it."""
+    """Yields the operations of a program and every number that is written into it."""
     if isinstance(program, ClosedJaxpr):
         yield from program.consts
         program = program.jaxpr
@@ -260,6 +260,6 @@ def _is_same(left: Any, right: Any) -> bool:
 
 
 def numbers_of(leaf: ArrayLike) -> ArrayLike:
-    """Returns the numbers of a leaf that may be a typed PRNG key."""
+    """The numbers of a leaf, which may be a typed PRNG key."""
     is_key = isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if is_key else leaf

@@ -59,8 +59,8 @@ def maze_mdp(
     kinds = [lines[2 * r + 1][2 * c + 1] for r, c in cells]
     moved, walls = _moves(lines, cells)
     pays = np.array([{"G": 1.0, "P": -1.0}.get(kind, 0.0) for kind in kinds])
-    ends = pays != 0.0
-    starts = np.array([kind == "s" for kind in kinds])
+    ends, starts = pays != 0.0, np.array(kinds) == "s"
+    marks = tuple((state, kind) for state, kind in enumerate(kinds) if kind in "GP")
     # No action moves at the goal or in a pit: it pays there, or has paid when it was entered.
     at_end = np.broadcast_to(ends[:, None], moved.shape)
     if reward_on == "leaving":
@@ -76,13 +76,7 @@ def maze_mdp(
         start=starts / starts.sum(),
         discount=discount,
         goal=kinds.index("G"),
-        grid=Grid(
-            shape=shape,
-            cells=cells,
-            arrows=(ARROWS,) * len(cells),
-            walls=walls,
-            marks=tuple((s, kind) for s, kind in enumerate(kinds) if kind in "GP"),
-        ),
+        grid=Grid(shape, cells, (ARROWS,) * len(cells), walls, marks),
     )
 
 

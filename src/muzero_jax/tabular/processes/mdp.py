@@ -84,7 +84,7 @@ class TabularMDP:
     def __post_init__(self) -> None:
         has_one_outcome = np.ndim(self.next_state) == 2
         for field, dtype in _DTYPES.items():
-            array = np.asarray(getattr(self, field), dtype)
+            array: np.ndarray = np.asarray(getattr(self, field), dtype)
             is_expanded = has_one_outcome and field != "start"
             object.__setattr__(self, field, array[..., None] if is_expanded else array)
         self._check_shapes()

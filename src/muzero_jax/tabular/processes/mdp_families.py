@@ -83,21 +83,16 @@ def deep_sea_mdp(
     _require_sizes("deep_sea", 2, size=size)
     cells = tuple((row, column) for row in range(size) for column in range(row + 1))
     rows, columns = np.array(cells).T
-    # The last step leads out of the grid; its next state may be any.
-    below = np.minimum(rows + 1, size - 1)
-
-    def number(column: np.ndarray) -> np.ndarray:
-        return below * (below + 1) // 2 + np.minimum(column, below)
-
-    left, right = number(np.maximum(columns - 1, 0)), number(columns + 1)
+    below = np.minimum(rows + 1, size - 1)  # The last step leads out of the grid, to any state.
+    first = below * (below + 1) // 2
+    left, right = first + np.maximum(columns - 1, 0), first + np.minimum(columns + 1, below)
     is_last = rows == size - 1
     treasure = (is_last & (columns == size - 1)).astype(float)
     nothing, cost = np.zeros_like(treasure), 0.01 / size
-    failure = 1.0 / size if stochastic else 0.0
+    failure, num_outcomes = (1.0 / size, 2) if stochastic else (0.0, 1)
     flipped = np.zeros(len(cells), bool)
     if mapping_seed >= 0:
         flipped = np.random.PCG64(mapping_seed).random_raw(len(cells)) % 2 == 1
-    num_outcomes = 2 if stochastic else 1
 
     def outcomes(*columns: np.ndarray) -> np.ndarray:
         """`[S, 2, K]` from two columns of going left, and of going right in success and failure."""
@@ -143,14 +138,8 @@ def random_mdp(
       seed: seed of everything random.
       discount: discount of one step.
     """
-    _require_sizes(
-        "random_mdp",
-        1,
-        num_states=num_states,
-        num_actions=num_actions,
-        fan_in=fan_in,
-        fan_out=fan_out,
-    )
+    sizes = {"num_states": num_states, "num_actions": num_actions}
+    _require_sizes("random_mdp", 1, **sizes, fan_in=fan_in, fan_out=fan_out)
     num_edges = num_states * num_actions * fan_out
     num_second = num_edges // fan_in
     if num_edges % fan_in or num_second < fan_out:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from tiny_run import TINY
 
+from muzero_jax.cli.arguments import read_arguments
 from muzero_jax.cli.options import parse_train_options
-from muzero_jax.cli.setting_tokens import canonical_tokens
 from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
 from muzero_jax.core.plain_yaml import dump_yaml, parse_yaml
-from muzero_jax.settings import apply_settings, config_from_dict, config_to_dict, whole_number
+from muzero_jax.core.settings import whole_number
+from muzero_jax.settings import apply_settings, config_from_dict, config_to_dict, setting_types
 from muzero_jax.sweeps.space import parse_axis
 
 # Name, what a person writes, what it means.
@@ -34,7 +35,8 @@ WRITTEN = [
 
 def value_of(config: ExperimentConfig, name: str):
     section, _, field = name.partition(".")
-    return getattr(getattr(config, section), field)
+    owner = config if hasattr(config, section) else config.learner
+    return getattr(getattr(owner, section), field)
 
 
 def parse(*args: str) -> ExperimentConfig:
@@ -60,26 +62,36 @@ def test_a_value_means_the_same_everywhere(tmp_path: Path, name, text, meant):
     assert {type(value) for value in found.values()} == {type(meant)}
 
 
-def test_flags_without_a_value_still_work():
-    assert canonical_tokens(["--replay.prioritised", "--seed", "3"]) == [
-        "--replay.prioritised",
-        "--seed=3",
-    ]
-    assert canonical_tokens(["--logging.no_tensorboard"]) == ["--logging.no_tensorboard"]
-    assert canonical_tokens(["--network.hidden_sizes", "8", "4", "--out", "x"]) == [
-        *("--network.hidden_sizes", "8", "4"),
-        *("--out", "x"),
-    ]
-    assert not parse("--logging.no-tensorboard").logging.tensorboard
+def test_flags_and_lists_need_no_special_form():
+    kinds = {**setting_types(ExperimentConfig()), "out": str}
+    read = {
+        ("--replay.prioritised", "--seed", "3"): {"replay.prioritised": True, "seed": 3},
+        ("--logging.no_tensorboard",): {"logging.tensorboard": False},
+        ("--logging.no-tensorboard", "false"): {"logging.tensorboard": True},
+        ("--network.hidden_sizes", "8", "4", "--out", "x"): {
+            "network.hidden_sizes": (8, 4),
+            "out": "x",
+        },
+    }
+    for args, values in read.items():
+        assert read_arguments(args, kinds) == ([], values)
+    assert read_arguments(["a", "--replay.prioritised", "b"], kinds) == (
+        ["a", "b"],
+        {"replay.prioritised": True},
+    )
+    with pytest.raises(ConfigError, match="--seed is given twice"):
+        read_arguments(["--seed", "1", "--seed=2"], kinds)
+    with pytest.raises(ConfigError, match="unknown setting --sed; did you mean --seed"):
+        read_arguments(["--sed", "1"], kinds)
 
 
 def test_a_sweep_reads_values_alike():
-    assert parse_axis("prioritised=true,off").values == (True, False)
-    assert parse_axis("num_simulations=4,1e1").values == (4, 10)
-    assert parse_axis("learning_rate=1e-3,1e-2").values == (1e-3, 1e-2)
-    assert parse_axis("hidden_sizes=[64,32],[8]").values == ((64, 32), (8,))
+    assert parse_axis(TINY, "prioritised=true,off").values == (True, False)
+    assert parse_axis(TINY, "num_simulations=4,1e1").values == (4, 10)
+    assert parse_axis(TINY, "learning_rate=1e-3,1e-2").values == (1e-3, 1e-2)
+    assert parse_axis(TINY, "hidden_sizes=[64,32],[8]").values == ((64, 32), (8,))
     with pytest.raises(ConfigError, match="num_simulations must be an integer, found 'x'"):
-        parse_axis("num_simulations=4,x")
+        parse_axis(TINY, "num_simulations=4,x")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from tiny_run import tiny
 from muzero_jax.tracking import tracker
 from muzero_jax.tracking.tracker import (
     EVALUATION_COLUMNS,
-    Position,
     Tracker,
     summarise,
     write_scores,
@@ -54,17 +53,6 @@ def test_files_are_cut_back_to_the_position(tmp_path: Path) -> None:
     assert _metrics(tmp_path) == [{"env_steps": 1}, {"env_steps": 2, "again": 1}]
     lines = (tmp_path / "evaluation.csv").read_text().splitlines()
     assert lines == [",".join(EVALUATION_COLUMNS), "1" + ",1.5" * 9]
-
-
-def test_an_evaluation_file_of_an_older_version_keeps_its_columns(tmp_path: Path) -> None:
-    old = EVALUATION_COLUMNS[:-1]
-    first = ",".join(old) + "\n" + "1" + ",1.5" * 8 + "\n"
-    (tmp_path / "evaluation.csv").write_text(first + "2,torn")
-    tracker = Tracker(tmp_path, QUIET, Position(0, len(first)))
-    tracker.write_evaluation({**ROW, "env_steps": 2})
-    tracker.close()
-    lines = (tmp_path / "evaluation.csv").read_text().splitlines()
-    assert lines == [*first.splitlines(), "2" + ",1.5" * 8]
 
 
 class _NarrowFile:
@@ -135,7 +123,7 @@ def test_tensorboard_events_of_a_resumed_run_void_the_later_ones(tmp_path: Path)
     for path in (tmp_path / "tensorboard").iterdir():
         content, start = path.read_bytes(), 0
         while start < len(content):
-            # A record is its length, a checksum of that, the bytes, and a checksum of them.
+            # A record holds its length, the length's checksum, the bytes, and their checksum.
             size = int.from_bytes(content[start : start + 8], "little")
             events.append(Event.FromString(content[start + 12 : start + 12 + size]))
             start += 16 + size
