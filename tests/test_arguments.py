@@ -86,12 +86,12 @@ def test_flags_and_lists_need_no_special_form():
 
 
 def test_a_sweep_reads_values_alike():
-    assert parse_axis("prioritised=true,off").values == (True, False)
-    assert parse_axis("num_simulations=4,1e1").values == (4, 10)
-    assert parse_axis("learning_rate=1e-3,1e-2").values == (1e-3, 1e-2)
-    assert parse_axis("hidden_sizes=[64,32],[8]").values == ((64, 32), (8,))
+    assert parse_axis(TINY, "prioritised=true,off").values == (True, False)
+    assert parse_axis(TINY, "num_simulations=4,1e1").values == (4, 10)
+    assert parse_axis(TINY, "learning_rate=1e-3,1e-2").values == (1e-3, 1e-2)
+    assert parse_axis(TINY, "hidden_sizes=[64,32],[8]").values == ((64, 32), (8,))
     with pytest.raises(ConfigError, match="num_simulations must be an integer, found 'x'"):
-        parse_axis("num_simulations=4,x")
+        parse_axis(TINY, "num_simulations=4,x")
 
 
 @pytest.mark.parametrize(

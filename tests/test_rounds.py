@@ -15,16 +15,18 @@ from muzero_jax.cli import main
 from muzero_jax.config import ConfigError
 from muzero_jax.core.errors import InterruptedRunError, RunLockedError
 from muzero_jax.sweeps import trials as trials_module
-from muzero_jax.sweeps.cluster import run_on_cluster
 from muzero_jax.sweeps.definition import Study
-from muzero_jax.sweeps.folder import load_sweep, opened_sweep
-from muzero_jax.sweeps.lanes import Stop
 from muzero_jax.sweeps.rounds import RoundTrials
-from muzero_jax.sweeps.search_space import suggest
-from muzero_jax.sweeps.space import parse_axis
-from muzero_jax.sweeps.trials import Claim, Trials
+from muzero_jax.sweeps.runner import run_sweep
+from muzero_jax.sweeps.search_space import parse_axis, suggest
+from muzero_jax.sweeps.sweep_folder import load_sweep, opened_sweep
+from muzero_jax.sweeps.sweep_progress import Stop
+from muzero_jax.sweeps.trials import Trial, Trials
 
-SPACE = (parse_axis("learning_rate=1e-3..1e-1:log"), parse_axis("target.discount=0.9,0.95"))
+SPACE = (
+    parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),
+    parse_axis(TINY, "target.discount=0.9,0.95"),
+)
 NUM_STEPS = 9
 STUDY = Study(
     "tiny",
@@ -47,13 +49,13 @@ class Asked:
     signal_number: int | None = None
 
 
-def _score(claim: Claim, step: int) -> float:
-    rate = claim.setting["optimizer.learning_rate"]
-    return step - 30 * abs(rate - 0.01) + claim.setting["target.discount"]
+def _score(trial: Trial, step: int) -> float:
+    rate = trial.setting["optimizer.learning_rate"]
+    return step - 30 * abs(rate - 0.01) + trial.setting["target.discount"]
 
 
 def _work(trials: Trials, delay: Callable[[int, int], float]) -> None:
-    """What a lane does, but for the training; a delay below 0 is a kill."""
+    """What a worker does, but for the training; a delay below 0 is a kill."""
 
     def wait(number: int, step: int) -> None:
         seconds = delay(number, step)
@@ -62,28 +64,28 @@ def _work(trials: Trials, delay: Callable[[int, int], float]) -> None:
         time.sleep(seconds)
 
     while True:
-        with trials.claim() as claim:
-            if claim is None:
+        with trials.claim() as trial:
+            if trial is None:
                 return
             for step in range(1, NUM_STEPS + 1):
-                wait(claim.number, step)
-                if not trials.report(claim, step, _score(claim, step)):
-                    wait(claim.number, step)
-                    trials.end(claim, "pruned", f"at {step}")
+                wait(trial.number, step)
+                if not trials.report(trial, step, _score(trial, step)):
+                    wait(trial.number, step)
+                    trials.end(trial, "pruned", f"at {step}")
                     break
             else:
-                trials.end(claim, "finished", _score(claim, NUM_STEPS))
+                trials.end(trial, "finished", _score(trial, NUM_STEPS))
 
 
 def _run(
-    folder: Path, study: Study, num_lanes: int, delay: Callable[[int, int], float]
+    folder: Path, study: Study, num_workers: int, delay: Callable[[int, int], float]
 ) -> list[Any]:
-    """Runs a study in lanes until it ends or is killed; what its journal says then."""
+    """Runs a study with workers until it ends or is killed; what its journal says then."""
     folder.mkdir(exist_ok=True)
     asked = Asked()
     trials = RoundTrials(folder, study, Stop(asked))
 
-    def lane() -> None:
+    def work() -> None:
         try:
             _work(trials, delay)
         except KilledError:
@@ -91,11 +93,11 @@ def _run(
         except InterruptedRunError:
             pass
 
-    lanes = [threading.Thread(target=lane) for _ in range(num_lanes)]
-    for one in lanes:
-        one.start()
-    for one in lanes:
-        one.join()
+    workers = [threading.Thread(target=work) for _ in range(num_workers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
     return [
         (t.number, t.params, t.state.name, t.value, t.intermediate_values)
         for t in trials.study.trials
@@ -106,7 +108,7 @@ def _run(
 def test_two_runs_of_other_speeds_find_the_same(tmp_path, pruner):
     study = dataclasses.replace(STUDY, pruner=pruner)
     even = _run(tmp_path / "even", study, 3, lambda number, step: 0.0)
-    # Every other trial is slow, and there is a lane less.
+    # Every other trial is slow, and there is a worker less.
     odd = _run(tmp_path / "odd", study, 2, lambda number, step: 0.002 * (number % 2))
     assert even == odd
     assert [number for number, *_ in even] == list(range(24))
@@ -163,7 +165,7 @@ def test_a_trial_is_judged_by_earlier_rounds_only(tmp_path):
         assert not trials.report(worse, 1, -1.0)
 
 
-def test_a_lane_that_waits_for_its_round_hears_a_stop(tmp_path):
+def test_a_worker_that_waits_for_its_round_hears_a_stop(tmp_path):
     (tmp_path / "study").mkdir()
     asked = Asked()
     study = dataclasses.replace(STUDY, num_trials=2, round_size=1)
@@ -175,8 +177,8 @@ def test_a_lane_that_waits_for_its_round_hears_a_stop(tmp_path):
             pass
         heard.append(True)
 
-    with trials.claim() as claim:
-        assert claim.number == 0
+    with trials.claim() as trial:
+        assert trial.number == 0
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.05)
@@ -193,7 +195,7 @@ def test_a_deterministic_study_has_one_process_and_no_cluster(tmp_path, capsys):
         with pytest.raises(RunLockedError, match="another process"), opened_sweep(folder, STUDY):
             pass
     with pytest.raises(ConfigError, match="run by one process"):
-        run_on_cluster(STUDY, tmp_path / "other", "auto")
+        run_sweep(STUDY, tmp_path / "other", ray_address="auto")
     assert not (tmp_path / "other").exists()
     command = ["sweep", "catch", "--set", "td_steps=1,2", "--out", str(tmp_path / "other")]
     assert main([*command, "--deterministic"]) == 2

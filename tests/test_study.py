@@ -10,23 +10,26 @@ from tiny_run import TINY, tiny
 
 from muzero_jax.config import ConfigError
 from muzero_jax.reports.sweep_table import read_sweep
-from muzero_jax.sweeps import study
+from muzero_jax.sweeps import runner
 from muzero_jax.sweeps.definition import Study
-from muzero_jax.sweeps.folder import load_sweep
-from muzero_jax.sweeps.space import parse_axis
+from muzero_jax.sweeps.search_space import parse_axis
+from muzero_jax.sweeps.sweep_folder import load_sweep
 from muzero_jax.sweeps.trials import Trials
 
-# One lane, whatever the other tests have let JAX find.
-run_study = functools.partial(study.run_study, num_devices=1)
+# One device, whatever the other tests have let JAX find.
+run_sweep = functools.partial(runner.run_sweep, num_devices=1)
 
-SPACE = (parse_axis("learning_rate=1e-3..1e-1:log"), parse_axis("target.discount=0.9,0.95"))
+SPACE = (
+    parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),
+    parse_axis(TINY, "target.discount=0.9,0.95"),
+)
 STUDY = Study("tiny", TINY, (0, 1), "rates", SPACE, num_trials=3, pruner="none")
 
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "studied"
-    assert run_study(STUDY, folder)["finished"] == 6
+    assert run_sweep(STUDY, folder)["finished"] == 6
     return folder
 
 
@@ -48,7 +51,7 @@ def test_trials_are_settings_and_their_objective_is_the_iqm_over_seeds(studied):
 
 def test_more_trials_may_be_asked_for_and_the_old_are_not_rerun(studied):
     before = [trial.datetime_complete for trial in _trials(studied)]
-    assert run_study(dataclasses.replace(STUDY, num_trials=4), studied)["finished"] == 8
+    assert run_sweep(dataclasses.replace(STUDY, num_trials=4), studied)["finished"] == 8
     after = _trials(studied)
     assert [trial.datetime_complete for trial in after][:3] == before
     assert len(after) == 4
@@ -58,14 +61,14 @@ def test_more_trials_may_be_asked_for_and_the_old_are_not_rerun(studied):
 def test_another_search_space_is_refused(studied):
     other = dataclasses.replace(STUDY, space=SPACE[:1])
     with pytest.raises(ConfigError, match="holds another sweep: space is"):
-        run_study(other, studied)
+        run_sweep(other, studied)
 
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_is_recorded_and_the_study_goes_on(tmp_path):
-    axis = (parse_axis("learning_rate=1e38,1e-3"),)
+    axis = (parse_axis(TINY, "learning_rate=1e38,1e-3"),)
     wild = Study("tiny", TINY, (3,), "wild", axis, num_trials=5, pruner="none")
-    counts = run_study(wild, tmp_path / "study")
+    counts = run_sweep(wild, tmp_path / "study")
     trials = _trials(tmp_path / "study")
     failed = [trial for trial in trials if trial.state.name == "FAIL"]
     assert 1 <= len(failed) == counts["failed"] < 5
@@ -76,9 +79,9 @@ def test_a_trial_that_diverges_is_recorded_and_the_study_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_a_setting_that_cannot_work_fails_its_trial_only(tmp_path):
-    axis = (parse_axis("td_steps=3,400"),)
+    axis = (parse_axis(TINY, "td_steps=3,400"),)
     wild = Study("tiny", TINY, (0,), "pairs", axis, num_trials=4, pruner="none")
-    run_study(wild, tmp_path / "study")
+    run_sweep(wild, tmp_path / "study")
     reasons = [t.user_attrs.get("reason", "") for t in _trials(tmp_path / "study")]
     assert any("replay.capacity" in reason for reason in reasons) and "" in reasons
 
@@ -88,13 +91,13 @@ def test_the_pruner_ends_what_is_behind(tmp_path, monkeypatch):
     told = []
     report = Trials.report
 
-    def worse_and_worse(self, claim, step, value):
-        told.append((claim.number, step))
-        return report(self, claim, step, -float(claim.number))
+    def worse_and_worse(self, trial, step, value):
+        told.append((trial.number, step))
+        return report(self, trial, step, -float(trial.number))
 
     monkeypatch.setattr(Trials, "report", worse_and_worse)
     wild = dataclasses.replace(STUDY, seeds=(0, 1), num_trials=4, pruner="asha")
-    counts = run_study(wild, tmp_path / "study")
+    counts = run_sweep(wild, tmp_path / "study")
     trials = _trials(tmp_path / "study")
     assert [trial.state.name for trial in trials][:2] == ["COMPLETE", "PRUNED"]
     pruned = tmp_path / "study/members/setting-001/seed-1"
@@ -110,20 +113,20 @@ def test_what_a_killed_process_left_undecided_is_decided(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     trials = Trials(folder, STUDY)
-    with trials.claim() as claim:
+    with trials.claim() as trial:
         run_dir = folder / "members/setting-000/seed-0"
         run_dir.mkdir(parents=True)
         (run_dir / "config.yaml").write_text("seed: 0\n")
         outcome = {"status": "pruned", "reason": "it was behind"}
         (run_dir / "outcome.json").write_text(json.dumps(outcome))
-        number = claim.number
-    with trials.claim() as claim:
-        assert (claim.number, claim.is_adopted) == (number, True)
+        number = trial.number
+    with trials.claim() as trial:
+        assert trial.number == number
         # Nobody else gets it meanwhile.
         with trials.claim() as other:
-            assert (other.number, other.is_adopted) == (1, False)
+            assert other.number == 1
     (folder / "sweep.yaml").write_text(json.dumps(STUDY.to_dict()))
-    run_study(STUDY, folder)
+    run_sweep(STUDY, folder)
     states = [trial.state.name for trial in _trials(folder)]
     assert states == ["PRUNED", "COMPLETE", "COMPLETE"]
 

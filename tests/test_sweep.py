@@ -37,15 +37,16 @@ from muzero_jax.runs.host_loop import HostLoop
 from muzero_jax.runs.memory import ProgramMemory, check_program_fits
 from muzero_jax.runs.run_folder import locked
 from muzero_jax.runs.run_start import Start
-from muzero_jax.sweeps import block, board, fit, grid
+from muzero_jax.sweeps import block, sweep_progress, workers
+from muzero_jax.sweeps import runner as sweep_runner
 from muzero_jax.sweeps.block import run_block
-from muzero_jax.sweeps.definition import Sweep
-from muzero_jax.sweeps.fit import fit_programs
-from muzero_jax.sweeps.folder import load_sweep
-from muzero_jax.sweeps.lanes import Queue
+from muzero_jax.sweeps.claims import GridWork, Locks, Pace
+from muzero_jax.sweeps.definition import Sweep, group_key
+from muzero_jax.sweeps.sweep_folder import load_sweep
+from muzero_jax.sweeps.workers import size_programs
 
-# One lane, whatever the other tests have let JAX find.
-run_sweep = functools.partial(grid.run_sweep, num_devices=1)
+# One device, whatever the other tests have let JAX find.
+run_sweep = functools.partial(sweep_runner.run_sweep, num_devices=1)
 
 pytestmark = pytest.mark.optimised
 RATES = ({"optimizer.learning_rate": 1e-3}, {"optimizer.learning_rate": 1e-2})
@@ -149,7 +150,7 @@ def test_vmapped_members_are_the_same_until_rounding_tells(tmp_path, swept):
 def _stop_in_chunk(number: int, patch: pytest.MonkeyPatch) -> None:
     """Sends this process SIGTERM in the chunk of that number."""
     train, calls, requests = Programs.train_chunk, 0, []
-    make_request = board.StopRequest
+    make_request = sweep_progress.StopRequest
 
     def make(on_first: Any) -> Any:
         requests.append(make_request(on_first))
@@ -164,7 +165,7 @@ def _stop_in_chunk(number: int, patch: pytest.MonkeyPatch) -> None:
                 time.sleep(0.001)
         return train(self, state)
 
-    patch.setattr(board, "StopRequest", make)
+    patch.setattr(sweep_progress, "StopRequest", make)
     patch.setattr(Programs, "train_chunk", interrupted)
 
 
@@ -233,17 +234,17 @@ def test_a_member_that_cannot_be_taken_up_fails_alone(swept, tmp_path, monkeypat
     seen = []
     monkeypatch.setattr(HostLoop, "__init__", lambda own, _, runs, *rest: seen.extend(runs))
     monkeypatch.setattr(HostLoop, "finish", lambda own: True)
-    programs, notes = Programs(build(TINY)), []
-    listener = types.SimpleNamespace(note=notes.append)
-    with locked(locked_one):
-        stop = types.SimpleNamespace(signal_number=None)
-        assert run_block(programs, SWEEP.members(), folder, stop, lambda member: listener)
+    programs, stop = Programs(build(TINY)), types.SimpleNamespace(signal_number=None)
+    listener = types.SimpleNamespace(note=lambda text: None)
+    work = GridWork(SWEEP.members(), Locks(folder), num_workers=1)
+    with locked(locked_one), work.claim(Pace()) as claim:
+        claim.extend(None)
+        assert run_block(programs, claim.members, folder, stop, lambda member: listener)
     assert [run.run_dir for run in seen] == [good]
     outcomes = {run_dir: (run_dir / "outcome.json").exists() for run_dir in members}
     assert outcomes == {damaged: True, other: True, locked_one: False, good: False}
     assert "can be used" in json.loads((damaged / "outcome.json").read_text())["reason"]
     assert "does not fit" in json.loads((other / "outcome.json").read_text())["reason"]
-    assert notes[0].endswith(f"writing the run folder {locked_one}. It is passed over.")
 
 
 def test_a_member_that_begins_anew_may_be_killed_at_any_moment(swept, tmp_path, monkeypatch):
@@ -304,7 +305,7 @@ def test_what_cannot_work_leaves_nothing_behind(tmp_path):
     with pytest.raises(DoesNotFitError, match="400,000,000 transitions take"):
         run_sweep(bad, tmp_path / "sweep")
     with pytest.raises(ConfigError, match="64 devices are asked for, but JAX finds"):
-        grid.run_sweep(SWEEP, tmp_path / "sweep", num_devices=64)
+        sweep_runner.run_sweep(SWEEP, tmp_path / "sweep", num_devices=64)
     assert not (tmp_path / "sweep").exists()
 
 
@@ -335,41 +336,63 @@ class LinearPrograms:
 )
 def test_width_is_what_the_compiled_program_leaves_room_for(monkeypatch, usable, expected):
     """On an accelerator: first by the states alone, then by the memory analysis, evenly filled."""
-    monkeypatch.setattr(fit, "_first_width", lambda device, num_runs: num_runs)
-    monkeypatch.setattr(fit, "Programs", LinearPrograms)
-    monkeypatch.setattr(fit, "_USABLE", 1.0)
-    programs = fit_programs(None, 12, jax.devices()[0], usable)
+    monkeypatch.setattr(workers, "_first_width", lambda device, num_runs: num_runs)
+    monkeypatch.setattr(workers, "Programs", LinearPrograms)
+    monkeypatch.setattr(workers, "_USABLE", 1.0)
+    programs = size_programs(None, 12, jax.devices()[0], usable)
     assert programs.width == expected
     assert programs.memory.total_bytes <= usable
 
 
 def test_a_width_that_was_asked_for_is_kept_or_refused(monkeypatch):
-    monkeypatch.setattr(fit, "Programs", LinearPrograms)
-    monkeypatch.setattr(fit, "_USABLE", 1.0)
-    assert fit_programs(None, 12, jax.devices()[0], 300, width=5).width == 5
-    assert fit_programs(None, 3, jax.devices()[0], 300, width=5).width == 3
-    assert fit_programs(None, 12, jax.devices()[0], 300).width == 1  # On a CPU.
+    monkeypatch.setattr(workers, "Programs", LinearPrograms)
+    monkeypatch.setattr(workers, "_USABLE", 1.0)
+    assert size_programs(None, 12, jax.devices()[0], 300, width=5).width == 5
+    assert size_programs(None, 3, jax.devices()[0], 300, width=5).width == 3
+    assert size_programs(None, 12, jax.devices()[0], 300).width == 1  # On a CPU.
     with pytest.raises(DoesNotFitError):
-        fit_programs(None, 12, jax.devices()[0], 300, width=11)
+        size_programs(None, 12, jax.devices()[0], 300, width=11)
     with pytest.raises(DoesNotFitError):
-        fit_programs(None, 12, jax.devices()[0], 29)
+        size_programs(None, 12, jax.devices()[0], 29)
 
 
-def test_lanes_share_groups_only_where_compiling_pays():
-    members = SWEEP.members()
-    queue = Queue([members[:2], members[2:]])
-    assert queue.choose_group(None, 0.0) == 0
-    assert queue.choose_group(None, 0.0) == 1
-    assert queue.take(0, 1) == members[:1]
-    assert queue.choose_group(0, 10.0) == 0
-    assert queue.take(0, 5) == members[1:2]
-    queue.record(run_seconds=1.0)
-    assert queue.choose_group(0, 10.0) is None  # Two seconds of runs wait: not worth ten.
-    queue.record(run_seconds=20.0)
-    assert queue.choose_group(0, 10.0) == 1
-    assert queue.take(1, 5) == members[2:]
-    assert queue.take(1, 5) == []
-    assert queue.choose_group(1, 10.0) is None
+def test_workers_share_groups_only_where_compiling_pays(tmp_path):
+    """Settings that are not traced make two groups, of two and of three runs."""
+    settings = ({"search.num_simulations": 2}, {"search.num_simulations": 3})
+    members = Sweep("tiny", TINY, (0, 3, 4), settings).members()[1:]
+    first, second = (group_key(members[number].config) for number in (0, 2))
+    work = GridWork(members, Locks(tmp_path), num_workers=2)
+    with work.claim(Pace()) as one, work.claim(Pace()) as other:
+        assert (one.members, other.members) == (members[:1], members[2:3])
+        assert (one.num_runs, other.num_runs) == (2, 3)
+        with work.claim(Pace(first, compile_seconds=10.0)) as more:
+            assert more.members == members[1:2]
+        one.extend(5)
+        assert one.members == members[:2]
+        # Two seconds of runs wait in the other group: not worth ten of compiling.
+        with work.claim(Pace(first, compile_seconds=10.0, run_seconds=1.0)) as more:
+            assert more is None
+        with work.claim(Pace(first, compile_seconds=10.0, run_seconds=20.0)) as more:
+            more.extend(5)
+            assert more.members == members[3:]
+            with work.claim(Pace(second)) as none:
+                assert none is None
+    # Runs that are not over may be claimed again.
+    with work.claim(Pace(second)) as again:
+        again.extend(None)
+        assert again.members == members[2:]
+
+
+def test_a_run_of_another_process_is_passed_over_and_hides_no_group(swept, tmp_path, capsys):
+    """It is the first of its group, which seems to be another worker's."""
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    for name in ("seed-0", "seed-3"):
+        (folder / "members/setting-001" / name / "result.json").unlink()
+    held = folder / "members/setting-001/seed-0"
+    with locked(held):
+        assert run_sweep(SWEEP, folder)["finished"] == 3
+    told = f"another process is writing the run folder {held}. It is passed over."
+    assert told in capsys.readouterr().out
 
 
 def test_an_unfinished_run_is_read_as_far_as_it_got(tmp_path, monkeypatch):

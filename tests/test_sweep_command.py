@@ -7,9 +7,9 @@ import yaml
 from tiny_run import TINY
 
 from muzero_jax.cli import main
-from muzero_jax.sweeps import grid, study
+from muzero_jax.sweeps import runner
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.space import parse_axis
+from muzero_jax.sweeps.search_space import parse_axis
 
 EXPERIMENT = "from tiny_run import TINY as CONFIG\n"
 
@@ -29,8 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list:
         calls.append((definition, folder, sizes))
         return {"finished": 1, "failed": 0}
 
-    monkeypatch.setattr(grid, "run_sweep", remember)
-    monkeypatch.setattr(study, "run_study", remember)
+    monkeypatch.setattr(runner, "run_sweep", remember)
     return calls
 
 
@@ -43,7 +42,10 @@ def test_options_become_a_grid(script, asked, tmp_path, capsys):
     assert isinstance(sweep, Sweep) and len(sweep.settings) == 6
     assert (sweep.seeds, sweep.base.seed, sweep.base.target.td_steps) == ((5, 6), 0, 2)
     assert sweep.changed == {"target.td_steps": 2}
-    assert (folder, sizes) == (tmp_path / "out", {"num_devices": 1, "width": 0})
+    assert (folder, sizes) == (
+        tmp_path / "out",
+        {"num_devices": 1, "width": 0, "ray_address": ""},
+    )
     assert "muzero report" in capsys.readouterr().out
 
 
@@ -85,7 +87,7 @@ def test_a_study_keeps_its_space(script, asked, tmp_path):
     assert main(command) == 0
     definition = asked[0][0]
     assert isinstance(definition, Study)
-    assert definition.space == (parse_axis("learning_rate=1e-3..1e-1:log"),)
+    assert definition.space == (parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),)
     assert (definition.name, definition.num_trials, definition.pruner) == ("rates", 9, "asha")
 
 
@@ -164,7 +166,7 @@ def test_seeds_of_a_file_may_be_written_as_people_do(asked, tmp_path):
 
 
 SWEEP = Sweep("catch", TINY, (0,), ({"target.td_steps": 1},))
-STUDY = Study("catch", TINY, (0,), "s", (parse_axis("td_steps=1..3"),), 2)
+STUDY = Study("catch", TINY, (0,), "s", (parse_axis(TINY, "td_steps=1..3"),), 2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 import pytest
 from sweep_process import end_sweep, start_sweep, table_without_times, wait_for
 
-from muzero_jax.sweeps.folder import load_sweep
+from muzero_jax.sweeps.sweep_folder import load_sweep
 from muzero_jax.sweeps.trials import Trials
 
 

@@ -22,8 +22,8 @@ from muzero_jax.reports.sweep_summary import (
     summarise_settings,
 )
 from muzero_jax.reports.sweep_table import SweepFolderError, read_sweep, write_table
+from muzero_jax.sweeps.sweep_progress import TableWriter
 from muzero_jax.sweeps.sweep_state import SweepState
-from muzero_jax.sweeps.table_keeper import TableKeeper
 
 
 def _write_run(folder: Path, setting: int, seed: int, rate: float, *, score=None, seconds=1.0):
@@ -207,9 +207,9 @@ def test_a_damaged_file_of_a_run_is_named_in_one_sentence(folder, name, content,
     error = capsys.readouterr().err
     assert f"{run_dir}/{told}" in error and error.count("\n") == 1
     state = SweepState((), 6, 128)
-    keeper = TableKeeper(folder, state, lambda row: None, lambda line: None, is_shared=True)
+    table = TableWriter(folder, state, lambda row: None, lambda line: None, is_shared=True)
     with pytest.raises(SweepFolderError, match="seed-1"):
-        keeper.finish()
+        table.finish()
 
 
 def test_a_folder_of_no_setting_is_named_in_one_sentence(folder, capsys):

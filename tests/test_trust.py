@@ -19,10 +19,9 @@ from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, ke
 from muzero_jax.envs import registry
 from muzero_jax.runs.run_folder import load_config, write_config
 from muzero_jax.settings import config_to_dict
-from muzero_jax.sweeps.board import Board
-from muzero_jax.sweeps.cluster import _Place
-from muzero_jax.sweeps.definition import make_members
-from muzero_jax.sweeps.lanes import Queue, Stop
+from muzero_jax.sweeps.definition import Sweep
+from muzero_jax.sweeps.ray_cluster import _WorkerThread
+from muzero_jax.sweeps.sweep_progress import Stop, SweepProgress
 
 TRAP = "from pathlib import Path\nPath({mark!r}).touch()\ndef make(**options):\n    pass\n"
 
@@ -240,21 +239,23 @@ def test_a_worker_uses_the_decision_and_seals_nothing(user, mark):
 
 def test_the_driver_seals_what_its_workers_make(user, mark, monkeypatch):
     lay_trap(user, mark)
-    (member,) = make_members(tiny(environment__name="trap:make"), 0, {}, (0,))
+    sweep = Sweep("own", tiny(environment__name="trap:make"), (0,), ({},))
+    (member,) = sweep.members()
     run_dir = user / "sweep" / member.folder
     config = dump_yaml(config_to_dict(member.config)).encode()
-    events = [("files", member.folder, {"config.yaml": config})]
+    messages = [("claim", member), ("release", member, {"config.yaml": config}), ("end", [member])]
 
     class Remote:
         def options(self, **_):
-            return SimpleNamespace(remote=lambda *_: events)
+            return SimpleNamespace(remote=lambda *_: messages)
 
-    pool = SimpleNamespace(ray=SimpleNamespace(get=lambda event: event))
-    board = Board(user / "sweep", (), "a sweep", 1, 1)
-    place = _Place(pool, Queue([[]]), [], board, Stop(SimpleNamespace(signal_number=None)), user, 0)
-    place.folder, place.worker = user / "sweep", SimpleNamespace(run=Remote())
-    assert place._run([member], 0.0)
-    assert load_config(run_dir) == member.config  # Needs no --trust.
+    errors = SimpleNamespace(RayTaskError=KeyError, RayActorError=KeyError)
+    ray = SimpleNamespace(get=lambda message: message, exceptions=errors)
+    worker = SimpleNamespace(work=Remote(), answer=SimpleNamespace(remote=lambda state: None))
+    progress = SweepProgress(user / "sweep", sweep, "a sweep")
+    stop = Stop(SimpleNamespace(signal_number=None))
+    _WorkerThread(ray, lambda: worker, user / "sweep", progress, stop).run()
+    assert load_config(run_dir) == member.config  # Without --trust.
 
 
 def test_the_key_is_private_and_made_once(user):

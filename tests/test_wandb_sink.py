@@ -11,9 +11,9 @@ from tiny_run import tiny
 
 from muzero_jax.config import ConfigError
 from muzero_jax.runs import runner
-from muzero_jax.sweeps import grid, study
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.space import parse_axis
+from muzero_jax.sweeps.runner import run_sweep
+from muzero_jax.sweeps.search_space import parse_axis
 from muzero_jax.tracking.tracker import Tracker
 from muzero_jax.tracking.wandb_sink import check_login
 
@@ -135,13 +135,13 @@ def test_without_a_login_nothing_is_begun(wandb, tmp_path):
     with pytest.raises(ConfigError, match=told):
         runner.train(CONFIG, out)
     with pytest.raises(ConfigError, match=told):
-        grid.run_sweep(Sweep("tiny", CONFIG, (0, 1), ({},)), out)
+        run_sweep(Sweep("tiny", CONFIG, (0, 1), ({},)), out)
     varied = ({"logging.wandb": False}, {"logging.wandb": True})
     with pytest.raises(ConfigError, match=told):
-        grid.run_sweep(Sweep("tiny", tiny(), (0,), varied), out)
-    space = (parse_axis("learning_rate=1e-3..1e-1:log"),)
+        run_sweep(Sweep("tiny", tiny(), (0,), varied), out)
+    space = (parse_axis(ExperimentConfig(), "learning_rate=1e-3..1e-1:log"),)
     with pytest.raises(ConfigError, match=told):
-        study.run_study(Study("tiny", CONFIG, (0,), "rates", space, num_trials=1), out)
+        run_sweep(Study("tiny", CONFIG, (0,), "rates", space, num_trials=1), out)
     assert not out.exists()
     assert not wandb.runs
 

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.checks import require_seed
 from muzero_jax.core.output_paths import check_folder
 from muzero_jax.core.plain_yaml import read_yaml
-from muzero_jax.core.trust import admit_file
-from muzero_jax.settings import apply_settings, whole_number
+from muzero_jax.core.settings import whole_number
+from muzero_jax.core.trust import admit_file, code_references
+from muzero_jax.settings import apply_settings
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.folder import load_sweep, references_of
-from muzero_jax.sweeps.space import (
+from muzero_jax.sweeps.search_space import (
     MOST_RUNS,
     Axis,
     all_settings,
@@ -26,6 +26,7 @@ from muzero_jax.sweeps.space import (
     make_settings,
     parse_axis,
 )
+from muzero_jax.sweeps.sweep_folder import load_sweep
 
 _DESCRIPTION = """\
 Trains an experiment with many settings and seeds; seeds and all traced settings share one compiled
@@ -46,6 +47,27 @@ name may be left out where the rest is unique. A YAML file holds `experiment` an
 setting of the experiment can be added as --any.setting value.
 """
 _YAML = (".yaml", ".yml")
+# Options of the command line by name: their placeholder in the help, their kind, and the help.
+_OPTIONS: Mapping[str, tuple[str, type | None, str]] = {
+    "seeds": ("N", int, "seeds of each setting, from --seed on (default 1)"),
+    "points": ("N", int, "values of each range in a grid (default 5)"),
+    "samples": ("N", int, "draw N settings at random instead of a grid"),
+    "sample_seed": ("N", int, "seed of the drawing (default 0)"),
+    "study": ("NAME", str, "choose settings by what earlier ones scored (Optuna)"),
+    "trials": ("N", int, "settings that the study tries"),
+    "pruner": ("KIND", str, "hyperband, asha or none: what ends trials early"),
+    "deterministic": (
+        "",
+        None,
+        "run the trials of a study in rounds, one trial a device, so that the study finds the same "
+        "when it is repeated; devices wait for the last trial of a round",
+    ),
+    "out": ("DIR", str, "folder of the runs and the table"),
+    "resume": ("DIR", str, "continue the sweep in DIR"),
+    "ray": ("ADDRESS", str, "use a Ray cluster: its address, auto, or local"),
+    "devices": ("N", int, "devices to use (default all)"),
+    "width": ("N", int, "runs at once (default: what fits)"),
+}
 _STUDY_OPTIONS = ("trials", "pruner", "deterministic")
 _FROM_OPTIONS = ("seeds", "points", "samples", "sample_seed", "study", *_STUDY_OPTIONS)
 _FILE_KEYS = ("experiment", "set", "list", "base", *_FROM_OPTIONS)
@@ -56,39 +78,26 @@ def sweep(args: Sequence[str]) -> None:
 
     Raises:
       ConfigError: an option or a setting cannot work; nothing is started.
-      RunError: see `sweeps.grid.run_sweep`.
+      RunError: see `sweeps.runner.run_sweep`.
     """
     options, overrides = _parser().parse_known_args(args)
     definition, folder = _read(options, overrides)
     check_folder(folder, "--out")
-    for name in ("devices", "width"):
-        if getattr(options, name) < 0:
-            raise ConfigError(f"--{name} must be at least 0, found {getattr(options, name)}.")
+    num_devices, width = options.devices or 0, options.width or 0
+    for name, number in (("devices", num_devices), ("width", width)):
+        if number < 0:
+            raise ConfigError(f"--{name} must be at least 0, found {number}.")
+    if options.ray and num_devices:
+        raise ConfigError("--ray uses all devices of the cluster; leave out --devices.")
     from muzero_jax.process.jax_process import prepare_jax
 
     prepare_jax(chooses_devices=True)
-    from muzero_jax.sweeps.grid import run_sweep
-    from muzero_jax.sweeps.study import run_study
+    from muzero_jax.sweeps.runner import run_sweep
 
-    sizes = {"num_devices": options.devices, "width": options.width}
-    if options.ray:
-        counts = _run_on_cluster(definition, folder, options)
-    elif isinstance(definition, Study):
-        counts = run_study(definition, folder, **sizes)
-    else:
-        counts = run_sweep(definition, folder, **sizes)
+    ray = options.ray or ""
+    counts = run_sweep(definition, folder, num_devices=num_devices, width=width, ray_address=ray)
     told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     print(f"{told}; the table is {folder / 'table.csv'}, and `muzero report {folder}` shows it.")
-
-
-def _run_on_cluster(
-    definition: Sweep | Study, folder: Path, options: argparse.Namespace
-) -> dict[str, int]:
-    from muzero_jax.sweeps.cluster import run_on_cluster
-
-    if options.devices:
-        raise ConfigError("--ray uses all devices of the cluster; leave out --devices.")
-    return run_on_cluster(definition, folder, options.ray, width=options.width)
 
 
 def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep | Study, Path]:
@@ -102,31 +111,31 @@ def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep 
         raise ConfigError("name an experiment or a YAML file first; `muzero list` shows all.")
     if not options.out:
         raise ConfigError("--out DIR is missing: where the runs and the table go.")
-    definition = _define(_request(options), overrides)
+    return _define(_request(options, overrides), overrides), Path(options.out)
+
+
+def _request(options: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a YAML file says, with the options that win over it."""
+    request = {"experiment": options.experiment}
     if options.experiment.endswith(_YAML):
         # What was typed is trusted; the rest comes from the file.
         typed = {text.rpartition("=")[2] for text in overrides}
-        typed |= {str(value) for text in options.set for value in parse_axis(text).grid(1)}
-        named = [reference for reference in references_of(definition) if reference not in typed]
-        admit_file(Path(options.experiment), named)
-    return definition, Path(options.out)
-
-
-def _request(options: argparse.Namespace) -> dict[str, Any]:
-    """What a YAML file says, with the options that win over it."""
-    is_file = options.experiment.endswith(_YAML)
-    request = (
-        _read_file(Path(options.experiment)) if is_file else {"experiment": options.experiment}
-    )
+        typed |= {value for text in options.set for value in _listed_texts(text.partition("=")[2])}
+        request = _read_file(Path(options.experiment), typed)
     for name in _FROM_OPTIONS:
         if getattr(options, name) is not None:
             request[name] = getattr(options, name)
-    axes = [parse_axis(text) for text in options.set]
-    axes += [make_axis(name, values) for name, values in (request.get("set") or {}).items()]
-    return {**request, "axes": axes}
+    return {**request, "typed": options.set}
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _listed_texts(values: Any) -> list[str]:
+    """The texts among the values that a setting is to take; a range of numbers has none."""
+    if isinstance(values, str):
+        return [] if ".." in values else [text.strip(" []") for text in values.split(",")]
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _read_file(path: Path, typed: Collection[str]) -> dict[str, Any]:
     tree = read_yaml(path, is_typed=True)
     if not isinstance(tree, Mapping) or "experiment" not in tree:
         raise ConfigError(f"{path} must hold a sweep: `experiment: NAME` and what is varied.")
@@ -141,18 +150,26 @@ def _read_file(path: Path) -> dict[str, Any]:
         if key not in _FILE_KEYS:
             raise ConfigError(f"{path}: unknown {key!r}; there are {', '.join(_FILE_KEYS)}.")
     experiment = str(tree["experiment"])
-    admit_file(path, [] if is_built_in(experiment) else [experiment])
+    varied = [_listed_texts(values) for values in (tree.get("set") or {}).values()]
+    named = code_references([tree.get("base"), tree.get("list"), varied])
+    scripts = [] if is_built_in(experiment) else [experiment]
+    admit_file(path, [*scripts, *(name for name in named if name not in typed)])
     return {**tree, "experiment": experiment}
 
 
 def _define(request: Mapping[str, Any], overrides: Sequence[str]) -> Sweep | Study:
     base = read_experiment(request["experiment"], overrides, "muzero sweep")
-    base = apply_settings(base, {full_name(k): v for k, v in (request.get("base") or {}).items()})
+    changes = request.get("base") or {}
+    base = apply_settings(base, {"agent": changes.get("agent", base.agent)})
+    base = apply_settings(base, {full_name(base, name): x for name, x in changes.items()})
     seeds = _seeds(request.get("seeds", 1), base.seed)
     before, base = load_experiment(request["experiment"]), dataclasses.replace(base, seed=0)
     own, now = all_settings(before), all_settings(base)
-    changed = {k: v for k, v in now.items() if v != own[k] and k not in ("seed", "name")}
+    changed = {k: v for k, v in now.items() if v != own.get(k) and k not in ("seed", "name")}
     shared = {"experiment": request["experiment"], "base": base, "seeds": seeds, "changed": changed}
+    axes = [parse_axis(base, text) for text in request["typed"]]
+    axes += [make_axis(base, name, values) for name, values in (request.get("set") or {}).items()]
+    request = {**request, "axes": axes}
     if "study" in request:
         return _define_study(request, shared)
     return Sweep(**shared, settings=tuple(_settings(request, base)))
@@ -192,7 +209,7 @@ def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[s
         num_samples=num_samples,
         sample_seed=_sample_seed(request),
     )
-    listed = [_listed(setting) for setting in request.get("list") or ()]
+    listed = [_listed(base, setting) for setting in request.get("list") or ()]
     check_size(len(listed or [{}]) * len(settings))
     return [{**one, **other} for one in listed or [{}] for other in settings]
 
@@ -203,10 +220,10 @@ def _sample_seed(request: Mapping[str, Any]) -> int:
     return require_seed("sample_seed", value if seed is None else seed)
 
 
-def _listed(setting: Any) -> dict[str, Any]:
+def _listed(base: ExperimentConfig, setting: Any) -> dict[str, Any]:
     if not isinstance(setting, Mapping):
         raise ConfigError(f"an entry of `list` must be NAME: value, found {setting!r}.")
-    axes = [make_axis(name, [value]) for name, value in setting.items()]
+    axes = [make_axis(base, name, [value]) for name, value in setting.items()]
     return {axis.name: axis.grid(1)[0] for axis in axes}
 
 
@@ -241,44 +258,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
-        "experiment",
-        nargs="?",
-        default="",
-        help="its name, script, or a YAML file",
+    parser.add_argument("experiment", nargs="?", default="", help="its name, script, or YAML file")
+    told = "settings to vary"
+    parser.add_argument(
+        "--set", nargs="+", default=[], action="extend", metavar="NAME=VALUES", help=told
     )
-    add(
-        "--set",
-        nargs="+",
-        default=[],
-        action="extend",
-        metavar="NAME=VALUES",
-        help="settings to vary",
-    )
-    add("--seeds", type=int, metavar="N", help="seeds of each setting, from --seed on (default 1)")
-    add("--points", type=int, metavar="N", help="values of each range in a grid (default 5)")
-    add("--samples", type=int, metavar="N", help="draw N settings at random instead of a grid")
-    add("--sample_seed", "--sample-seed", type=int, metavar="N", help="of the drawing (default 0)")
-    add("--study", metavar="NAME", help="choose settings by what earlier ones scored (Optuna)")
-    add("--trials", type=int, metavar="N", help="settings that the study tries")
-    add("--pruner", metavar="KIND", help="hyperband, asha or none: what ends trials early")
-    add(
-        "--deterministic",
-        action="store_const",
-        const=True,
-        help="run the trials of a study in rounds, one trial a device, so that the study finds the "
-        "same when it is repeated; devices wait for the last trial of a round",
-    )
-    add("--out", metavar="DIR", help="folder of the runs and the table")
-    add("--resume", metavar="DIR", help="continue the sweep in DIR")
-    add("--ray", metavar="ADDRESS", help="use a Ray cluster: its address, auto, or local")
-    add("--devices", type=int, default=0, metavar="N", help="devices to use (default all)")
-    add(
-        "--width",
-        type=int,
-        default=0,
-        metavar="N",
-        help="runs at once (default: what fits)",
-    )
+    for name, (metavar, kind, told) in _OPTIONS.items():
+        flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        if kind is None:
+            parser.add_argument(*flags, action="store_const", const=True, help=told)
+        else:
+            parser.add_argument(*flags, type=kind, metavar=metavar, help=told)
     return parser

@@ -1,16 +1,17 @@
 """What a sweep or a study consists of. Nothing here imports JAX."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from muzero_jax.config import TRACED_SETTINGS, ConfigError, ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core.checks import require, require_seed
 from muzero_jax.core.dotted import describe_setting
 from muzero_jax.core.file_names import MEMBERS_FOLDER
 from muzero_jax.settings import config_to_dict
-from muzero_jax.sweeps.space import MOST_RUNS, Axis, all_settings, check_setting
+from muzero_jax.sweeps.search_space import MOST_RUNS, Axis, all_settings, check_setting
 
 Pruner = Literal["hyperband", "asha", "none"]
 
@@ -20,10 +21,10 @@ class Member:
     """One run of a sweep.
 
     Attributes:
-      setting: number of its setting.
-      config: its whole configuration.
-      folder: its run folder, within the sweep's.
-      title: for people.
+      setting: number of the run's setting.
+      config: the run's whole configuration.
+      folder: the run folder, relative to the sweep's folder.
+      title: a few words that name the run for people.
     """
 
     setting: int
@@ -37,9 +38,9 @@ class Sweep:
     """Settings times seeds.
 
     Attributes:
-      experiment: its name on the command line.
+      experiment: name of the experiment on the command line.
       base: the configuration that the settings change.
-      seeds: each setting is run with each of them.
+      seeds: each setting is run with each seed.
       settings: changes by dotted name, one mapping for each setting.
       changed: settings in which `base` differs from the experiment's own, by dotted name.
     """
@@ -57,11 +58,11 @@ class Sweep:
 
     @property
     def num_runs(self) -> int:
-        """Runs in all."""
+        """How many runs there are."""
         return len(self.settings) * len(self.seeds)
 
     def describe(self) -> str:
-        """What it is, for people."""
+        """A line that says what is run."""
         return f"{self.experiment}: {len(self.settings)} settings, {len(self.seeds)} seeds"
 
     @property
@@ -75,8 +76,12 @@ class Sweep:
         Raises:
           ConfigError: a setting cannot work.
         """
+        return list(self._members)
+
+    @functools.cached_property
+    def _members(self) -> tuple[Member, ...]:
         pairs = enumerate(self.settings)
-        return [m for n, setting in pairs for m in make_members(self.base, n, setting, self.seeds)]
+        return tuple(m for n, s in pairs for m in make_members(self.base, n, s, self.seeds))
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `sweep.yaml`."""
@@ -94,18 +99,18 @@ class Study:
     """Trials that choose their settings by what earlier ones scored.
 
     Attributes:
-      experiment: its name on the command line.
+      experiment: name of the experiment on the command line.
       base: the configuration that the settings change.
-      seeds: each trial is run with each of them; its objective is their interquartile mean.
-      name: of the study.
+      seeds: each trial is run with each seed; its objective is the interquartile mean over seeds.
+      name: name of the study.
       space: what the trials choose from.
-      num_trials: over all processes.
+      num_trials: how many trials there are, over all processes.
       pruner: what ends trials early, at their evaluations.
-      sample_seed: of the choices.
+      sample_seed: seed of the choices.
       changed: settings in which `base` differs from the experiment's own, by dotted name.
       is_deterministic: whether the trials go in rounds, see `rounds.RoundTrials`.
-      round_size: trials of a round; 0 until the study is first run, which makes it the number of
-        devices.
+      round_size: how many trials a round has; 0 until the study is first run, which makes it the
+        number of devices.
     """
 
     experiment: str
@@ -133,28 +138,26 @@ class Study:
 
     def _check_kinds(self) -> None:
         """Refuses values of the wrong kind, which a file that was edited by hand may hold."""
-        name, trials, rounds = self.name, self.num_trials, self.round_size
-        require(isinstance(name, str), f"the study must have a name, found {name!r}.")
-        is_count = isinstance(trials, int) and not isinstance(trials, bool)
-        told = f"trials must be an integer between 1 and {MOST_RUNS:,}, found {trials!r}."
-        require(is_count and 1 <= trials <= MOST_RUNS, told)
-        choices = get_args(Pruner)
-        told = f"the pruner must be one of {', '.join(choices)}, found {self.pruner!r}."
-        require(self.pruner in choices, told)
-        told = f"deterministic must be true or false, found {self.is_deterministic!r}."
-        require(isinstance(self.is_deterministic, bool), told)
-        is_count = isinstance(rounds, int) and not isinstance(rounds, bool)
-        told = f"round_size must be an integer of at least 0, found {rounds!r}."
-        require(is_count and rounds >= 0, told)
+        name, trials, pruner, rounds = self.name, self.num_trials, self.pruner, self.round_size
+        choices, in_rounds = get_args(Pruner), self.is_deterministic
+        trials_told = f"trials must be an integer between 1 and {MOST_RUNS:,}"
+        for is_right, told, found in (
+            (isinstance(name, str), "the study must have a name", name),
+            (_is_count(trials) and 1 <= trials <= MOST_RUNS, trials_told, trials),
+            (pruner in choices, f"the pruner must be one of {', '.join(choices)}", pruner),
+            (isinstance(in_rounds, bool), "deterministic must be true or false", in_rounds),
+            (_is_count(rounds), "round_size must be an integer of at least 0", rounds),
+        ):
+            require(is_right, f"{told}, found {found!r}.")
         require_seed("sample_seed", self.sample_seed)
 
     @property
     def num_runs(self) -> int:
-        """Runs in all."""
+        """How many runs there are."""
         return self.num_trials * len(self.seeds)
 
     def describe(self) -> str:
-        """What it is, for people."""
+        """A line that says what is run."""
         trials = f"{self.num_trials} trials, {len(self.seeds)} seeds each"
         return f"{self.experiment}, study {self.name}: {trials}"
 
@@ -162,6 +165,10 @@ class Study:
     def varied(self) -> tuple[str, ...]:
         """The dotted names of the settings that are chosen."""
         return tuple(axis.name for axis in self.space)
+
+    def members(self) -> list[Member]:
+        """The runs that are known before the study begins: none."""
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `sweep.yaml`."""
@@ -186,10 +193,10 @@ def make_members(
     """The runs of one setting.
 
     Args:
-      base: what it changes.
-      number: of the setting.
+      base: the configuration that the setting changes.
+      number: number of the setting.
       setting: values by dotted name.
-      seeds: one run each.
+      seeds: each seed is a run.
 
     Raises:
       ConfigError: the setting cannot work.
@@ -207,9 +214,12 @@ def make_members(
 
 
 def group_key(config: ExperimentConfig) -> str:
-    """Equal for runs that one compiled program can advance: traced settings and seeds apart."""
+    """A text that is equal for runs that differ in traced settings and seeds only.
+
+    One compiled program can advance such runs.
+    """
     settings = all_settings(config)
-    static = {k: v for k, v in settings.items() if k not in (*TRACED_SETTINGS, "seed")}
+    static = {k: v for k, v in settings.items() if k not in (*traced_settings(config), "seed")}
     return json.dumps(static, sort_keys=True)
 
 
@@ -219,6 +229,10 @@ def group_members(members: Sequence[Member]) -> list[list[Member]]:
     for member in members:
         groups.setdefault(group_key(member.config), []).append(member)
     return list(groups.values())
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

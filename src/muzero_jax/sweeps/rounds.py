@@ -1,4 +1,4 @@
-"""The trials of a study in rounds, so that what is found does not depend on who is quicker."""
+"""Trials in rounds, so that the result of a study does not depend on which worker is quicker."""
 
 import contextlib
 import threading
@@ -8,77 +8,77 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.core.errors import InterruptedRunError
+from muzero_jax.process.signals import StopAsked
 from muzero_jax.sweeps.definition import Study
-from muzero_jax.sweeps.lanes import Stop
-from muzero_jax.sweeps.trials import Claim, TrialEnd, Trials
+from muzero_jax.sweeps.trials import Trial, TrialEnd, Trials
 
-# So often a lane that waits for the others of its round looks whether the sweep was stopped.
+# A worker that waits for the end of a round looks this often whether the sweep was stopped.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class RoundTrials(Trials):
     """The journal of a study whose trials are asked for, judged and told in rounds.
 
-    A round is so many trials with consecutive numbers. Their settings are chosen when the round
-    begins, in the order of their numbers. A trial is pruned by what trials of earlier rounds have
-    reported, never by those of its own round. The study is told how they ended when the last of
-    them has, again in the order of their numbers. So each decision follows from earlier rounds
-    alone, whoever is quicker, and whatever was killed on the way: until then the trials' run
-    folders hold what was found.
+    A round consists of `round_size` trials with consecutive numbers. Their settings are chosen when
+    the round begins, in the order of their numbers. A trial is pruned by what trials of earlier
+    rounds have reported, never by a trial of its own round. The study is told how the trials ended
+    when the last of them has, again in the order of their numbers. So each decision follows from
+    earlier rounds alone, whichever worker is quicker, and whatever was killed on the way: until the
+    study is told, the trials' run folders hold what was found.
 
-    Only one process may work on such a study, which holds the folder's lock.
+    Only one process may work on such a study; it holds the folder's lock.
 
     Args:
-      folder: of the study.
-      study: what it consists of.
-      stop: is asked while a lane waits for the end of a round.
+      folder: the study's folder.
+      study: what the study consists of.
+      stop: is asked while a worker waits for the end of a round.
     """
 
-    def __init__(self, folder: Path, study: Study, stop: Stop):
+    def __init__(self, folder: Path, study: Study, stop: StopAsked):
         super().__init__(folder, study)
         self._stop = stop
         self._changed = threading.Condition()
-        self._untaken: deque[Claim] = deque()
-        self._ended: dict[int, tuple[Claim, TrialEnd, float | str]] = {}
+        self._untaken: deque[Trial] = deque()
+        self._ended: dict[int, tuple[Trial, TrialEnd, float | str]] = {}
         self._num_open = 0
         self._rungs: list[Mapping[str, Any]] = []
         self._replays: dict[int, _Replay] = {}
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[Claim | None]:
-        """The next trial of the round, or of the next round; None where all are told.
+    def claim(self) -> Iterator[Trial | None]:
+        """Claims the next trial of this or the next round; None where the study knows all ends.
 
         Raises:
-          InterruptedRunError: the sweep was stopped while this waited for the end of a round.
+          InterruptedRunError: the sweep was stopped while a worker waited for the end of a round.
         """
         yield self._next()
 
-    def report(self, claim: Claim, step: int, value: float) -> bool:
+    def report(self, trial: Trial, step: int, value: float) -> bool:
         """Notes a trial's objective at an evaluation.
 
         Args:
-          claim: the trial.
-          step: number of the evaluation, from 1.
+          trial: the trial.
+          step: the number of the evaluation, from 1.
           value: the objective that was found there.
 
         Returns:
           Whether the trial goes on, judged by the trials of earlier rounds.
         """
-        self._note_report(claim, step, value)
-        values = self.study.get_trials(deepcopy=False)[claim.number].intermediate_values
-        replay = self._replays[claim.number]
+        self._note_report(trial, step, value)
+        values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        replay = self._replays[trial.number]
         return not replay.is_pruned({one: values[one] for one in values if one <= step})
 
-    def end(self, claim: Claim, state: TrialEnd, told: float | str) -> None:
+    def end(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
         """Remembers how a trial ended; once the round's last trial has ended, the study is told.
 
         Args:
-          claim: the trial.
+          trial: the trial.
           state: how the trial ended.
           told: the objective of a finished trial; otherwise the reason why it has none.
         """
         with self._changed:
-            self._ended[claim.number] = (claim, state, told)
+            self._ended[trial.number] = (trial, state, told)
             if len(self._ended) == self._num_open:
                 for number in sorted(self._ended):
                     super().end(*self._ended[number])
@@ -86,7 +86,7 @@ class RoundTrials(Trials):
                 self._num_open = 0
             self._changed.notify_all()
 
-    def _next(self) -> Claim | None:
+    def _next(self) -> Trial | None:
         with self._changed:
             while not self._untaken:
                 number = self._stop.signal_number
@@ -99,7 +99,7 @@ class RoundTrials(Trials):
             return self._untaken.popleft()
 
     def _begin_round(self) -> bool:
-        """Chooses the settings of a round, or takes up one that was left; false where none is."""
+        """Chooses a round's settings, or takes up a round that was left; false after the last."""
         found = self.study.get_trials(deepcopy=False)
         first = next((t.number for t in found if not t.state.is_finished()), len(found))
         size = self.definition.round_size
@@ -107,10 +107,9 @@ class RoundTrials(Trials):
         end = min(begin + size, self.definition.num_trials)
         self._remember([trial.intermediate_values for trial in found[:begin]])
         for number in range(first, end):
-            is_adopted = number < len(found)
-            if not is_adopted:
+            if number >= len(found):
                 self.study.ask()
-            self._untaken.append(self._claim(number, is_adopted))
+            self._untaken.append(self._trial(number))
         self._replays = {number: self._replay(number) for number in range(first, end)}
         self._num_open = len(self._untaken)
         return self._num_open > 0
@@ -127,14 +126,14 @@ class RoundTrials(Trials):
         return _Replay(self._optuna, self._new_study, self._rungs[:begin], number)
 
     def _new_study(self) -> Any:
-        """A study in memory, of the same name, which Hyperband's choice of brackets is made by."""
+        """A study in memory, of the same name, because Hyperband chooses brackets by the name."""
         return self._optuna.create_study(
             study_name=self.definition.name, direction="maximize", pruner=self._make_pruner()
         )
 
 
 class _Replay:
-    """A trial as the pruner shall see it: beside trials of earlier rounds, and no others.
+    """A trial as the pruner shall see it: beside trials of earlier rounds, and no other trials.
 
     Optuna's pruners look at all trials of a study, and keep notes in it. Here they look at a study
     in memory, whose answers depend on its reports alone: a decision that a kill has cut off is made
@@ -144,7 +143,7 @@ class _Replay:
       optuna: the package.
       new_study: makes an empty study in memory.
       earlier: the pruner's notes of the trials of earlier rounds, in the order of their numbers.
-      number: of the trial.
+      number: number of the trial.
     """
 
     def __init__(
@@ -161,10 +160,10 @@ class _Replay:
         self._last_step, self._is_pruned = 0, False
 
     def is_pruned(self, reports: Mapping[int, float]) -> bool:
-        """Whether the trial is ended at the last of its reports.
+        """Whether the pruner ends the trial at the last of its reports.
 
         Args:
-          reports: values by step, from the first on; those that were given before are passed over.
+          reports: all values so far by step; the steps of earlier calls are passed over.
         """
         for step in sorted(step for step in reports if step > self._last_step):
             self._trial.report(reports[step], step)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from muzero_jax.core.dotted import describe_setting
@@ -14,21 +14,44 @@ from muzero_jax.sweeps.definition import Member
 
 @dataclasses.dataclass
 class MemberProgress:
-    """How far one run is. Only the thread that runs it changes this; anybody may read it.
+    """How far one run is, as it tells itself; see `tracking.progress.Listener`.
+
+    Only the thread that runs the member changes this; any thread may read it.
 
     Attributes:
       member: the run.
+      show: shows a line that stays.
       env_steps: environment steps so far.
-      steps_before: those of them that an earlier process made.
-      score: of the run's last evaluation; NaN before the first.
+      steps_before: how many of these steps an earlier process made.
+      score: score of the last evaluation; NaN before the first.
       doing: what the run does now, for example `training`.
     """
 
     member: Member
+    show: Callable[[str], None] = print
     env_steps: int = 0
     steps_before: int = 0
     score: float = float("nan")
     doing: str = ""
+
+    def activity(self, text: str) -> None:
+        """Takes what is being done now."""
+        self.doing = text
+
+    def metrics(self, row: Mapping[str, float]) -> None:
+        """Takes the counters of a chunk."""
+        env_steps = int(row["env_steps"])
+        if self.env_steps == 0:
+            self.steps_before = env_steps - self.member.config.env_steps_per_chunk
+        self.env_steps = env_steps
+
+    def evaluation(self, row: Mapping[str, float]) -> None:
+        """Takes the row of an evaluation."""
+        self.score = row["score_mean"]
+
+    def note(self, text: str) -> None:
+        """Shows a line that stays."""
+        self.show(f"{self.member.title}: {text}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +60,11 @@ class Snapshot:
 
     Attributes:
       counts: how many runs are finished, failed, pruned, running and waiting.
-      best: the setting with the highest interquartile mean over its finished seeds, in words; empty
-        where no run is finished.
+      best: words about the setting with the highest interquartile mean over its finished seeds;
+        empty where no run is finished.
       steps_done: environment steps that are done.
       steps_in_all: environment steps of the whole sweep.
-      seconds_left: by the pace of this process; None where it has made no step yet.
+      seconds_left: estimate by the pace of this process; None where it has made no step yet.
       running: the runs that are worked on.
     """
 
@@ -54,15 +77,15 @@ class Snapshot:
 
 
 class SweepState:
-    """The runs of a sweep: expected, running, and over. Several threads tell it, and ask it.
+    """The runs of a sweep: expected, running, and over. Any thread may change it and ask it.
 
     Its lock is held for bookkeeping only, never while anything is printed, drawn, read or written;
-    so whoever holds another lock may ask it. What a question needs is kept up to date by each
-    change, so that an answer takes no longer when many runs are over.
+    so a thread that holds another lock may ask it. Each change brings the sums up to date, so that
+    an answer takes no longer when many runs are over.
 
     Args:
       varied: names of the settings that the sweep varies.
-      num_runs: runs of the whole sweep.
+      num_runs: how many runs the whole sweep has.
       steps_of_a_run: environment steps of a run whose settings are not known yet.
     """
 
@@ -83,7 +106,7 @@ class SweepState:
         self._began = time.perf_counter()
 
     def start_clock(self) -> None:
-        """Whatever is done by now was done by earlier processes: it says nothing of the pace."""
+        """Starts the clock of the pace; the steps so far were made by earlier processes."""
         with self._lock:
             self._began, self._steps_before = time.perf_counter(), self._steps_done()
 
@@ -105,7 +128,7 @@ class SweepState:
             self._running[progress.member.folder] = progress
 
     def end(self, members: Iterable[Member]) -> None:
-        """Notes that nobody works on some runs any more; `settle` says how each of them ended."""
+        """Notes that nobody works on some runs any more; `settle` says how each run ended."""
         with self._lock:
             for member in members:
                 progress = self._running.pop(member.folder, None) or MemberProgress(member)
@@ -113,12 +136,12 @@ class SweepState:
                     self._ending[member.folder] = progress
 
     def expects(self, name: str) -> bool:
-        """Whether a run, given by its folder, was named as one of the sweep."""
+        """Whether the run with this folder was named as a run of the sweep."""
         with self._lock:
             return name in self._steps_of
 
     def knows(self, name: str) -> bool:
-        """Whether a run, given by its folder, is over and counted."""
+        """Whether the run with this folder is over and counted."""
         with self._lock:
             return name in self._rows
 
@@ -126,8 +149,8 @@ class SweepState:
         """Says how a run ended.
 
         Args:
-          name: the run's folder, within the sweep's.
-          row: what is read from that folder; None where the run is not over and waits again.
+          name: the run folder, relative to the sweep's folder.
+          row: what is read from the run folder; None where the run is not over and waits again.
 
         Returns:
           Whether the run is over, and was not known to be.
@@ -136,7 +159,7 @@ class SweepState:
             progress = self._ending.pop(name, None)
             if row is None or name in self._rows:
                 return False
-            # The table's thread may find a run over before whoever ran it says so.
+            # The table's thread may find a run over before the thread that ran it says so.
             progress = self._running.pop(name, None) or progress
             if progress is not None:
                 self._steps_before += progress.steps_before

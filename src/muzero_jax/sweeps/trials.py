@@ -1,8 +1,8 @@
-"""The trials of a study in one journal file, which several processes and machines may share.
+"""The trials of a study, in one journal file that several processes and machines may share.
 
-A trial belongs to the process that holds the lock of its folder; the system releases that lock
-however the process ends. A trial that the journal calls running and whose lock is free was left by
-a process that died: whoever comes next goes on with it.
+A trial belongs to the process that holds the lock of its file in `trials/`; the system releases
+the lock however the process ends. A trial that the journal calls running and whose lock is free was
+left by a process that died: the next process that looks for work goes on with it.
 """
 
 import contextlib
@@ -24,38 +24,32 @@ TrialEnd = Literal["finished", "failed", "pruned"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class Trial:
     """A trial that this process works on.
 
     Attributes:
-      number: of the trial, from 0.
+      number: the number of the trial, from 0.
       setting: values by dotted name.
-      trial: of Optuna.
-      is_adopted: whether another process began it.
+      handle: Optuna's object for the trial.
     """
 
     number: int
     setting: dict[str, Any]
-    trial: Any
-    is_adopted: bool
+    handle: Any
 
 
 class Trials:
     """The journal of a study.
 
     Args:
-      folder: of the study.
-      study: what it consists of.
+      folder: the study's folder.
+      study: what the study consists of.
 
     Raises (when constructed):
-      ConfigError: Optuna is not installed.
+      ConfigError: Optuna is not installed, or the journal is damaged.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        study: Study,
-    ):
+    def __init__(self, folder: Path, study: Study):
         self.folder, self.definition = folder, study
         (folder / TRIALS_FOLDER).mkdir(exist_ok=True)
         self._optuna = import_optuna()
@@ -77,85 +71,84 @@ class Trials:
             raise ConfigError(f"{folder / JOURNAL_FILE} is damaged: {reason}.") from error
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[Claim | None]:
-        """A trial that nobody works on: one whose process died, or a new one; None where all are.
+    def claim(self) -> Iterator[Trial | None]:
+        """Claims a trial as long as the context lasts: one whose process died, or a new one.
 
-        It is this process's as long as the context lasts.
+        Where somebody works on each trial that is left, there is None to claim.
         """
         with contextlib.ExitStack() as stack:
-            # One at a time, or two processes would both add the last trial.
+            # One process at a time, or two processes would both add the last trial.
             with locked_file(self.folder / TRIALS_FOLDER / "claim.lock", wait=True):
-                claim = self._adopt(stack) or self._add(stack)
-            yield claim
+                trial = self._adopt(stack) or self._add(stack)
+            yield trial
 
-    def report(self, claim: Claim, step: int, value: float) -> bool:
+    def report(self, trial: Trial, step: int, value: float) -> bool:
         """Notes a trial's objective at an evaluation.
 
         Args:
-          claim: the trial.
-          step: number of the evaluation, from 1.
+          trial: the trial.
+          step: the number of the evaluation, from 1.
           value: the objective that was found there.
 
         Returns:
-          Whether the trial goes on; the pruner ends it otherwise.
+          Whether the trial goes on; otherwise the pruner ends it.
         """
-        self._note_report(claim, step, value)
-        return not claim.trial.should_prune()
+        self._note_report(trial, step, value)
+        return not trial.handle.should_prune()
 
-    def end(self, claim: Claim, state: TrialEnd, told: float | str) -> None:
+    def end(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
         """Ends a trial for good.
 
         Args:
-          claim: the trial.
+          trial: the trial.
           state: how the trial ended.
           told: the objective of a finished trial; otherwise the reason why it has none.
         """
         states = self._optuna.trial.TrialState
         if state == "finished":
-            self.study.tell(claim.number, told)
+            self.study.tell(trial.number, told)
             return
-        claim.trial.set_user_attr("reason", told)
-        self.study.tell(claim.number, state=states.FAIL if state == "failed" else states.PRUNED)
+        trial.handle.set_user_attr("reason", told)
+        self.study.tell(trial.number, state=states.FAIL if state == "failed" else states.PRUNED)
 
-    def _note_report(self, claim: Claim, step: int, value: float) -> None:
+    def _note_report(self, trial: Trial, step: int, value: float) -> None:
         """Notes a report, unless a process that died has noted it."""
-        trial = self.study.get_trials(deepcopy=False)[claim.number]
-        if step not in trial.intermediate_values:
-            claim.trial.report(value, step)
+        if step not in self.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+            trial.handle.report(value, step)
 
-    def _adopt(self, stack: contextlib.ExitStack) -> Claim | None:
+    def _adopt(self, stack: contextlib.ExitStack) -> Trial | None:
         running = self._optuna.trial.TrialState.RUNNING
         for frozen in self.study.get_trials(deepcopy=False, states=(running,)):
             try:
                 stack.enter_context(locked_file(self._lock_of(frozen.number)))
             except BlockingIOError:
-                continue  # Somebody works on it.
-            return self._claim(frozen.number, is_adopted=True)
+                continue  # Somebody works on the trial.
+            return self._trial(frozen.number)
         return None
 
-    def _add(self, stack: contextlib.ExitStack) -> Claim | None:
+    def _add(self, stack: contextlib.ExitStack) -> Trial | None:
         if len(self.study.get_trials(deepcopy=False)) >= self.definition.num_trials:
             return None
         number = self.study.ask().number
         stack.enter_context(locked_file(self._lock_of(number)))
-        return self._claim(number, is_adopted=False)
+        return self._trial(number)
 
-    def _claim(self, number: int, is_adopted: bool) -> Claim:
+    def _trial(self, number: int) -> Trial:
         study_id = self._storage.get_study_id_from_name(self.definition.name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        trial = self._optuna.trial.Trial(self.study, trial_id)
+        handle = self._optuna.trial.Trial(self.study, trial_id)
         setting = {}
         for index, axis in enumerate(self.definition.space):
             self.study.sampler = self._make_sampler(number, index)
-            setting[axis.name] = suggest(trial, axis)
-        return Claim(number, setting, trial, is_adopted)
+            setting[axis.name] = suggest(handle, axis)
+        return Trial(number, setting, handle)
 
     def _make_sampler(self, number: int, index: int) -> Any:
         """A new sampler for one value of a trial.
 
         A value that the journal has from before a kill is not drawn again, and the next value must
-        not depend on that. So no two values share a sampler. Those of a deterministic study are not
-        drawn together either, as Optuna does by default from version 5 on.
+        not depend on that. So no two values share a sampler. The values of a deterministic study
+        are not drawn together either, as Optuna draws them by default from version 5 on.
 
         Args:
           number: the trial's number; it is part of the seed, because processes that share a study
@@ -171,7 +164,7 @@ class Trials:
         return self.folder / TRIALS_FOLDER / f"{number:03}.lock"
 
     def _make_pruner(self) -> Any:
-        """Its resource is the number of evaluations that a trial has had."""
+        """The pruner, whose resource is the number of evaluations that a trial has had."""
         pruners, config = self._optuna.pruners, self.definition.base
         if self.definition.pruner == "hyperband":
             most = config.training.num_env_steps // config.evaluation.interval
@@ -195,7 +188,7 @@ class _JournalLock:
         self._held = contextlib.ExitStack()
 
     def acquire(self) -> bool:
-        """Waits until the journal is this thread's, which of one process is one at a time."""
+        """Waits until this thread has the journal; other threads of the process wait as well."""
         lock = contextlib.ExitStack()
         lock.enter_context(locked_file(self._path, wait=True))
         self._held = lock

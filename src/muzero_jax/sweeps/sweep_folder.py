@@ -1,4 +1,4 @@
-"""The folder of a sweep or a study: what it holds, and whether that is what is asked for."""
+"""The folder of a sweep or a study: what it holds, and whether it holds what is asked for."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ from muzero_jax.reports.sweep_table import usable_sweep_file
 from muzero_jax.runs.run_folder import locked, occupied
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.space import Values, all_settings, make_axis
+from muzero_jax.sweeps.search_space import all_settings, make_axis
 
-# More trials of the same study are welcome.
+# More trials of the same study may be asked for.
 _MAY_CHANGE = ("trials",)
 
 
@@ -25,40 +25,35 @@ def load_sweep(folder: Path) -> Sweep | Study:
     """Reads what a folder holds, to run it.
 
     Raises:
-      ConfigError: it is no sweep folder, or its `sweep.yaml` was damaged.
-      UntrustedCodeError: it names code that this user has not sealed.
+      ConfigError: the folder is no sweep folder, or its `sweep.yaml` was damaged.
+      UntrustedCodeError: the file names code that this user has not sealed.
     """
-    sweep = _read_sweep(folder)
-    admit(folder, references_of(sweep))
-    return sweep
-
-
-def _read_sweep(folder: Path) -> Sweep | Study:
     with usable_sweep_file(folder) as tree:
+        admit(folder, references_of(tree))
         return _from_dict(tree)
 
 
-def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
-    """The names of code outside this package among the environments of a sweep."""
-    name = "environment.name"
-    values: list[Any] = [sweep.base.environment.name]
-    if isinstance(sweep, Sweep):
-        values += [flatten(setting).get(name) for setting in sweep.settings]
-    else:
-        axes = [axis for axis in sweep.space if isinstance(axis, Values) and axis.name == name]
-        values += [value for axis in axes for value in axis.values]
-    return code_references(values)
+def references_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of code outside this package in the content of a sweep's file.
+
+    Args:
+      tree: the content; a range of numbers, such as `1e-4..1e-2:log`, names nothing.
+    """
+    space = tree.get("space")
+    axes = space.values() if isinstance(space, Mapping) else ()
+    listed = [values for values in axes if not isinstance(values, str)]
+    return code_references([tree.get("base"), tree.get("settings"), listed])
 
 
 @contextlib.contextmanager
 def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     """Makes the folder, or finds the same sweep there.
 
-    A sweep is written by one process, which holds its lock; a study by any number, unless it is
-    deterministic.
+    One process writes a sweep or a deterministic study, and holds its lock; any number of processes
+    write any other study.
 
     Raises:
-      ConfigError: it holds something else, or cannot be made.
+      ConfigError: the folder holds something else, or cannot be made.
       RunLockedError: another process writes this sweep or deterministic study.
     """
     path = folder / SWEEP_FILE
@@ -71,18 +66,13 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
         raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}.") from error
     if is_used:
         raise ConfigError(f"{folder} is not empty, and holds no sweep; give another --out.")
-    is_one_process_s = isinstance(sweep, Sweep) or sweep.is_deterministic
-    with locked(folder) if is_one_process_s else _without_links(folder):
-        seal_folder(folder, references_of(sweep))
+    has_one_writer = isinstance(sweep, Sweep) or sweep.is_deterministic
+    if not has_one_writer:
+        refuse_links(folder)  # As `locked` does for one process.
+    with locked(folder) if has_one_writer else contextlib.nullcontext():
+        seal_folder(folder, references_of(sweep.to_dict()))
         write_text(path, dump_yaml(sweep.to_dict()))
         yield
-
-
-@contextlib.contextmanager
-def _without_links(folder: Path) -> Iterator[None]:
-    """Refuses links in a folder that several processes write, as `locked` does for one's own."""
-    refuse_links(folder)
-    yield
 
 
 def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
@@ -101,7 +91,9 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
     return Study(
         **shared,
         name=tree["study"],
-        space=tuple(make_axis(name, values) for name, values in tree["space"].items()),
+        space=tuple(
+            make_axis(shared["base"], name, values) for name, values in tree["space"].items()
+        ),
         num_trials=tree["trials"],
         pruner=tree["pruner"],
         sample_seed=tree["sample_seed"],
@@ -111,7 +103,7 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
 
 
 def _check_same(folder: Path, asked: Sweep | Study) -> None:
-    before, now = _read_sweep(folder).to_dict(), asked.to_dict()
+    before, now = load_sweep(folder).to_dict(), asked.to_dict()
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name) and name not in _MAY_CHANGE:
             told = _difference(name, before.get(name), now.get(name))
@@ -130,6 +122,6 @@ def _difference(name: str, before: Any, now: Any) -> str:
         return f"a setting is {describe_setting(old)}, asked for {describe_setting(new)}"
     if name == "base":
         old, new = (all_settings(config_from_dict(tree)) for tree in (before, now))
-        name = next(key for key in old if old[key] != new[key])
-        before, now = old[name], new[name]
+        name = next(key for key in {**old, **new} if old.get(key) != new.get(key))
+        before, now = old.get(name), new.get(name)
     return f"{name} is {before or 'none'}, asked for {now or 'none'}"

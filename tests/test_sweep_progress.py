@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from busy_boards import RATE, members_of, pretend_to_run, run_board
+from busy_sweeps import RATE, pretend_to_run, pretend_to_sweep, sweep_of
 from pseudo_terminal import in_terminal
 from rich.console import Console
 from tiny_run import TINY
 
 from muzero_jax.core.errors import RunError
-from muzero_jax.sweeps import board as board_module
-from muzero_jax.sweeps import table_keeper
-from muzero_jax.sweeps.board import Board, draw_sweep
+from muzero_jax.sweeps import sweep_progress
+from muzero_jax.sweeps.definition import Study
+from muzero_jax.sweeps.search_space import parse_axis
+from muzero_jax.sweeps.sweep_progress import SweepProgress, draw_sweep
 from muzero_jax.sweeps.sweep_state import MemberProgress, SweepState
 
 STEPS = TINY.total_env_steps
@@ -25,27 +26,29 @@ STEPS = TINY.total_env_steps
 
 @pytest.mark.slow
 def test_ten_sweeps_in_a_terminal_end(tmp_path: Path) -> None:
-    """Lanes that end runs while the display is drawn once held each other's locks for ever."""
-    script = str(Path(__file__).parent / "busy_boards.py")
-    arguments = [script, str(tmp_path / "boards"), "10", "200"]
+    """Workers that end runs while the display is drawn once held each other's locks for ever."""
+    script = str(Path(__file__).parent / "busy_sweeps.py")
+    arguments = [script, str(tmp_path / "sweeps"), "10", "200"]
     with in_terminal(*arguments, cwd=tmp_path) as terminal:
         assert terminal.read_until("all ended", 60), terminal.output[-500:]
         assert terminal.end(10) == 0
-    for folder in (tmp_path / "boards").iterdir():
+    for folder in (tmp_path / "sweeps").iterdir():
         assert len((folder / "table.csv").read_text().splitlines()) == 201
     assert "200/200 learning_rate=" in terminal.output
 
 
-def test_lanes_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkeypatch, capsys):
+def test_workers_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkeypatch, capsys):
     """The quick form of the test above, with a picture that is drawn without pause."""
-    monkeypatch.setattr(board_module, "is_live", lambda: True)
-    screen = board_module.Screen
-    monkeypatch.setattr(board_module, "Screen", lambda draw: screen(draw, draws_per_second=1e4))
-    work = threading.Thread(target=run_board, args=(tmp_path / "board", 100, 0.0), daemon=True)
+    monkeypatch.setattr(sweep_progress, "is_live", lambda: True)
+    screen = sweep_progress.Screen
+    monkeypatch.setattr(sweep_progress, "Screen", lambda draw: screen(draw, draws_per_second=1e4))
+    work = threading.Thread(
+        target=pretend_to_sweep, args=(tmp_path / "sweep", 100, 0.0), daemon=True
+    )
     work.start()
     work.join(timeout=60)
     assert not work.is_alive()
-    with (tmp_path / "board/table.csv").open(newline="") as file:
+    with (tmp_path / "sweep/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["setting"]) for row in rows] == list(range(100))
     lines = [line for line in capsys.readouterr().out.splitlines() if "/100 learning_rate" in line]
@@ -53,40 +56,38 @@ def test_lanes_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkey
 
 
 def test_many_quick_runs_do_not_write_the_table_as_often(tmp_path, monkeypatch):
-    """The lanes wait for no writing, and the last table has every run."""
-    write, calls = table_keeper.write_table, []
+    """The workers wait for no writing, and the last table has every run."""
+    write, calls = sweep_progress.write_table, []
 
     def slow_write(*args: Any, **kwargs: Any) -> None:
         time.sleep(0.05)
         calls.append(len(args[1]))
         write(*args, **kwargs)
 
-    monkeypatch.setattr(table_keeper, "write_table", slow_write)
+    monkeypatch.setattr(sweep_progress, "write_table", slow_write)
     began = time.perf_counter()
-    board = run_board(tmp_path / "board", 60, 0.0, num_lanes=1)
+    progress = pretend_to_sweep(tmp_path / "sweep", 60, 0.0, num_workers=1)
     assert time.perf_counter() - began < 20
     assert len(calls) < 20
     assert calls[-1] == 60
-    assert board.counts()["finished"] == 60
+    assert progress.counts()["finished"] == 60
 
 
 def test_a_table_that_cannot_be_written_does_not_stop_the_runs(tmp_path, monkeypatch, capsys):
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    (tmp_path / "board").mkdir()
-    members = members_of(3)
-    board = Board(tmp_path / "board", [RATE], "a sweep", 3, STEPS)
-    with board:
-        board.expect(members)
-        monkeypatch.setattr(table_keeper, "write_table", full)
-        pretend_to_run(board, members, 0.02)
+    (tmp_path / "sweep").mkdir()
+    progress = SweepProgress(tmp_path / "sweep", sweep_of(3), "a sweep")
+    with progress:
+        monkeypatch.setattr(sweep_progress, "write_table", full)
+        pretend_to_run(progress, sweep_of(3).members(), 0.02)
         shown, deadline = "", time.monotonic() + 20
         while "warning" not in shown and time.monotonic() < deadline:
             time.sleep(0.01)
             shown += capsys.readouterr().out
         with pytest.raises(RunError, match=r"No space left .* muzero sweep --resume .* writes it"):
-            board.finish()
+            progress.finish()
     shown += capsys.readouterr().out
     assert "3/3 learning_rate" in shown
     assert shown.count("warning: the table is behind") == 1
@@ -97,15 +98,15 @@ def test_a_table_that_cannot_be_written_does_not_hide_what_went_wrong(tmp_path, 
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    board = Board(tmp_path, [RATE], "a sweep", 3, STEPS)
-    with board:
-        monkeypatch.setattr(table_keeper, "write_table", full)
-        with pytest.raises(type(error)), board_module.stoppable(board):
+    progress = SweepProgress(tmp_path, sweep_of(3), "a sweep")
+    with progress:
+        monkeypatch.setattr(sweep_progress, "write_table", full)
+        with pytest.raises(type(error)), sweep_progress.stoppable(progress):
             raise error
 
 
-def test_a_run_that_is_found_over_before_its_lane_says_so_is_counted_once():
-    (member,) = members_of(1)
+def test_a_run_that_is_found_over_before_its_worker_says_so_is_counted_once():
+    (member,) = sweep_of(1).members()
     state = SweepState([RATE], num_runs=1, steps_of_a_run=STEPS)
     state.expect([member])
     state.begin(MemberProgress(member, env_steps=STEPS))
@@ -119,19 +120,22 @@ def test_a_run_that_is_found_over_before_its_lane_says_so_is_counted_once():
 
 
 def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(tmp_path, capsys):
-    folder = tmp_path / "board"
+    folder = tmp_path / "sweep"
     folder.mkdir()
-    members = members_of(3)
-    quiet = Board(folder, [RATE], "earlier", 3, STEPS)
+    sweep = sweep_of(3)
+    members = sweep.members()
+    quiet = SweepProgress(folder, sweep, "earlier")
     pretend_to_run(quiet, members[:1], 0.0)
-    with Board(folder, [RATE], "a study", 3, STEPS, is_shared=True) as board:
-        assert board.counts()["finished"] == 1
+    space = (parse_axis(TINY, "learning_rate=1e-3..1e-2"),)
+    study = Study("tiny", TINY, (0,), "rates", space, num_trials=3)
+    with SweepProgress(folder, study, "a study") as progress:
+        assert progress.counts()["finished"] == 1
         pretend_to_run(quiet, members[1:2], 0.0)
-        board.refresh()
+        progress.end([])
         deadline = time.monotonic() + 20
-        while board.counts()["finished"] < 2 and time.monotonic() < deadline:
+        while progress.counts()["finished"] < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert board.counts() == {
+    assert progress.counts() == {
         "finished": 2,
         "failed": 0,
         "pruned": 0,
@@ -167,7 +171,7 @@ def test_the_best_setting_is_the_one_with_the_highest_mean_of_its_seeds():
 
 
 def test_steps_and_time_left_count_what_this_process_has_made(monkeypatch):
-    members = members_of(4)
+    members = sweep_of(4).members()
     state = SweepState([RATE], num_runs=4, steps_of_a_run=STEPS)
     state.expect(members[:3])
     state.settle(members[0].folder, _row(0, 1.0))
@@ -191,7 +195,7 @@ def test_steps_and_time_left_count_what_this_process_has_made(monkeypatch):
 
 
 def test_a_run_that_is_given_back_waits_again():
-    members = members_of(2)
+    members = sweep_of(2).members()
     state = SweepState([RATE], num_runs=2, steps_of_a_run=STEPS)
     state.begin(MemberProgress(members[0]))
     state.end(members[:1])
@@ -203,7 +207,7 @@ def test_a_run_that_is_given_back_waits_again():
 
 
 def test_the_picture_has_a_bar_for_each_run(tmp_path):
-    members = members_of(2)
+    members = sweep_of(2).members()
     state = SweepState([RATE], num_runs=2, steps_of_a_run=STEPS)
     state.expect(members)
     state.begin(MemberProgress(members[0], env_steps=64, score=0.5, doing="training"))
@@ -216,11 +220,9 @@ def test_the_picture_has_a_bar_for_each_run(tmp_path):
 
 
 def test_runs_that_a_sweep_does_not_name_are_not_counted(tmp_path: Path) -> None:
-    run_board(tmp_path / "sweep", num_runs=3, seconds=0.0)
+    pretend_to_sweep(tmp_path / "sweep", num_runs=3, seconds=0.0)
     shutil.copytree(tmp_path / "sweep/members/setting-000", tmp_path / "sweep/members/setting-777")
-    members = members_of(3)
-    board = Board(tmp_path / "sweep", [RATE], "again", len(members), STEPS)
-    with board:
-        board.expect(members)
-        board.finish()
-    assert board.counts()["finished"] == 3 and board.counts()["waiting"] == 0
+    progress = SweepProgress(tmp_path / "sweep", sweep_of(3), "again")
+    with progress:
+        progress.finish()
+    assert progress.counts()["finished"] == 3 and progress.counts()["waiting"] == 0

@@ -1,0 +1,205 @@
+"""Workers: each has a device, claims runs and brings them to an end, until none are left."""
+
+import time
+
+import jax
+
+from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import DiskError, DoesNotFitError, InterruptedRunError
+from muzero_jax.process.signals import StopAsked
+from muzero_jax.runs.build import Experiment, build
+from muzero_jax.runs.compiled_run import Programs
+from muzero_jax.runs.memory import device_memory_bytes, format_bytes, tree_bytes
+from muzero_jax.sweeps.block import FAILURES, run_block
+from muzero_jax.sweeps.claims import Claim, GridWork, Locks, Pace, Work
+from muzero_jax.sweeps.definition import Study, Sweep, group_key
+from muzero_jax.sweeps.rounds import RoundTrials
+from muzero_jax.sweeps.study_work import StudyWork
+from muzero_jax.sweeps.sweep_progress import SweepProgress
+from muzero_jax.sweeps.trials import Trials
+
+# This share of the memory is used, so that evaluations and copies for checkpoints find room too.
+_USABLE = 0.9
+
+
+def make_work(
+    sweep: Sweep | Study, locks: Locks, num_workers: int, progress: SweepProgress, stop: StopAsked
+) -> Work:
+    """Makes what the workers of a process take their runs from.
+
+    Args:
+      sweep: the sweep or study.
+      locks: the locks of the runs, in the folder that the workers write to.
+      num_workers: how many workers share the runs, in this process and in others.
+      progress: hears which runs the trials of a study have.
+      stop: is asked while a worker waits for others.
+    """
+    if isinstance(sweep, Sweep):
+        return GridWork(sweep.members(), locks, num_workers)
+    if sweep.is_deterministic:
+        return StudyWork(RoundTrials(locks.folder, sweep, stop), locks, progress)
+    return StudyWork(Trials(locks.folder, sweep), locks, progress)
+
+
+class Worker:
+    """One device, with the programs of its last runs: the next runs may need the same.
+
+    Args:
+      work: what the worker takes its runs from.
+      device: the device.
+      memory_bytes: how much memory its programs may use.
+      width: how many runs a program advances at once; 0 chooses it, see `size_programs`.
+      progress: hears what happens.
+      stop: is asked between chunks whether to save and stop.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        device: jax.Device,
+        memory_bytes: int,
+        width: int,
+        progress: SweepProgress,
+        stop: StopAsked,
+    ):
+        self.work, self.device, self.width = work, device, width
+        self.memory_bytes, self.progress, self.stop = memory_bytes, progress, stop
+        self._pace = Pace()
+        self._programs: Programs | None = None
+
+    def run(self) -> None:
+        """Claims runs and brings them to an end, until none are left.
+
+        Raises:
+          InterruptedRunError: the sweep was stopped; everything is saved.
+          DiskError: the disk is full or read-only.
+        """
+        with jax.default_device(self.device):
+            while self.stop.signal_number is None:
+                with self.work.claim(self._pace) as claim:
+                    if claim is None:
+                        return
+                    self._bring_to_an_end(claim)
+                self.progress.end(claim.members)
+        raise InterruptedRunError("stopped and saved", self.stop.signal_number)
+
+    def _bring_to_an_end(self, claim: Claim) -> None:
+        try:
+            began = time.perf_counter()
+            programs = self._compiled(claim)
+            waited = time.perf_counter() - began
+            claim.extend(programs.width)
+            self._run(programs, claim, waited)
+        except (InterruptedRunError, DiskError):
+            raise
+        except (*FAILURES, ConfigError) as error:
+            if isinstance(error, DoesNotFitError):
+                claim.extend(None)  # The other runs of the group do not fit either.
+            claim.fail(error)
+        claim.end()
+
+    def _compiled(self, claim: Claim) -> Programs:
+        """The programs for claimed runs, which may be compiled already."""
+        config = claim.members[0].config
+        key = group_key(config)
+        if self._programs is not None and self._pace.key == key:
+            return self._programs
+        began = time.perf_counter()
+        self._programs = None  # Frees their memory before others are compiled.
+        self._pace = Pace(run_seconds=self._pace.run_seconds)
+        programs = size_programs(
+            build(config), claim.num_runs, self.device, self.memory_bytes, self.width
+        )
+        self._programs, self._pace.key = programs, key
+        self._pace.compile_seconds = time.perf_counter() - began
+        told = describe_size(programs, claim.num_runs)
+        self.progress.note(f"{claim.title} on {self.device}: {told}".lstrip())
+        return programs
+
+    def _run(self, programs: Programs, claim: Claim, waited: float) -> None:
+        began = time.perf_counter()
+        run_block(
+            programs,
+            claim.members,
+            claim.folder,
+            self.stop,
+            self.progress.begin,
+            waited,
+            claim.keep_going,
+        )
+        self._pace.run_seconds = (time.perf_counter() - began) / len(claim.members)
+
+
+def memory_share(device: jax.Device, num_workers: int) -> int:
+    """The bytes that one worker may use, since the CPU devices of a machine share its memory.
+
+    Args:
+      device: the worker's device.
+      num_workers: how many workers this machine has.
+    """
+    num_sharing = num_workers if device.platform == "cpu" else 1
+    return device_memory_bytes(device) // num_sharing
+
+
+def size_programs(
+    experiment: Experiment,
+    num_runs: int,
+    device: jax.Device,
+    memory_bytes: int,
+    width: int = 0,
+) -> Programs:
+    """Compiles the programs of a group of runs.
+
+    On a CPU the width is 1: vmapped runs are not faster there, and their matrix products add in
+    another order, whereas with width 1 every run is bit for bit the one that is trained alone.
+    Elsewhere the width is the largest that fits, by the memory analysis of the compiled program.
+
+    Args:
+      experiment: parts of any run of the group.
+      num_runs: how many runs the group has.
+      device: the device that the programs are compiled for.
+      memory_bytes: how much memory the programs may use.
+      width: how many runs a program advances at once; 0 chooses it.
+
+    Raises:
+      DoesNotFitError: not even one run fits, or not as many as `width` says.
+    """
+    chosen = min(width, num_runs) if width else _first_width(device, num_runs)
+    usable = round(_USABLE * memory_bytes)
+    while True:
+        programs = Programs(experiment, chosen, device, usable)
+        most = usable // tree_bytes(programs.shapes)
+        if not width and 1 < most < chosen:
+            chosen = _even_width(num_runs, most)
+            continue
+        try:
+            programs.compile()
+        except DoesNotFitError:
+            if width or chosen == 1 or programs.memory is None:
+                raise
+            most = usable * chosen // programs.memory.total_bytes
+            chosen = _even_width(num_runs, max(1, min(most, chosen - 1)))
+        else:
+            return programs
+
+
+def describe_size(programs: Programs, num_runs: int) -> str:
+    """A sentence about the width of a group's programs, with the numbers."""
+    at_once = f"{num_runs} runs, {programs.width} at once"
+    if programs.memory is None:
+        return f"{at_once}; the device does not tell what memory they need"
+    return (
+        f"{at_once}: {format_bytes(programs.memory.state_bytes)} of state and "
+        f"{format_bytes(programs.memory.work_bytes)} to work in, of "
+        f"{format_bytes(programs.memory_bytes)}"
+    )
+
+
+def _first_width(device: jax.Device, num_runs: int) -> int:
+    return 1 if device.platform == "cpu" else num_runs
+
+
+def _even_width(num_runs: int, most: int) -> int:
+    """The smallest width that needs no more calls than the width `most` needs."""
+    num_calls = -(-num_runs // most)
+    return -(-num_runs // num_calls)
