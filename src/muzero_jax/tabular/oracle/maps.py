@@ -16,14 +16,4 @@ def value_map(mdp: TabularMDP, value: np.ndarray, actions: np.ndarray, title: st
       title: text above the map; empty for the name of the process.
     """
     assert mdp.grid is not None
-    grid = mdp.grid
-    return ValueMap(
-        title=title or mdp.name,
-        shape=grid.shape,
-        cells=grid.cells,
-        value=value,
-        actions=actions,
-        arrows=grid.arrows,
-        walls=grid.walls,
-        marks=grid.marks,
-    )
+    return ValueMap(title=title or mdp.name, value=value, actions=actions, **vars(mdp.grid))
