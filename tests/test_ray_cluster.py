@@ -86,7 +86,8 @@ def _drive(ray: FakeRay, folder: Path, stop: Stop | None = None) -> SweepProgres
 
     folder.mkdir(exist_ok=True)
     stop = stop or Stop(SimpleNamespace(signal_number=None))
-    with SweepProgress(folder, SWEEP, "a sweep") as progress:
+    progress = SweepProgress(folder, SWEEP, "a sweep")
+    with progress.shown():
         try:
             _WorkerThread(ray, make_worker, folder, progress, stop).run()
         finally:

@@ -124,12 +124,7 @@ class RayWorker:
 
 
 class _Messenger:
-    """Tells the driver what `SweepProgress` is told on the driver's machine.
-
-    Args:
-      send: sends a message to the driver.
-      first: what each message begins with.
-    """
+    """Stands for the driver's `SweepProgress`, or a run's listener: each call becomes a message."""
 
     def __init__(self, send: Callable[[Message], None], *first: str):
         self._send, self._first = send, first
@@ -144,13 +139,7 @@ class _Messenger:
 
 
 class _DriversLocks(Locks):
-    """The locks that the driver holds for a worker that does not see the sweep's folder.
-
-    Args:
-      folder: the worker's own folder.
-      send: sends a message to the driver.
-      receive: waits for the driver's answer.
-    """
+    """The locks that the driver holds for a worker that does not see the sweep's folder."""
 
     def __init__(
         self, folder: Path, send: Callable[[Message], None], receive: Callable[[], LockState]
@@ -159,7 +148,7 @@ class _DriversLocks(Locks):
         self._send, self._receive = send, receive
 
     def claim(self, member: Member) -> LockState:
-        """Asks the driver to lock a run; see `Locks`."""
+        """Asks the driver to lock a run."""
         self._send(("claim", member))
         state = self._receive()
         if state == "claimed":
