@@ -12,7 +12,7 @@ import itertools
 
 import numpy as np
 
-from muzero_jax.presets import tabular
+from muzero_jax.tabular.presets import tabular
 
 CONFIG = tabular("credit_assignment", "deep_sea:size=20", "prioritised_sweeping")
 

@@ -8,23 +8,28 @@ docs/tabular.md. An exponent of 1 in the table means that each row doubles the e
 
 import numpy as np
 
-from muzero_jax.presets import tabular
 from muzero_jax.settings import apply_settings
+from muzero_jax.tabular.presets import tabular
 
-CONFIG = apply_settings(
-    tabular("deep_sea_exploration", "deep_sea:size=10"), {"search.num_simulations": 2}
-)
+SIMULATIONS = {"search.num_simulations": 2}
+CONFIG = apply_settings(tabular("deep_sea_exploration", "deep_sea:size=10"), SIMULATIONS)
 
 SMALL, LARGE = (2, 3, 4, 6), (4, 6, 8, 10, 12, 15, 20, 30)
 NOISE = {"search.gumbel_scale": 1.0, "search.epsilon": 0.1, "table.initial_value": 0.0}
+RANDOM = {"exploration.epsilon": 1.0}
 # Learner, settings, sizes and the most episodes of each arm.
 ARMS = {
-    "optimistic MuZero": ("muzero", {}, LARGE, 400),
+    "optimistic MuZero": ("table_muzero", {}, LARGE, 400),
     "R-max": ("rmax", {}, LARGE, 400),
-    "self-loop MuZero": ("muzero", NOISE | {"table.unknown": "self_loop"}, SMALL, 500),
-    "pessimistic MuZero": ("muzero", NOISE | {"table.unknown": "pessimistic"}, SMALL, 500),
-    "Q-learning, epsilon 0.1": ("q_learning", {"search.epsilon": 0.1}, SMALL, 500),
-    "Q-learning, random actions": ("q_learning", {"search.epsilon": 1.0}, (2, 4, 6, 8, 10), 3_000),
+    "self-loop MuZero": ("table_muzero", NOISE | {"table.unknown": "self_loop"}, SMALL, 500),
+    "pessimistic MuZero": ("table_muzero", NOISE | {"table.unknown": "pessimistic"}, SMALL, 500),
+    "Q-learning, epsilon 0.1": ("q_learning", {"exploration.epsilon": 0.1}, SMALL, 500),
+    "Q-learning, random actions": (
+        "q_learning",
+        {"exploration.epsilon": 1.0},
+        (2, 4, 6, 8, 10),
+        3_000,
+    ),
 }
 
 
@@ -32,10 +37,10 @@ def setting(kind, changes, size, num_episodes):
     """One arm at one size; a chunk is an episode of as many steps as the sea has rows."""
     base = tabular("deep_sea", f"deep_sea:size={size}", kind)
     shape = {
-        "search.num_simulations": 2,
         "training.iterations_per_chunk": size,
         "training.num_env_steps": size * num_episodes,
     }
+    shape |= SIMULATIONS if kind == "table_muzero" else {}
     return apply_settings(base, shape | changes)
 
 
@@ -67,9 +72,9 @@ def study(files, num_seeds):
 
 def exponent(name, sizes, episodes):
     """The slope of log2 of the median episodes against the size, where the median is known."""
-    from muzero_jax.reports.statistics import order_quantile
+    from muzero_jax.tabular.study_plots import quartiles
 
-    medians = np.array([order_quantile(episodes[name, size], 0.5) for size in sizes])
+    medians = np.array([quartiles(episodes[name, size])[1] for size in sizes])
     known = np.isfinite(medians)
     slope = np.nan
     if known.sum() >= 2:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from muzero_jax.config import ReplayConfig, SearchConfig, TableConfig, TargetConfig, TrainingConfig
-from muzero_jax.presets import tabular
+from muzero_jax.config import ReplayConfig, SearchConfig, TargetConfig, TrainingConfig
+from muzero_jax.settings import apply_settings
+from muzero_jax.tabular.presets import tabular
+from muzero_jax.tabular.settings import TableConfig
 
 SIMULATIONS, STEPS = (50, 20, 10, 5), (2, 4, 8, 16)
 
@@ -40,7 +42,6 @@ CONFIG = dataclasses.replace(
         num_env_steps=50_000,
         num_envs=1,
         rollout_length=100,
-        cut_episodes=True,
         iterations_per_chunk=10,
     ),
 )
@@ -48,20 +49,24 @@ CONFIG = dataclasses.replace(
 
 def setting(num_simulations, td_steps):
     """The setting of one cell; the replay holds a batch, and what its last windows need."""
-    return dataclasses.replace(
+    return apply_settings(
         CONFIG,
-        search=dataclasses.replace(CONFIG.search, num_simulations=num_simulations),
-        target=dataclasses.replace(CONFIG.target, td_steps=td_steps),
-        replay=dataclasses.replace(CONFIG.replay, capacity=100 + td_steps),
+        {
+            "search.num_simulations": num_simulations,
+            "target.td_steps": td_steps,
+            "replay.capacity": 100 + td_steps,
+        },
     )
 
 
 def study(files, num_seeds):
     """Trains all cells; writes the last tenth of every run, and the curves, and draws both."""
+    from muzero_jax.tabular.cutting import CutEpisodes
     from muzero_jax.tabular.seed_curves import learn_curves_of
 
     cells = {f"{s} simulations, n = {n}": (s, n) for s in SIMULATIONS for n in STEPS}
-    found = learn_curves_of({name: setting(*cell) for name, cell in cells.items()}, num_seeds)
+    settings = {name: setting(*cell) for name, cell in cells.items()}
+    found = learn_curves_of(settings, num_seeds, change_collect=CutEpisodes)
     curves = {cell: found[name] for name, cell in cells.items()}
     rows = [
         {

@@ -5,8 +5,8 @@ The same search, learner and budget: only `table.unknown` differs (docs/tabular.
     python experiments/maze_unknown.py [--seeds 30] [--out DIR]
 """
 
-from muzero_jax.presets import tabular
 from muzero_jax.settings import apply_settings
+from muzero_jax.tabular.presets import tabular
 
 CONFIG = apply_settings(tabular("maze_unknown", "maze"), {"training.num_env_steps": 5_000})
 
@@ -36,7 +36,7 @@ def settings():
         for name, changes in ARMS.items()
     }
     same_length = {"training.num_env_steps": CONFIG.training.num_env_steps}
-    greedy = {"search.epsilon": 0.1, **same_length}
+    greedy = {"exploration.epsilon": 0.1, **same_length}
     arms["Q-learning, epsilon 0.1"] = apply_settings(tabular("q", "maze", "q_learning"), greedy)
     arms["R-max"] = apply_settings(tabular("r", "maze", "rmax"), same_length)
     return arms

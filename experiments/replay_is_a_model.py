@@ -12,7 +12,7 @@ import itertools
 
 import numpy as np
 
-from muzero_jax.presets import tabular
+from muzero_jax.tabular.presets import tabular
 
 CONFIG = tabular("replay_is_a_model", "maze", "dyna_q")
 
@@ -31,7 +31,7 @@ def walks(env, num_seeds):
     """The steps `[num_seeds, NUM_STEPS]` of random walks."""
     import jax
 
-    from muzero_jax.tabular.oracle.random_walk import random_steps
+    from muzero_jax.tabular.oracle.backup_orders import random_steps
 
     keys = jax.random.split(jax.random.key(0), num_seeds)
     return jax.jit(jax.vmap(functools.partial(random_steps, env, num_steps=NUM_STEPS)))(keys)

@@ -3,11 +3,11 @@
     python scripts/run_seeds.py cartpole --seeds 0 1 2 --out runs/cartpole \
         --results experiments/results/cartpole.csv --threshold 475 [--any.setting value]
 
-Run again, it goes on where it was interrupted: finished seeds are skipped, others resumed.
+The same command, run again, goes on where it was interrupted: it skips finished seeds and resumes
+others.
 """
 
 import argparse
-import json
 import os
 import platform
 import shlex
@@ -16,18 +16,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from muzero_jax.cli.benchmark import read_experiment
 from muzero_jax.config import ConfigError
 from muzero_jax.core.dotted import flatten
+from muzero_jax.core.file_names import CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
+from muzero_jax.core.files import read_json
 from muzero_jax.core.terminal import run_program
+from muzero_jax.reports.results import SeedResult, read_scores, update_scores
 from muzero_jax.reports.runs import read_run
-from muzero_jax.reports.score_files import SeedResult, read_scores, update_scores
 from muzero_jax.settings import config_to_dict
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Trains the seeds that are not done; returns the exit code."""
     options, overrides = _parse(arguments)
     try:
         failed = [seed for seed in options.seeds if not _run_seed(options, overrides, seed)]
@@ -53,30 +55,31 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--seeds", type=int, nargs="+", required=True)
     add("--out", type=Path, required=True, help="folder of the run folders seed-0, seed-1, ...")
     add("--results", type=Path, required=True, help="the CSV that gets a row for each seed")
-    add("--name", help="what the rows are called; the experiment's name by default")
+    add("--name", help="name of the rows (default: the experiment's name)")
     add("--threshold", type=float, help="record the steps of the first evaluation at this score")
-    add("--device", help="what it runs on; the accelerator or processor by default")
+    add("--device", help="name of the device in the rows (default: the accelerator or processor)")
     program = str(Path(sys.executable).with_name("muzero"))
     add("--program", default=program, help="the muzero command (default: the one of this Python)")
     return parser.parse_known_args(arguments)
 
 
 def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) -> bool:
-    """Trains one seed unless that is done, records it, and says so; returns whether it worked."""
+    """Trains one seed unless it is done, and records its score; returns whether that worked."""
     run_dir = options.out / f"seed-{seed}"
     title = f"{options.name or options.experiment} seed {seed}"
     arguments = ["train", options.experiment, "--seed", str(seed), *overrides]
     command = shlex.join(["muzero", *arguments])
     if changed := _changed_settings(run_dir, options.experiment, [*overrides, f"--seed={seed}"]):
-        print(f"{title}: {run_dir} is of other settings: {', '.join(changed)}", file=sys.stderr)
+        print(f"{title}: {run_dir} has other settings: {', '.join(changed)}", file=sys.stderr)
         return False
-    was_done = (run_dir / "result.json").exists()
+    was_done = (run_dir / RESULT_FILE).exists()
     total_seconds = None if was_done else _train(options.program, arguments, command, run_dir)
-    if not (run_dir / "result.json").exists():
+    if not (run_dir / RESULT_FILE).exists():
         print(f"{title}: failed, see {_log_of(run_dir)}", file=sys.stderr)
         return False
     row = _make_row(options, run_dir, seed, total_seconds, command)
-    if was_done and _is_recorded(options.results, row):
+    rows = read_scores(options.results) if options.results.exists() else []
+    if was_done and row.identity in {old.identity for old in rows}:
         print(f"{title}: done before")
         return True
     update_scores(options.results, row)
@@ -85,8 +88,8 @@ def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) 
 
 
 def _changed_settings(run_dir: Path, experiment: str, overrides: Sequence[str]) -> list[str]:
-    """The settings in which a run that was begun differs from what is asked for now."""
-    if not (run_dir / "config.yaml").exists():
+    """The settings in which the run folder differs from the command line, in words."""
+    if not (run_dir / CONFIG_FILE).exists():
         return []
     asked = read_experiment(experiment, overrides, "run_seeds.py")
     now, then = flatten(config_to_dict(asked)), read_run(run_dir).settings
@@ -98,29 +101,24 @@ def _changed_settings(run_dir: Path, experiment: str, overrides: Sequence[str]) 
 
 
 def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) -> float | None:
-    """Runs the process; returns its wall-clock, or None where it only finished an older one."""
-    resumes = (run_dir / "config.yaml").exists()
+    """Runs the process; returns its wall-clock in seconds, or None where it resumed a run."""
+    resumes = (run_dir / CONFIG_FILE).exists()
     target = ["train", "--resume", str(run_dir)] if resumes else [*arguments, "--out", str(run_dir)]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Without the compilation cache each seed compiles as on a new machine.
+    cold = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    cold["MUZERO_CACHE_DIR"] = ""
     with _log_of(run_dir).open("a" if resumes else "w", encoding="utf-8") as log:
         print(command, file=log, flush=True)
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [program, *target], stdout=log, stderr=subprocess.STDOUT, env=_cold_environment()
-        )
+        process = subprocess.Popen([program, *target], stdout=log, stderr=log, env=cold)
         try:
             process.wait()
         except KeyboardInterrupt:
-            # Ctrl-C reaches the process as well; it saves and exits by itself.
+            # Ctrl-C reaches the process as well, which saves its run and exits.
             process.wait()
             raise
     return None if resumes else time.perf_counter() - start
-
-
-def _cold_environment() -> dict[str, str]:
-    """Without the persistent compilation cache: every seed compiles as on a fresh machine."""
-    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    return {**kept, "MUZERO_CACHE_DIR": ""}
 
 
 def _describe(row: SeedResult) -> str:
@@ -143,8 +141,8 @@ def _log_of(run_dir: Path) -> Path:
 def _make_row(
     options: argparse.Namespace, run_dir: Path, seed: int, total_seconds: float | None, command: str
 ) -> SeedResult:
-    result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
-    versions = json.loads((run_dir / "versions.json").read_text(encoding="utf-8"))
+    result, versions = read_json(run_dir / RESULT_FILE), read_json(run_dir / VERSIONS_FILE)
+    packages = {"python": versions["python"], **versions["packages"]}
     return SeedResult(
         experiment=options.name or options.experiment,
         seed=seed,
@@ -158,7 +156,7 @@ def _make_row(
         threshold=options.threshold,
         steps_to_threshold=_steps_to(options.threshold, run_dir),
         device=options.device or _describe_device(versions["device"]),
-        versions=_describe_versions(versions),
+        versions=", ".join(f"{name} {version}" for name, version in packages.items()),
         command=command,
     )
 
@@ -172,19 +170,8 @@ def _steps_to(threshold: float | None, run_dir: Path) -> int | None:
     return int(reached[0]) if reached.size else None
 
 
-def _is_recorded(results: Path, row: SeedResult) -> bool:
-    rows = read_scores(results) if results.exists() else []
-    same = [old for old in rows if (old.experiment, old.device) == (row.experiment, row.device)]
-    return any(old.seed == row.seed for old in same)
-
-
-def _describe_versions(versions: dict[str, Any]) -> str:
-    packages = {"python": versions["python"], **versions["packages"]}
-    return ", ".join(f"{name} {version}" for name, version in packages.items())
-
-
 def _describe_device(kind: str) -> str:
-    """The accelerator that JAX found, or the processor and how many of its cores may be used."""
+    """The accelerator that JAX found, or the number of usable cores and the processor's model."""
     if kind.lower() != "cpu":
         return kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.tabular.oracle.backup_orders import begin_plan, count_backups, go_on
+from muzero_jax.tabular.oracle.backup_orders import begin_plan, count_backups, go_on, random_steps
 from muzero_jax.tabular.oracle.dynamic_programming import policy_return, solve
-from muzero_jax.tabular.oracle.random_walk import random_steps
 from muzero_jax.tabular.oracle.sweeping import table_of
 from muzero_jax.tabular.outcomes import count_steps, empty_table
 from muzero_jax.tabular.processes.environments import underlying_tabular

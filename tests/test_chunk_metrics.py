@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import scripted_agent, tiny_config
+from tiny import scripted_agent, tiny_config, with_replay
 
 from muzero_jax.envs.catch import Catch
+from muzero_jax.training import data_parallel
 from muzero_jax.training.chunk_metrics import chunk_metrics, gather, nothing_gathered
 from muzero_jax.training.data_parallel import make_layout, make_parallel_train
 from muzero_jax.training.loop import make_train
@@ -48,22 +49,25 @@ def chunk_of(train):
 
 def test_a_chunk_has_the_mean_or_the_largest_of_its_updates():
     config = tiny_config(replay={"min_size": 40})
-    metrics = chunk_of(make_train(Catch(4, 3), learning(lambda: 0.0), config))
+    metrics = chunk_of(make_train(Catch(4, 3), with_replay(learning(lambda: 0.0), config), config))
     # The first two of four iterations do not learn; the others make updates 0 to 3.
     assert metrics["train/num_updates"] == 4
     assert metrics["loss/total"] == 1.5 and metrics["target/value_largest"] == 3.0
 
 
 @pytest.mark.parametrize("fails_on", [None, 1])
-def test_the_largest_is_that_of_all_shards_and_they_fail_together(fails_on):
+def test_the_largest_is_that_of_all_shards_and_they_fail_together(fails_on, monkeypatch):
     config = tiny_config(training={"num_shards": 2})
 
     def own_number():
         shard = jax.lax.axis_index("shard").astype(jnp.float32)
         return shard if fails_on is None else jnp.where(shard == fails_on, jnp.inf, shard)
 
-    layout = make_layout(2, jax.devices()[:1])
-    train = make_parallel_train(Catch(4, 3), lambda shards: learning(own_number), config, layout)
+    def make_agent(config, env, average):
+        return with_replay(learning(own_number), config)
+
+    monkeypatch.setattr(data_parallel, "make_agent", make_agent)
+    train = make_parallel_train(Catch(4, 3), config, make_layout(2, jax.devices()[:1]))
     state = jax.jit(train.init)(jax.random.key(0))
     state, metrics = jax.jit(train.train_chunk)(state)
     if fails_on is None:

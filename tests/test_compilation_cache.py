@@ -17,7 +17,7 @@ from muzero_jax.process import compilation_cache
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known() -> None:
-    """As in a process that begins."""
+    """Restores the state of a process that begins."""
     cache_folder._usable_folder.cache_clear()
 
 
@@ -158,13 +158,13 @@ def test_damaged_entries_are_removed_with_one_notice(
     assert left() == {"jit_a-1", "jit_c-4"}
     told = f"notice: removed 2 damaged compiled programs from {tmp_path}.\n"
     assert capfd.readouterr().err == told
-    # Whole, but of no use.
+    # The entry is whole, but holds no program.
     warnings.showwarning(read.format("jit_c"), UserWarning, "compiler.py", 1)
     assert left() == {"jit_a-1"}
     assert capfd.readouterr().err == ""
     warnings.showwarning("something else", UserWarning, "compiler.py", 1)
     assert others == ["something else"]
-    # What JAX may say in another version names no program.
+    # Another version of JAX may warn without naming the program.
     warnings.showwarning(read.replace("'", "").format("jit_a"), UserWarning, "compiler.py", 1)
     assert left() == {"jit_a-1"}
 

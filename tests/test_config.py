@@ -5,11 +5,13 @@ import itertools
 import math
 import subprocess
 import sys
+import textwrap
+import typing
 
 import pytest
 
+from muzero_jax.agents.registry import BUILT_IN, find_definition
 from muzero_jax.config import (
-    TRACED_SETTINGS,
     ConfigError,
     EnvironmentConfig,
     EvaluationConfig,
@@ -22,10 +24,10 @@ from muzero_jax.config import (
     SearchConfig,
     TargetConfig,
     TrainingConfig,
-    learner_sections,
-    run_sections,
     traced_settings,
 )
+from muzero_jax.core.settings import is_traced
+from muzero_jax.settings import setting_types
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ from muzero_jax.config import (
             NetworkConfig,
             "kind",
             "mpl",
-            "kind must be one of auto, mlp, resnet, table, found 'mpl'",
+            "kind must be one of auto, mlp, resnet, or MODULE:FACTORY .*, found 'mpl'",
         ),
         (NetworkConfig, "compute_dtype", "float16", "network.compute_dtype must be one of"),
         (SearchConfig, "policy", "gumbell", "search.policy must be one of gumbel, muzero"),
@@ -135,38 +137,69 @@ def test_derived_counts_by_hand():
 def test_traced_settings_are_numbers_of_the_config_and_all_exist():
     config = ExperimentConfig(optimizer=OptimizerConfig(learning_rate=0.25))
     settings = traced_settings(config)
-    assert tuple(settings) == TRACED_SETTINGS
+    assert set(settings) < set(setting_types(config))
     assert settings["optimizer.learning_rate"] == 0.25
     assert settings["target.discount"] == 0.997
     assert all(type(value) is float for value in settings.values())
 
 
-def section_classes() -> list[ast.stmt]:
-    """The bodies of the files that define the sections."""
-    modules = (learner_sections, run_sections)
-    return [node for module in modules for node in ast.parse(inspect.getsource(module)).body]
+def sections() -> list[type]:
+    """All sections of a run and of the built-in agents."""
+    learners = [find_definition(name).settings for name in BUILT_IN]
+    kinds = [ExperimentConfig, *learners]
+    hints = [hint for kind in kinds for hint in typing.get_type_hints(kind).values()]
+    return list(dict.fromkeys(hint for hint in hints if dataclasses.is_dataclass(hint)))
 
 
-def test_traced_settings_and_their_documentation_agree():
-    """A setting whose line says "traced" is in the list, and the other way round."""
-    documented = set()
-    for node in section_classes():
-        body = node.body if isinstance(node, ast.ClassDef) else []
-        for field, line in itertools.pairwise(body):
-            is_line = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
-            if isinstance(field, ast.AnnAssign) and is_line:
-                name = f"{node.name.removesuffix('Config').lower()}.{field.target.id}"
-                documented |= {name} if "traced" in line.value.value.lower() else set()
-    assert documented == set(TRACED_SETTINGS)
+def lines_of(section: type) -> dict[str, str]:
+    """What is written below each setting of a section, by the setting's name."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0].body
+    return {
+        field.target.id: line.value.value
+        for field, line in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(line, ast.Expr)
+    }
 
 
-def test_every_setting_has_a_line_of_meaning():
-    for node in section_classes():
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
-            pairs = zip(node.body, [*node.body[1:], None], strict=True)
-            for field, line in pairs:
-                if isinstance(field, ast.AnnAssign) and node.name != "ExperimentConfig":
-                    assert isinstance(line, ast.Expr), f"{node.name}.{field.target.id}"
+@pytest.mark.parametrize("section", sections())
+def test_every_setting_has_a_line_of_meaning_that_says_whether_it_is_traced(section):
+    annotated = inspect.get_annotations(section)
+    own = [field for field in dataclasses.fields(section) if field.name in annotated]
+    lines = lines_of(section)
+    assert set(lines) == {field.name for field in own}
+    for field in own:
+        assert ("traced" in lines[field.name].lower()) == is_traced(field), field.name
+
+
+def test_an_agent_has_its_own_settings_and_no_others():
+    names = {name.partition(".")[0] for name in setting_types(ExperimentConfig(agent="q_learning"))}
+    own = {"table", "exploration", "target", "replay"}
+    assert names == own | {
+        "name",
+        "seed",
+        "agent",
+        "environment",
+        "training",
+        "evaluation",
+        "logging",
+    }
+    with pytest.raises(ConfigError, match="QSettings has no setting search; it has table"):
+        ExperimentConfig(agent="q_learning", search=SearchConfig())
+    with pytest.raises(ConfigError, match="needs settings of the type MuZeroSettings, found QS"):
+        ExperimentConfig(learner=ExperimentConfig(agent="q_learning").learner)
+
+
+def test_sections_of_the_agent_are_given_beside_those_of_the_run():
+    config = ExperimentConfig(search=SearchConfig(num_simulations=3))
+    assert config.learner.search.num_simulations == 3
+    other = dataclasses.replace(config, search=SearchConfig(num_simulations=4), seed=2)
+    assert (other.learner.search.num_simulations, other.seed) == (4, 2)
+    assert other.learner.network == config.learner.network
+
+
+def test_several_shards_need_an_agent_that_averages():
+    with pytest.raises(ConfigError, match="num_shards must be 1 for the agent q_learning, found 2"):
+        ExperimentConfig(agent="q_learning", training=TrainingConfig(num_shards=2))
 
 
 def test_configs_are_frozen_and_hashable():

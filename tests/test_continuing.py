@@ -26,17 +26,15 @@ from muzero_jax.core.errors import (
     NoCheckpointError,
 )
 from muzero_jax.runs import (
-    changed_time_limit,
     continuing,
     run_folder,
     run_writer,
     runner,
 )
-from muzero_jax.runs.best_agent import BestAgent
 from muzero_jax.runs.build import build, load_run
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.runs.initial_agent import load_initial_agent, load_recorded_agent
-from muzero_jax.runs.run_start import split_state
+from muzero_jax.runs.run_start import BestAgent, split_state
 from muzero_jax.tracking import tracker
 
 CONSTANT: dict[str, Any] = {"optimizer__schedule": "constant", "optimizer__warmup_updates": 2}
@@ -60,7 +58,6 @@ def compile_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "build", build_once)
-        patch.setattr(changed_time_limit, "build", build_once)
         patch.setattr(runner, "Programs", programs_of)
         patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
         yield
@@ -127,7 +124,7 @@ def test_an_extended_run_is_the_run_that_was_planned_that_long(
 
 
 class _Killed(BaseException):
-    """In place of SIGKILL."""
+    """Stands for a SIGKILL in these tests."""
 
 
 def _die(*_: Any, **__: Any) -> None:
@@ -243,14 +240,14 @@ def test_a_time_limit_can_be_given_to_a_run_that_had_none(copy: Path) -> None:
     assert json.loads((copy / "result.json").read_text())["length_mean"] == 3.0
     last = json.loads((copy / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["episode/length"] == 3.0
-    # Without it the limit stays, for it is a setting of the run now.
+    # Without the option the limit stays, because it is now a setting of the run.
     assert load_run(copy).env.spec.max_episode_steps == 3
 
 
 def test_a_run_killed_after_its_time_limit_changed_goes_on(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings hold the limit by then, and the checkpoint the state of a run without one."""
+    """The settings then hold the limit, and the checkpoint the state of a run without a limit."""
     whole = Path(shutil.copytree(_unfinished(copy), tmp_path / "whole"))
     limited = {"environment.time_limit": 3}
     runner.resume(whole, changes=limited)
@@ -324,7 +321,7 @@ def test_a_run_stopped_before_its_first_interval_is_known_by_the_marker(
     (copy / "metrics.jsonl").write_text(lines[0])
     with pytest.raises(LostCheckpointsError, match="trained for 64 environment steps"):
         runner.resume(copy)
-    (copy / ".has_checkpoints").unlink()  # As if it had been killed before any checkpoint.
+    (copy / ".has_checkpoints").unlink()  # Now it looks killed before any checkpoint.
     monkeypatch.setattr(runner, "_execute", lambda *_: {"went": "on"})
     assert runner.resume(copy) == {"went": "on"}
 
@@ -475,7 +472,7 @@ def test_steps_and_best_can_be_asked_for(
     assert "holds no checkpoint 130; there are 128, 256" in capsys.readouterr().err
     with pytest.raises(InvalidRunError, match=r"must be best or the number .* found 'last'"):
         load_run(short_run, "last")
-    (copy / "result.json").unlink()  # The best is then one of the evaluations before.
+    (copy / "result.json").unlink()  # Then an earlier evaluation is the best.
     if len(rows) == 2:
         assert load_run(copy, "best").num_env_steps == 128
         same = load_run(copy, "128").agent_state

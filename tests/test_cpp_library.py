@@ -16,9 +16,8 @@ from muzero_jax.config import SearchConfig
 from muzero_jax.core import cache_folder
 from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search import cpp_library, engine
-from muzero_jax.search.gumbel_rules import CompletedQValues
+from muzero_jax.search.gumbel import CompletedQValues, gumbel_policy
 from muzero_jax.search.policies import SearchNoise, make_search
-from muzero_jax.search.root_policies import gumbel_policy
 
 NETWORK = ToyNetwork(3, embedding_size=8)
 CPP = SearchConfig(engine="cpp", num_simulations=5)

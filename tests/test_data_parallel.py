@@ -63,7 +63,7 @@ def test_shards_differ_but_for_what_they_learn(runs):
 
 @pytest.mark.slow
 def test_only_gradients_and_metrics_are_communicated(runs):
-    """On the compiled program: one reduction for each update, a few scalars for each chunk."""
+    """The compiled program has one reduction an update, and a few scalars a chunk."""
     text = (runs[4] / "program.txt").read_text()
     kinds = "all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
     assert not re.search(rf"\b({kinds})(-start)?\(", text)

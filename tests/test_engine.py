@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search import engine
-from muzero_jax.search.gumbel_rules import CompletedQValues
-from muzero_jax.search.puct_rule import PuctRule
-from muzero_jax.search.root_policies import gumbel_policy, puct_policy
+from muzero_jax.search.gumbel import CompletedQValues, gumbel_policy
+from muzero_jax.search.puct import PuctRule, puct_policy
 
 pytestmark = pytest.mark.optimised
 COMPLETED = CompletedQValues()

@@ -18,12 +18,12 @@ import pytest
 
 from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search import cpp_library, engine
-from muzero_jax.search.gumbel_rules import (
+from muzero_jax.search.gumbel import (
     CompletedQValues,
     ImprovedPolicyRule,
     SequentialHalvingRule,
 )
-from muzero_jax.search.puct_rule import PuctRule
+from muzero_jax.search.puct import PuctRule
 
 pytestmark = pytest.mark.optimised
 NETWORK = ToyNetwork(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)

@@ -139,7 +139,7 @@ def test_an_output_file_must_be_free_or_of_its_kind(tmp_path, victim):
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
-    # Not by chmod: the superuser may write everywhere.
+    # chmod would not do, because the superuser may write everywhere.
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore_newest
-from muzero_jax.checkpoints.plain_arrays import from_plain, to_plain
 from muzero_jax.cli import main
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import CheckpointMismatchError
+from muzero_jax.core.keys import from_numbers, to_numbers
 from muzero_jax.process import jax_process
 from muzero_jax.process.jax_process import (
     check_options,
@@ -74,7 +74,7 @@ def test_every_command_that_computes_refuses_first(command, tmp_path, capsys):
         assert main(arguments) == 2
     finally:
         jax.config.update("jax_debug_infs", False)
-    # A command may have said before what it does.
+    # A line that announces the work may come before the error.
     *before, told = capsys.readouterr().err.splitlines()
     assert told.startswith("error: ") and "JAX_DEBUG_INFS" in told and len(before) <= 1
     assert not out.exists()
@@ -126,7 +126,7 @@ def test_flags_that_abort_another_process_are_refused(stderr, reason, monkeypatc
 
 def test_keys_of_another_generator_are_no_damage(tmp_path):
     key = jax.random.key(0)
-    np.testing.assert_array_equal(to_plain(from_plain(to_plain(key), key)), to_plain(key))
+    np.testing.assert_array_equal(to_numbers(from_numbers(to_numbers(key), key)), to_numbers(key))
     writer = CheckpointWriter(tmp_path / "checkpoints", 1)
     writer.save(1, {"loop": {"key": jax.random.key(0, impl="rbg")}}, {})
     writer.close()

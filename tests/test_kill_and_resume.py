@@ -53,7 +53,7 @@ def _to_numpy(leaf: jax.Array) -> np.ndarray:
 
 def _run(where: str, action: str, out: Path) -> subprocess.CompletedProcess[str]:
     script = Path(__file__).with_name("tiny_run.py")
-    # The programs that this process has compiled are the ones that the others need.
+    # This process compiles the programs that the killed processes need.
     cache = jax.config.values["jax_compilation_cache_dir"]
     return subprocess.run(
         [sys.executable, str(script), where, action, str(out)],
@@ -70,13 +70,13 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path: Path) -> 
     left_alone, killed = tmp_path / "left alone", tmp_path / "killed run"
     runner.train(TINY, left_alone)
 
-    # In the middle of a line, before the first checkpoint.
+    # The process dies in the middle of a line, before the first checkpoint.
     assert _run("metrics:2", "train", killed).returncode == -9
     assert not any((killed / "checkpoints").iterdir())
     assert not (killed / "metrics.jsonl").read_text().endswith("\n")
-    # While the second checkpoint is written.
+    # The process dies while the second checkpoint is written.
     assert _run("checkpoint:2", "resume", killed).returncode == -9
-    # In the middle of an evaluation's row, after the checkpoint of the same step.
+    # The process dies in an evaluation's row, after the checkpoint of the same step.
     resumed = _run("evaluation:2", "resume", killed)
     assert resumed.returncode == -9
     assert "checkpoint 256 is half-written; using checkpoint 128" in resumed.stderr
@@ -85,7 +85,7 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(tmp_path: Path) -> 
     assert stopped.returncode == 143
     assert f"muzero train --resume '{killed}'" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    # After the last evaluation, before the file that says that the run is finished.
+    # The process dies after the last evaluation, before `result.json` is written.
     assert _run("result:1", "resume", killed).returncode == -9
     finished = _run("never", "resume", killed)
     assert finished.returncode == 0, finished.stderr

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muzero_jax.agents.muzero import make_muzero
+from muzero_jax.agents.muzero.agent import make_muzero, make_muzero_model
 from muzero_jax.config import (
     EvaluationConfig,
     ExperimentConfig,
@@ -19,7 +19,6 @@ from muzero_jax.config import (
 )
 from muzero_jax.envs import probes
 from muzero_jax.envs.catch import Catch
-from muzero_jax.networks.factory import make_model
 from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.loop import make_train
 
@@ -41,10 +40,8 @@ def probe_config():
 
 def learn(env, config, num_chunks, seed=0):
     """Trains; returns the agent, its state, and a function from observations to values."""
-    spec = env.spec
-    observation = jax.ShapeDtypeStruct(spec.observation_shape, jnp.dtype(spec.observation_dtype))
-    model = make_model(config.network, observation, spec.num_actions)
-    agent = make_muzero(config, spec, model)
+    model = make_muzero_model(config.learner, env.spec)
+    agent = make_muzero(config.learner, env, config.sizes(), model)
     train = make_train(env, agent, config)
     state = jax.jit(train.init)(jax.random.key(seed))
     chunk = jax.jit(train.train_chunk, donate_argnums=0)

@@ -8,8 +8,8 @@ import optax
 import pytest
 import reference
 
-from muzero_jax.agents.losses import legal_entropy, muzero_loss
-from muzero_jax.agents.targets import Targets
+from muzero_jax.agents.muzero.losses import legal_entropy, muzero_loss
+from muzero_jax.agents.muzero.targets import Targets
 from muzero_jax.config import NetworkConfig
 from muzero_jax.maths.value_support import scalar_to_support
 from muzero_jax.networks.factory import make_model
@@ -126,7 +126,7 @@ def test_loss_of_an_indifferent_model_by_hand():
         init=lambda key: {},
         represent=lambda params, observation: observation,
         predict=lambda params, x: (jnp.zeros((len(x), NUM_ACTIONS)), jnp.zeros((len(x), 9))),
-        dynamics=lambda params, embedding, action: (embedding, jnp.zeros((len(embedding), 9))),
+        dynamics=lambda params, x, action: (x, jnp.zeros((len(x), 9)), jnp.ones(len(x))),
     )
     targets = random_targets(4)
     full = {"policy_mask": (BATCH, 5), "value_mask": (BATCH, 5), "reward_mask": (BATCH, 4)}
@@ -227,7 +227,7 @@ def test_consistency_by_hand_with_vectors_in_the_plane():
         init=lambda key: {},
         represent=identity,
         predict=lambda params, x: (jnp.zeros((len(x), NUM_ACTIONS)), jnp.zeros((len(x), 9))),
-        dynamics=lambda params, x, action: (x @ turn, jnp.zeros((len(x), 9))),
+        dynamics=lambda params, x, action: (x @ turn, jnp.zeros((len(x), 9)), jnp.ones(len(x))),
         project=identity,
         predict_projection=identity,
     )
@@ -251,7 +251,11 @@ def test_consistency_takes_no_gradient_through_the_encoded_side():
         # The root is encoded by `a`, and only the compared observation by `b`.
         represent=lambda p, x: jnp.where(x[:, :1] > 0, p["a"] * x, p["b"] * x + p["b"] ** 2),
         predict=lambda p, x: (jnp.zeros((len(x), NUM_ACTIONS)), jnp.zeros((len(x), 9))),
-        dynamics=lambda p, x, action: (x + p["a"] * jnp.ones((1, 2)), jnp.zeros((len(x), 9))),
+        dynamics=lambda p, x, action: (
+            x + p["a"] * jnp.ones((1, 2)),
+            jnp.zeros((len(x), 9)),
+            jnp.ones(len(x)),
+        ),
         project=lambda p, x: x,
         predict_projection=lambda p, x: x,
     )

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import make_batch, tiny_config, tiny_spec
+from tiny import make_batch, muzero_agent, tiny_config, tiny_spec
 
-from muzero_jax.agents.losses import legal_entropy
-from muzero_jax.agents.muzero import make_muzero
+from muzero_jax.agents.muzero.losses import legal_entropy
 from muzero_jax.config import SearchConfig, traced_settings
 from muzero_jax.maths.masked_logits import LOWEST_LOGIT, finite_logits
 from muzero_jax.networks.model import MuZeroModel
@@ -36,15 +35,15 @@ def masking_model(mask_value) -> MuZeroModel:
         },
         represent=lambda params, observation: observation,
         predict=predict,
-        dynamics=lambda params, x, action: (0.5 * x, x @ params["value"]),
+        dynamics=lambda params, x, action: (0.5 * x, x @ params["value"], jnp.ones(len(x))),
     )
 
 
 def learned(mask_value):
     config = tiny_config(loss={"entropy_weight": 0.1})
-    agent = make_muzero(config, tiny_spec(), masking_model(mask_value))
+    agent = muzero_agent(config, tiny_spec(), masking_model(mask_value))
     state = agent.init(jax.random.key(0), traced_settings(config))
-    batch = make_batch(agent.window, 4, NUM_ACTIONS)
+    batch = make_batch(agent.data.spec, 4, NUM_ACTIONS)
     weights = batch.transitions.record.action_weights.at[..., 0].set(0.0)
     weights = weights / weights.sum(axis=-1, keepdims=True)
     record = batch.transitions.record.replace(action_weights=weights)

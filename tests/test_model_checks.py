@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 from flax import nnx
-from tiny import counting_model, tiny_config, tiny_spec
+from tiny import counting_model, muzero_agent, tiny_config, tiny_spec
 
-from muzero_jax.agents.muzero import make_muzero
 from muzero_jax.config import ConfigError
 from muzero_jax.networks.model import model_from_linen, model_from_nnx
 
@@ -35,7 +34,7 @@ class Net(nn.Module):
         return self.pi(embedding), self.v(embedding)
 
     def dynamics(self, embedding, action):
-        return embedding, self.r(embedding)
+        return embedding, self.r(embedding), jnp.ones(len(embedding))
 
     def __call__(self, observation, action):
         embedding = self.represent(observation)
@@ -48,7 +47,7 @@ def with_extra(make):
 
 
 def agent_of(model):
-    return make_muzero(tiny_config(), tiny_spec(), model)
+    return muzero_agent(tiny_config(), tiny_spec(), model)
 
 
 def test_a_whole_network_is_taken():
@@ -86,7 +85,7 @@ class NnxNet(nnx.Module):
         return self.pi(embedding), self.v(embedding)
 
     def dynamics(self, embedding, action):
-        return embedding, self.v(embedding)
+        return embedding, self.v(embedding), jnp.ones(len(embedding))
 
 
 class Scale(nnx.Module):
@@ -142,6 +141,11 @@ def test_missing_methods_are_named():
         model_from_nnx(HalfNnx)
 
 
+def rest_of_dynamics(x):
+    """Reward logits and continuation, as they should be."""
+    return jnp.zeros((len(x), 41)), jnp.ones(len(x))
+
+
 @pytest.mark.parametrize(
     "changes,told",
     [
@@ -159,24 +163,31 @@ def test_missing_methods_are_named():
         ),
         (
             {"predict": lambda p, x: jnp.zeros((len(x), 3))},
-            "predict of the network must return a pair, policy logits and value logits, found",
+            "predict of the network must return policy logits and value logits, found",
         ),
         (
-            {"dynamics": lambda p, x, a: (x, jnp.zeros((len(x), NUM_BINS)))},
+            {"dynamics": lambda p, x, a: (x, jnp.zeros((len(x), NUM_BINS)), jnp.ones(len(x)))},
             r"reward logits of dynamics must be \[B, 41\], found \[B, 11\]",
         ),
         (
-            {"dynamics": lambda p, x, a: (x[:, None], jnp.zeros((len(x), 41)))},
+            {"dynamics": lambda p, x, a: (x[:, None], jnp.zeros((len(x), 41)), jnp.ones(len(x)))},
             r"embedding of dynamics must be \[B\], found \[B, 1\]",
         ),
         (
-            {"dynamics": lambda p, x, a: (x.astype(jnp.bfloat16), jnp.zeros((len(x), 41)))},
+            {"dynamics": lambda p, x, a: (x.astype(jnp.bfloat16), *rest_of_dynamics(x))},
             "must have the dtype of that of represent, float32, found bfloat16",
+        ),
+        (
+            {"dynamics": lambda p, x, a: (x, jnp.zeros((len(x), 41)))},
+            "must return the next embedding, reward logits and the continuation, found a tuple of",
+        ),
+        (
+            {"dynamics": lambda p, x, a: (x, *rest_of_dynamics(x)[:1], jnp.ones((len(x), 1)))},
+            r"continuation of dynamics must be \[B\], found \[B, 1\]",
         ),
         ({"represent": lambda p, o: o.sum()}, r"embedding of represent must be .*, found \[\]"),
         ({"represent": lambda p, o: (o, o)}, "embedding of represent must be .*, found a tuple"),
         ({"init": lambda key: {"n": jnp.arange(3)}}, r"parameter \['n'\] .*, found int32"),
-        ({"support_spacing": None}, "must give logits of a categorical support"),
     ],
 )
 def test_wrong_outputs_are_told_with_both_shapes(changes, told):
@@ -210,9 +221,9 @@ def test_a_batch_is_told_from_as_many_actions():
     def predict(params, x):
         return jnp.zeros((7, len(x))), jnp.zeros((len(x), NUM_BINS))
 
-    spec = dataclasses.replace(tiny_spec(), num_actions=7)
+    spec = tiny_spec(num_actions=7)
     model = dataclasses.replace(counting_model(), predict=predict)
     with pytest.raises(
         ConfigError, match=r"policy logits of predict must be \[B, 7\], found \[7, B"
     ):
-        make_muzero(tiny_config(), spec, model)
+        muzero_agent(tiny_config(), spec, model)

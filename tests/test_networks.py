@@ -92,6 +92,19 @@ def test_action_enters_the_dynamics(case):
 
 
 @pytest.mark.parametrize("case", ["mlp", "resnet"])
+@pytest.mark.parametrize(("num_players", "expected"), [(1, 1.0), (2, -1.0)])
+def test_the_players_decide_the_continuation(case, num_players, expected):
+    config, observation = CASES[case]
+    model = make_model(config, observation, NUM_ACTIONS, num_players=num_players)
+    params = jax.jit(model.init)(jax.random.key(0))
+    actions = jnp.zeros((2, BATCH), jnp.int32)
+    unrolled = jax.jit(model.unroll)(params, built(case)[2], actions)
+    np.testing.assert_array_equal(unrolled.continuation[0], 1.0)
+    np.testing.assert_array_equal(unrolled.continuation[1:], expected)
+    assert unrolled.continuation.shape == (3, BATCH)
+
+
+@pytest.mark.parametrize("case", ["mlp", "resnet"])
 def test_fresh_network_is_indifferent(case):
     config, observation = CASES[case]
     model = make_model(config, observation, NUM_ACTIONS)
@@ -132,7 +145,7 @@ def test_unroll_halves_the_gradient_once_for_each_step_into_the_dynamics():
         init=lambda key: {"w": jnp.ones(())},
         represent=lambda params, observation: params["w"] * observation,
         predict=lambda params, embedding: (embedding, embedding),
-        dynamics=lambda params, embedding, action: (embedding + 1.0, embedding),
+        dynamics=lambda params, embedding, action: (embedding + 1.0, embedding, jnp.ones(1)),
     )
 
     def prior(w, k):
@@ -218,7 +231,7 @@ class NnxToy(nnx.Module):
     def dynamics(self, embedding, action):
         onehot = jax.nn.one_hot(action, NUM_ACTIONS)
         output = self.transition(jnp.concatenate([embedding, onehot], axis=-1))
-        return scale_embedding(output[:, :6]), output[:, 6:]
+        return scale_embedding(output[:, :6]), output[:, 6:], jnp.ones(len(output))
 
 
 def test_nnx_bridge_is_pure_and_seeded():

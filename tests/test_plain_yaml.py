@@ -88,5 +88,5 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 
 
 def test_the_dialect_differs_from_that_of_the_library():
-    # What the reader mends; where the library learns it, the resolver can go.
+    # If this fails, the library reads such numbers itself, and our resolver can go.
     assert yaml.safe_load("a: 1e-3") == {"a": "1e-3"}

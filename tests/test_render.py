@@ -39,7 +39,7 @@ def test_a_box_on_pixel_edges_is_sharp_and_one_between_them_is_half_covered():
 def test_a_disc_covers_its_area_and_a_line_its_length_and_caps():
     disc, line = Canvas(60, 60, (0, 0, 0)), Canvas(60, 60, (0, 0, 0))
     disc.disc(30, 30, 20, (100, 100, 100))
-    line.line((10, 20), (40, 45), 6, (100, 100, 100))
+    line.line([(10, 20), (40, 45)], 6, (100, 100, 100))
     assert disc.image()[..., 0].sum() / 100 == pytest.approx(np.pi * 20**2, rel=0.01)
     area = np.hypot(30, 25) * 6 + np.pi * 3**2
     assert line.image()[..., 0].sum() / 100 == pytest.approx(area, rel=0.02)
@@ -48,7 +48,7 @@ def test_a_disc_covers_its_area_and_a_line_its_length_and_caps():
 def test_shapes_outside_of_the_image_are_cut_off():
     canvas = Canvas(8, 8, (9, 9, 9))
     canvas.disc(-50, 4, 3, (0, 0, 0))
-    canvas.line((100, 100), (200, 100), 2, (0, 0, 0))
+    canvas.line([(100, 100), (200, 100)], 2, (0, 0, 0))
     assert (canvas.image() == 9).all()
     canvas.box(-10, -10, 4, 40, (0, 0, 0))
     assert (canvas.image()[:, :4] == 0).all() and (canvas.image()[:, 4:] == 9).all()

@@ -23,7 +23,10 @@ from muzero_jax.sweeps.sweep_folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.sweep_progress import Stop
 from muzero_jax.sweeps.trials import Trial, Trials
 
-SPACE = (parse_axis("learning_rate=1e-3..1e-1:log"), parse_axis("target.discount=0.9,0.95"))
+SPACE = (
+    parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),
+    parse_axis(TINY, "target.discount=0.9,0.95"),
+)
 NUM_STEPS = 9
 STUDY = Study(
     "tiny",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from muzero_jax.search import engine
-from muzero_jax.search.gumbel_rules import CompletedQValues, ImprovedPolicyRule
-from muzero_jax.search.puct_rule import PuctRule
+from muzero_jax.search.gumbel import CompletedQValues, ImprovedPolicyRule
+from muzero_jax.search.puct import PuctRule
 from muzero_jax.search.row_model import NodeModel
 
 pytestmark = pytest.mark.optimised

@@ -11,7 +11,6 @@ import reference
 
 from muzero_jax.config import SearchConfig
 from muzero_jax.envs.tic_tac_toe import TicTacToe, TicTacToeState
-from muzero_jax.search.depth import depths_by_doubling, depths_in_order
 from muzero_jax.search.policies import (
     RecurrentFnOutput,
     RootFnOutput,
@@ -19,6 +18,7 @@ from muzero_jax.search.policies import (
     SearchOutput,
     make_search,
 )
+from muzero_jax.search.root_policy import depths_by_doubling, depths_in_order
 
 POLICIES = ("gumbel", "muzero")
 NOISY = SearchNoise(1.0, 0.3, 0.25, 1.0)

@@ -19,31 +19,31 @@ from muzero_jax.sweeps.search_space import (
 
 
 def test_lists_and_ranges_are_read():
-    assert parse_axis("num_simulations=4,16") == Values("search.num_simulations", (4, 16))
-    assert parse_axis("learning_rate=1e-4..1e-2:log") == Range(
+    assert parse_axis(TINY, "num_simulations=4,16") == Values("search.num_simulations", (4, 16))
+    assert parse_axis(TINY, "learning_rate=1e-4..1e-2:log") == Range(
         "optimizer.learning_rate", 1e-4, 1e-2, is_log=True, is_integer=False
     )
-    assert parse_axis("search.num_simulations=4..16") == Range(
+    assert parse_axis(TINY, "search.num_simulations=4..16") == Range(
         "search.num_simulations", 4, 16, is_log=False, is_integer=True
     )
-    assert parse_axis("schedule=linear,cosine").values == ("linear", "cosine")
-    assert parse_axis("prioritised=true,false").values == (True, False)
-    assert parse_axis("hidden_sizes=[64,64],[128]").values == ((64, 64), (128,))
-    assert parse_axis("learning_rate=1e-3").values == (0.001,)
+    assert parse_axis(TINY, "schedule=linear,cosine").values == ("linear", "cosine")
+    assert parse_axis(TINY, "prioritised=true,false").values == (True, False)
+    assert parse_axis(TINY, "hidden_sizes=[64,64],[128]").values == ((64, 64), (128,))
+    assert parse_axis(TINY, "learning_rate=1e-3").values == (0.001,)
 
 
 @pytest.mark.parametrize(
     "axis", ["learning_rate=0.0001..0.01:log", "num_simulations=4,16", "hidden_sizes=[8],[4,4]"]
 )
 def test_an_axis_survives_the_sweep_file(axis):
-    parsed = parse_axis(axis)
-    assert make_axis(parsed.name, parsed.plain()) == parsed
+    parsed = parse_axis(TINY, axis)
+    assert make_axis(TINY, parsed.name, parsed.plain()) == parsed
 
 
 def test_a_section_may_be_left_out_where_that_is_clear():
-    assert full_name("td_steps") == "target.td_steps"
+    assert full_name(TINY, "td_steps") == "target.td_steps"
     with pytest.raises(ConfigError, match=r"num_envs is ambiguous: say .* or evaluation\.num_envs"):
-        full_name("num_envs")
+        full_name(TINY, "num_envs")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_section_may_be_left_out_where_that_is_clear():
 )
 def test_what_cannot_be_varied_is_one_sentence(text, told):
     with pytest.raises(ConfigError, match=told) as error:
-        parse_axis(text)
+        parse_axis(TINY, text)
     assert "\n" not in str(error.value)
 
 
@@ -87,7 +87,7 @@ def test_log_samples_are_even_in_the_logarithm():
 
 
 def test_settings_are_all_combinations_or_drawn():
-    axes = [parse_axis("td_steps=1,3"), parse_axis("learning_rate=1e-4..1e-2:log")]
+    axes = [parse_axis(TINY, "td_steps=1,3"), parse_axis(TINY, "learning_rate=1e-4..1e-2:log")]
     grid = make_settings(TINY, axes, num_points=2)
     assert [tuple(setting.values()) for setting in grid] == [
         (1, 1e-4),
@@ -103,16 +103,16 @@ def test_settings_are_all_combinations_or_drawn():
 
 
 def test_a_setting_that_cannot_work_is_named():
-    axes = [parse_axis("num_unroll_steps=1,2"), parse_axis("replay.capacity=8,320")]
+    axes = [parse_axis(TINY, "num_unroll_steps=1,2"), parse_axis(TINY, "replay.capacity=8,320")]
     with pytest.raises(ConfigError, match=r"the setting .*capacity=8 cannot work: replay"):
         make_settings(TINY, axes)
     with pytest.raises(ConfigError, match=r"td_steps is varied twice"):
-        make_settings(TINY, [parse_axis("td_steps=1"), parse_axis("target.td_steps=2")])
+        make_settings(TINY, [parse_axis(TINY, "td_steps=1"), parse_axis(TINY, "target.td_steps=2")])
 
 
 def test_members_are_grouped_by_what_is_static():
     settings = make_settings(
-        TINY, [parse_axis("learning_rate=1e-3,1e-2"), parse_axis("num_simulations=2,3")]
+        TINY, [parse_axis(TINY, "learning_rate=1e-3,1e-2"), parse_axis(TINY, "num_simulations=2,3")]
     )
     members = Sweep("tiny", TINY, (5, 6), tuple(settings)).members()
     groups = group_members(members)
@@ -133,6 +133,6 @@ def test_what_a_sweep_or_study_lacks_is_told():
         Sweep("tiny", TINY, (1, 1), ({},))
     with pytest.raises(ConfigError, match="at least one setting to choose"):
         Study("tiny", TINY, (0,), "s", (), 3)
-    axis = (parse_axis("learning_rate=1,2"),)
+    axis = (parse_axis(TINY, "learning_rate=1,2"),)
     with pytest.raises(ConfigError, match="trials must be an integer between 1 and"):
         Study("tiny", TINY, (0,), "s", axis, 0)

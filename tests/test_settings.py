@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.dotted import flatten
 from muzero_jax.settings import (
     apply_settings,
-    check_names,
     config_from_dict,
     config_to_dict,
-    setting_names,
+    describe_other_agent,
+    setting_types,
 )
 
 OTHER = apply_settings(
@@ -28,13 +29,14 @@ OTHER = apply_settings(
 
 
 def test_changes_arrive() -> None:
-    assert OTHER.network.hidden_sizes == (32, 16)
-    assert OTHER.optimizer.learning_rate == 3e-5
-    assert OTHER.search.gumbel_scale == 1.0
-    assert isinstance(OTHER.search.gumbel_scale, float)
+    assert OTHER.learner.network.hidden_sizes == (32, 16)
+    assert OTHER.learner.optimizer.learning_rate == 3e-5
+    assert OTHER.learner.search.gumbel_scale == 1.0
+    assert isinstance(OTHER.learner.search.gumbel_scale, float)
     default = ExperimentConfig()
-    assert OTHER.target == default.target
-    assert dataclasses.replace(OTHER.network, hidden_sizes=(128,), kind="auto") == default.network
+    assert OTHER.learner.target == default.learner.target
+    network = dataclasses.replace(OTHER.learner.network, hidden_sizes=(128,), kind="auto")
+    assert network == default.learner.network
 
 
 @pytest.mark.parametrize("config", [ExperimentConfig(), OTHER])
@@ -64,7 +66,10 @@ def test_pairs_need_only_suit_in_the_end() -> None:
         ({"seed": None}, "seed must be an integer, found None"),
         ({"target.discount": "high"}, "target.discount must be a number, found 'high'"),
         ({"replay.prioritised": 2}, "replay.prioritised must be true or false, found 2"),
-        ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, table, found"),
+        ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, or MODULE"),
+        ({"agent": 3}, "agent must be a string, found 3"),
+        ({"agent": "q_lerning"}, "unknown agent 'q_lerning'; did you mean q_learning"),
+        ({"agent": "rmax", "search.epsilon": 0}, "unknown setting search.epsilon"),
         ({"network.hidden_sizes": None}, "network.hidden_sizes must be a list, found None"),
         ({"network.hidden_sizes": ["a"]}, "network.hidden_sizes must be an integer, found 'a'"),
         ({"environment": 3}, "environment is a section; give its settings by name, such as env"),
@@ -76,8 +81,22 @@ def test_bad_changes_are_one_sentence(changes: dict[str, object], told: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_every_setting_has_a_name() -> None:
-    names = setting_names()
-    assert "seed" in names and "logging.checkpoint_interval" in names
-    assert len(names) == len(set(names)) > 50
-    check_names(names)
+def test_every_setting_has_a_type() -> None:
+    types = setting_types(ExperimentConfig())
+    assert types["seed"] is int and types["logging.checkpoint_interval"] is int
+    assert tuple(types) == tuple(flatten(config_to_dict(ExperimentConfig())))
+
+
+def test_another_agent_keeps_the_sections_that_both_declare() -> None:
+    config = apply_settings(OTHER, {"agent": "table_muzero", "table.step_size": 0.5})
+    assert config.learner.search == OTHER.learner.search
+    assert config.learner.replay == OTHER.learner.replay
+    assert config.training == OTHER.training and config.learner.table.step_size == 0.5
+    told = describe_other_agent(OTHER, config)
+    assert "search, replay, target stay" in told and "table begins at the agent's defaults" in told
+    assert not describe_other_agent(OTHER, OTHER)
+
+
+def test_settings_of_a_version_with_agent_kinds_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"the settings are of a version that had agent\.kind"):
+        config_from_dict({"agent": {"kind": "muzero"}})

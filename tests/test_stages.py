@@ -31,11 +31,11 @@ def test_a_tally_says_how_much_is_done_and_left(monkeypatch, capsys):
     tally = stages.Tally(4, "arms", " of 3 seeds")
     tally.advance("first", 0.0)
     clock.now += 20
-    tally.advance("first", 0.25)  # Most of that time was compiling.
+    tally.advance("first", 0.25)  # Compiling took most of that time.
     clock.now += 10
     tally.finish("first")
     clock.now += 5
-    tally.advance("second", 0.25)  # Something was said five seconds ago.
+    tally.advance("second", 0.25)  # The last line appeared five seconds ago.
     clock.now += 10
     tally.advance("third", 0.8)
     for name in ("second", "third", "fourth"):

@@ -187,7 +187,7 @@ def test_a_strangers_run_does_no_harm(
     args: list[str],
 ) -> None:
     shutil.copytree(finished, place / "RUN")
-    (place / "RUN" / "result.json").unlink()  # Else there would be nothing to resume.
+    (place / "RUN" / "result.json").unlink()  # A finished run would not be resumed.
     pack(place / "RUN", place)
     assert main(args) == 2
     told = capsys.readouterr().err.splitlines()[-1]

@@ -19,7 +19,10 @@ from muzero_jax.sweeps.trials import Trials
 # One device, whatever the other tests have let JAX find.
 run_sweep = functools.partial(runner.run_sweep, num_devices=1)
 
-SPACE = (parse_axis("learning_rate=1e-3..1e-1:log"), parse_axis("target.discount=0.9,0.95"))
+SPACE = (
+    parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),
+    parse_axis(TINY, "target.discount=0.9,0.95"),
+)
 STUDY = Study("tiny", TINY, (0, 1), "rates", SPACE, num_trials=3, pruner="none")
 
 
@@ -63,7 +66,7 @@ def test_another_search_space_is_refused(studied):
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_is_recorded_and_the_study_goes_on(tmp_path):
-    axis = (parse_axis("learning_rate=1e38,1e-3"),)
+    axis = (parse_axis(TINY, "learning_rate=1e38,1e-3"),)
     wild = Study("tiny", TINY, (3,), "wild", axis, num_trials=5, pruner="none")
     counts = run_sweep(wild, tmp_path / "study")
     trials = _trials(tmp_path / "study")
@@ -76,7 +79,7 @@ def test_a_trial_that_diverges_is_recorded_and_the_study_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_a_setting_that_cannot_work_fails_its_trial_only(tmp_path):
-    axis = (parse_axis("td_steps=3,400"),)
+    axis = (parse_axis(TINY, "td_steps=3,400"),)
     wild = Study("tiny", TINY, (0,), "pairs", axis, num_trials=4, pruner="none")
     run_sweep(wild, tmp_path / "study")
     reasons = [t.user_attrs.get("reason", "") for t in _trials(tmp_path / "study")]

@@ -1,12 +1,8 @@
-"""Tables of studies, and that those in the docs are of the committed CSVs."""
+"""Tables of studies; tests/test_results.py compares the tables in the docs."""
 
 import dataclasses
-from pathlib import Path
 
-from muzero_jax.reports.results import replace_table
-from muzero_jax.tabular.study_tables import STUDY_TABLES, StudyTable, make_study_table
-
-ROOT = Path(__file__).parents[1]
+from muzero_jax.tabular.study_tables import StudyTable, make_study_table
 
 
 def test_medians_with_quartiles_and_what_was_never_reached(tmp_path):
@@ -23,12 +19,3 @@ def test_medians_with_quartiles_and_what_was_never_reached(tmp_path):
     mean = dataclasses.replace(across, by=("arm", "size"), across="", statistic="mean")
     lines = make_study_table(tmp_path, mean).splitlines()
     assert lines[-1] == "| b | 2 | 0.500 ± 0.000 |"
-
-
-def test_the_tables_of_the_docs_are_not_stale():
-    page = (ROOT / "docs" / "tabular.md").read_text(encoding="utf-8")
-    fresh = page
-    for table in STUDY_TABLES:
-        found = make_study_table(ROOT / "experiments" / "results", table)
-        fresh = replace_table(fresh, found, table.study)
-    assert page == fresh, "run: python scripts/make_study_tables.py"

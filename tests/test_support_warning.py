@@ -107,7 +107,7 @@ def test_a_reward_that_is_not_finite_names_no_settings():
 
 
 class Notes:
-    """A listener that keeps what it is told to note."""
+    """A listener that keeps all notes."""
 
     def __init__(self):
         self.texts = []

@@ -32,8 +32,8 @@ from muzero_jax.reports.sweep_table import read_member, read_sweep
 from muzero_jax.runs import run_writer, runner
 from muzero_jax.runs.build import build, load_run
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.runs.host_loop import Lockstep
-from muzero_jax.runs.lost_checkpoints import check_not_lost
+from muzero_jax.runs.continuing import check_not_lost
+from muzero_jax.runs.host_loop import HostLoop
 from muzero_jax.runs.memory import ProgramMemory, check_program_fits
 from muzero_jax.runs.run_folder import locked
 from muzero_jax.runs.run_start import Start
@@ -209,7 +209,7 @@ def test_a_member_without_its_checkpoints_fails_alone(swept, tmp_path, monkeypat
     shutil.rmtree(lost / "checkpoints")
     (lost / "result.json").unlink()
     reported = _report(lost)
-    monkeypatch.setattr(Lockstep, "finish", lambda self: pytest.fail("trained"))
+    monkeypatch.setattr(HostLoop, "finish", lambda self: pytest.fail("trained"))
     counts = run_sweep(SWEEP, folder)
     assert (counts["failed"], counts["finished"]) == (1, 3)
     assert "its checkpoints are gone" in json.loads((lost / "outcome.json").read_text())["reason"]
@@ -232,8 +232,8 @@ def test_a_member_that_cannot_be_taken_up_fails_alone(swept, tmp_path, monkeypat
         sealed["shapes"]["agent"] = {}
         metadata.write_text(json.dumps({**sealed, "digest": checkpoint._json_digest(sealed)}))
     seen = []
-    monkeypatch.setattr(Lockstep, "__init__", lambda own, _, runs, *rest: seen.extend(runs))
-    monkeypatch.setattr(Lockstep, "finish", lambda own: True)
+    monkeypatch.setattr(HostLoop, "__init__", lambda own, _, runs, *rest: seen.extend(runs))
+    monkeypatch.setattr(HostLoop, "finish", lambda own: True)
     programs, stop = Programs(build(TINY)), types.SimpleNamespace(signal_number=None)
     listener = types.SimpleNamespace(note=lambda text: None)
     work = GridWork(SWEEP.members(), Locks(folder), num_workers=1)

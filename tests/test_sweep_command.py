@@ -87,7 +87,7 @@ def test_a_study_keeps_its_space(script, asked, tmp_path):
     assert main(command) == 0
     definition = asked[0][0]
     assert isinstance(definition, Study)
-    assert definition.space == (parse_axis("learning_rate=1e-3..1e-1:log"),)
+    assert definition.space == (parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),)
     assert (definition.name, definition.num_trials, definition.pruner) == ("rates", 9, "asha")
 
 
@@ -166,7 +166,7 @@ def test_seeds_of_a_file_may_be_written_as_people_do(asked, tmp_path):
 
 
 SWEEP = Sweep("catch", TINY, (0,), ({"target.td_steps": 1},))
-STUDY = Study("catch", TINY, (0,), "s", (parse_axis("td_steps=1..3"),), 2)
+STUDY = Study("catch", TINY, (0,), "s", (parse_axis(TINY, "td_steps=1..3"),), 2)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(t
     members = sweep.members()
     quiet = SweepProgress(folder, sweep, "earlier")
     pretend_to_run(quiet, members[:1], 0.0)
-    space = (parse_axis("learning_rate=1e-3..1e-2"),)
+    space = (parse_axis(TINY, "learning_rate=1e-3..1e-2"),)
     study = Study("tiny", TINY, (0,), "rates", space, num_trials=3)
     progress = SweepProgress(folder, study, "a study")
     with progress.shown():

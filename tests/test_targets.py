@@ -7,7 +7,7 @@ import pytest
 import reference
 from tiny import make_batch
 
-from muzero_jax.agents.targets import make_targets, make_window_spec
+from muzero_jax.agents.muzero.targets import make_targets, make_window_spec
 from muzero_jax.config import TargetConfig
 
 FINAL = 100.0

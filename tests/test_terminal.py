@@ -26,7 +26,7 @@ IN_ASCII = "score 0.5 +- 0.1, 3 us, > +-+ | \\u4e2d\n"
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """The ends of a pipe, of which the one to read is the test's to close."""
+    """The two ends of a pipe; the test closes the reading end."""
     reader, writer = os.pipe()
     yield reader, writer
     os.close(writer)
@@ -99,7 +99,7 @@ def test_output_that_nobody_reads_does_not_disturb_who_works(
     before = _printed_to(pipe[1], monkeypatch)
     os.close(pipe[0])
     assert run_program(_print(TEXT, times=3)) == 0
-    before.flush()  # As the interpreter does when it ends.
+    before.flush()  # The interpreter does this when it ends.
 
 
 def test_output_that_nobody_reads_ends_who_shows_something(
@@ -110,7 +110,7 @@ def test_output_that_nobody_reads_ends_who_shows_something(
     heard = []
 
     def work() -> int:
-        # A thread has nobody to tell.
+        # An error in a thread would be lost.
         thread = threading.Thread(target=_print(TEXT))
         thread.start()
         thread.join()
@@ -121,7 +121,7 @@ def test_output_that_nobody_reads_ends_who_shows_something(
 
     assert run_program(work, needs_reader=True) == UNREAD_EXIT_CODE == 128 + signal.SIGPIPE
     assert heard == ["thread"]
-    # argparse and tyro leave so after they have shown their help.
+    # argparse and tyro exit like this after they have shown their help.
     assert run_program(_leave, needs_reader=True) == UNREAD_EXIT_CODE
     before.flush()
     assert capfd.readouterr().err == ""
@@ -247,7 +247,7 @@ _TAKE_TERMINAL = (
 
 
 def _muzero(*args: str, before: str = "", **options: Any) -> subprocess.Popen[str]:
-    """Starts the command; it compiles what this process has compiled no second time."""
+    """Starts the command, which finds the programs that this process has compiled."""
     cache = str(jax.config.values["jax_compilation_cache_dir"])
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = {"MUZERO_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join(paths)}

@@ -6,7 +6,14 @@ import pytest
 from muzero_jax.tabular.oracle.dynamic_programming import solve
 from muzero_jax.tabular.oracle.maps import value_map
 from muzero_jax.tabular.processes.gridworld import maze_mdp
-from muzero_jax.tabular.study_plots import Line, Panel, draw_panels, mean_line, median_line
+from muzero_jax.tabular.study_plots import (
+    Line,
+    Panel,
+    draw_panels,
+    mean_line,
+    median_line,
+    quartiles,
+)
 from muzero_jax.tabular.value_maps import draw_value_maps, text_map, value_map_image
 
 PNG = b"\x89PNG\r\n"
@@ -40,6 +47,9 @@ def test_maps_as_files_and_as_pictures(small, tmp_path):
 
 def test_lines_over_seeds():
     samples = np.array([[1.0, 2.0], [3.0, 2.0], [np.inf, 5.0]])
+    # Half of two samples do not exceed the lower one; three of four do not exceed the third.
+    np.testing.assert_array_equal(quartiles(np.array([4.0, 2.0])), [2, 2, 4])
+    np.testing.assert_array_equal(quartiles(np.array([4.0, 2.0, np.inf, 3.0])), [2, 3, 4])
     middle = median_line("a", np.arange(2), samples)
     np.testing.assert_array_equal(
         [middle.low, middle.y, middle.high], [[1, 2], [3, 2], [np.inf, 5]]

@@ -1,4 +1,4 @@
-"""Weights & Biases, played by a module that behaves as W&B's does."""
+"""The sink for Weights & Biases; a module that behaves like W&B takes its place."""
 
 import sys
 import threading
@@ -139,7 +139,7 @@ def test_without_a_login_nothing_is_begun(wandb, tmp_path):
     varied = ({"logging.wandb": False}, {"logging.wandb": True})
     with pytest.raises(ConfigError, match=told):
         run_sweep(Sweep("tiny", tiny(), (0,), varied), out)
-    space = (parse_axis("learning_rate=1e-3..1e-1:log"),)
+    space = (parse_axis(CONFIG, "learning_rate=1e-3..1e-1:log"),)
     with pytest.raises(ConfigError, match=told):
         run_sweep(Study("tiny", CONFIG, (0,), "rates", space, num_trials=1), out)
     assert not out.exists()

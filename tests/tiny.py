@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import struct
 
-from muzero_jax.agents.base import ActOutput, Agent, LearnOutput
-from muzero_jax.agents.planning import SearchRecord
+from muzero_jax.agents.base import ActOutput, Agent, LearnOutput, Moment, Windows
+from muzero_jax.agents.muzero.agent import make_muzero
+from muzero_jax.agents.muzero.planning import SearchRecord
 from muzero_jax.config import (
     ExperimentConfig,
     NetworkConfig,
@@ -18,7 +20,7 @@ from muzero_jax.config import (
     TargetConfig,
     TrainingConfig,
 )
-from muzero_jax.core.types import Transition
+from muzero_jax.core.types import TimeStep, Transition
 from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.maths.value_support import scalar_to_support
 from muzero_jax.networks.model import MuZeroModel
@@ -38,7 +40,8 @@ def tiny_config(**sections) -> ExperimentConfig:
         ),
     )
     for name, overrides in sections.items():
-        section = dataclasses.replace(getattr(config, name), **overrides)
+        owner = config.learner if hasattr(config.learner, name) else config
+        section = dataclasses.replace(getattr(owner, name), **overrides)
         config = dataclasses.replace(config, **{name: section})
     return config
 
@@ -49,16 +52,44 @@ def tiny_spec(**overrides) -> EnvironmentSpec:
     return EnvironmentSpec(name="tiny", **(fields | overrides))
 
 
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What stands for an environment where an agent reads its description alone."""
+
+    spec: EnvironmentSpec
+
+
+def muzero_agent(config: ExperimentConfig, spec: EnvironmentSpec, model=None) -> Agent:
+    """MuZero for environments of a description, with a model of its own or with one given."""
+    return make_muzero(config.learner, Described(spec), config.sizes(), model)
+
+
+def with_replay(agent: Agent, config: ExperimentConfig) -> Agent:
+    """The agent, learning from a ring as a config describes it."""
+    return dataclasses.replace(agent, data=Windows(agent.data.spec, config.replay))
+
+
+def gradient_mean(optimizer):
+    """Adam's running mean of the gradients, in the state of an optimiser."""
+    return optax.tree.get(optimizer, "mu")
+
+
+def moment_of(timestep: TimeStep) -> Moment:
+    """The moment `[B, ...]` of an agent without memory, in the first step of its episode."""
+    return Moment(timestep, (), jnp.zeros(timestep.to_play.shape, jnp.int32), None)
+
+
 def logits_of(x, support_size: int = 20):
     """Logits whose scalar is `x`; differentiable, and exact to about 1e-5."""
     return jnp.log(scalar_to_support(x, support_size) + 1e-9)
 
 
-def counting_model(num_actions: int = 3) -> MuZeroModel:
+def counting_model(num_actions: int = 3, continuation: float = 1.0) -> MuZeroModel:
     """A model that can be followed with a pencil; observations are `[B, 2]`.
 
     The latent state is the first observed number; action `a` adds `10 (a + 1)` to it and pays
-    `a + 1`. The value of a state is the state times `params["scale"]`, the prior is uniform.
+    `a + 1`. The value of a state is the state times `params["scale"]`, the prior is uniform. Every
+    step has the same continuation.
     """
 
     def predict(params, embedding):
@@ -67,7 +98,11 @@ def counting_model(num_actions: int = 3) -> MuZeroModel:
     def dynamics(params, embedding, action):
         del params
         amount = (action + 1).astype(jnp.float32)
-        return embedding + 10.0 * amount, logits_of(amount)
+        return (
+            embedding + 10.0 * amount,
+            logits_of(amount),
+            jnp.full(embedding.shape[0], continuation),
+        )
 
     return MuZeroModel(
         init=lambda rng_key: {"scale": jnp.ones(())},
@@ -114,11 +149,11 @@ class ScriptedState(struct.PyTreeNode):
     num_updates: jax.Array
 
 
-def scripted_agent(action_fn, num_actions: int = 2, learn_fn=None, window=None) -> Agent:
+def scripted_agent(action_fn, num_actions: int = 2, learn_fn=None, window=None, **fields) -> Agent:
     """An agent that plays `action_fn(rng_key, timestep, explore)`.
 
     Its priorities while acting are the actions; `learn_fn(state, rng_key, batch)` gives the metrics
-    and the new priorities.
+    and the new priorities. The `fields` replace those of the agent.
     """
 
     def init(rng_key, hyperparameters):
@@ -127,17 +162,26 @@ def scripted_agent(action_fn, num_actions: int = 2, learn_fn=None, window=None) 
             jax.tree.map(jnp.float32, dict(hyperparameters)), jnp.zeros((), jnp.int32)
         )
 
-    def act(state, rng_key, timestep, explore):
-        del state
-        action = action_fn(rng_key, timestep, explore).astype(jnp.int32)
-        record = SearchRecord(jnp.zeros((*action.shape, num_actions)), jnp.zeros(action.shape))
-        priority = action.astype(jnp.float32)
-        return ActOutput(
-            action=action, record=record, priority=priority, value=0.0 * priority, metrics={}
-        )
+    def acting(explore):
+        def act(state, rng_key, moment):
+            del state
+            action = action_fn(rng_key, moment.timestep, explore).astype(jnp.int32)
+            record = SearchRecord(jnp.zeros((*action.shape, num_actions)), jnp.zeros(action.shape))
+            priority = action.astype(jnp.float32)
+            return ActOutput(action=action, record=record, priority=priority, value=0.0 * priority)
+
+        return act
 
     def learn(state, rng_key, batch):
         metrics, priorities = learn_fn(state, rng_key, batch)
         return LearnOutput(state.replace(num_updates=state.num_updates + 1), metrics, priorities)
 
-    return Agent(window or WindowSpec(1, (0,)), init=init, act=act, learn=learn)
+    replay = tiny_config().replay
+    parts = {
+        "data": Windows(window or WindowSpec(1, (0,)), replay),
+        "init": init,
+        "act": acting(True),
+        "greedy": {"scripted": acting(False)},
+        "learn": learn,
+    }
+    return Agent(**(parts | fields))

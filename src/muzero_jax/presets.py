@@ -3,8 +3,6 @@
 import re
 
 from muzero_jax.config import (
-    AgentConfig,
-    AgentKind,
     EnvironmentConfig,
     EvaluationConfig,
     ExperimentConfig,
@@ -14,7 +12,6 @@ from muzero_jax.config import (
     OptimizerConfig,
     ReplayConfig,
     SearchConfig,
-    TableConfig,
     TargetConfig,
     TrainingConfig,
 )
@@ -60,50 +57,4 @@ def minatar(game: str) -> ExperimentConfig:
         training=TrainingConfig(num_env_steps=720_000, num_envs=64),
         evaluation=EvaluationConfig(interval=50_000),
         logging=LoggingConfig(checkpoint_interval=100_000),
-    )
-
-
-def tabular(name: str, environment: str, kind: AgentKind = "muzero") -> ExperimentConfig:
-    """Learners of tables, which learn after every single step.
-
-    MuZero explores by planning with what it does not know as if it were the best, like R-max; its
-    four simulations try every action of a maze once, which with exact values is a step of value
-    iteration, and more would bias the values low, for a search backs up means and no maxima.
-
-    Args:
-      name: of the experiment.
-      environment: registry name of a tabular environment; states are observed as numbers.
-      kind: of the learner, see `AgentConfig`.
-    """
-    is_muzero = kind == "muzero"
-    is_planner = kind in ("dyna_q", "prioritised_sweeping", "rmax")
-    batch_size = 1 if is_planner else 10
-    options = "" if "observation=" in environment else ":observation=index"
-    return ExperimentConfig(
-        name=name,
-        environment=EnvironmentConfig(name=f"{environment}{options}"),
-        agent=AgentConfig(kind=kind),
-        network=NetworkConfig(kind="table" if is_muzero else "auto"),
-        table=TableConfig(unknown="optimistic", step_size=1.0, initial_value=float(is_muzero)),
-        search=SearchConfig(
-            num_simulations=4, gumbel_scale=0.0, value_scale=1.0, min_qvalue_range=1e-3
-        ),
-        replay=ReplayConfig(
-            capacity=2_000,
-            min_size=4,
-            batch_size=batch_size,
-            ratio=batch_size * (4.0 if is_muzero else 1.0),
-            prioritised=is_muzero,
-        ),
-        target=TargetConfig(
-            discount=0.99,
-            num_unroll_steps=0,
-            td_steps=0,
-            bootstrap="network",
-            reanalyse_fraction=1.0,
-        ),
-        training=TrainingConfig(
-            num_env_steps=3_000, num_envs=1, rollout_length=1, iterations_per_chunk=50
-        ),
-        evaluation=EvaluationConfig(interval=0, num_episodes=32),
     )

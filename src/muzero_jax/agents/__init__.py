@@ -1,1 +1,1 @@
-"""The learners: every agent is three pure functions, `init`, `act` and `learn`."""
+"""The learners, each a folder, and what they share."""

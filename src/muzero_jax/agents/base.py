@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from flax import struct
 
 from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
-from muzero_jax.replay.buffer import Batch, WindowSpec
+from muzero_jax.replay.buffer import WindowSpec
+from muzero_jax.replay.settings import ReplayConfig
+from muzero_jax.search.policies import SearchOutput
 
 Hyperparameters: TypeAlias = Mapping[str, Array | float]
 """Traced settings by their dotted name, for example `optimizer.learning_rate`."""
@@ -24,22 +26,43 @@ class AgentState(Protocol):
     num_updates: Array
 
 
+class Moment(struct.PyTreeNode):
+    """What acting may look at, for a batch of environments.
+
+    Attributes:
+      timestep: `[B, ...]` what the environments returned last.
+      memory: the agent's own notes, `[B, ...]`; made anew where an episode begins.
+      episode_step: `[B]` int32, steps that the episode has had.
+      env_state: `[B, ...]` states of the environment that the agent was made with, inside
+        auto-reset; None where the environments do not run in JAX.
+    """
+
+    timestep: TimeStep
+    memory: PyTree
+    episode_step: Array
+    env_state: PyTree
+
+
 class ActOutput(struct.PyTreeNode):
     """What acting gives for a batch of environments.
 
     Attributes:
       action: `[B]` int32.
+      memory: `[B, ...]` the agent's notes for the next step.
       record: `[B, ...]` what is stored with the transition.
-      priority: `[B]` the replay priority of the windows that start here, until they are learned.
-      value: `[B]` what the agent has learned that the observations are worth.
+      priority: `[B]` the replay priority of the windows that start here, until they are learned; 1
+        where None.
+      value: `[B]` what the agent has learned that the observations are worth; None where it has
+        learned no values.
       metrics: scalars, by name.
     """
 
     action: Array
-    record: PyTree
-    priority: Array
-    value: Array
-    metrics: Metrics
+    memory: PyTree = ()
+    record: PyTree = ()
+    priority: Array | None = None
+    value: Array | None = None
+    metrics: Metrics = struct.field(default_factory=dict)
 
 
 class LearnOutput(struct.PyTreeNode):
@@ -49,12 +72,54 @@ class LearnOutput(struct.PyTreeNode):
       state: the agent's next state.
       metrics: scalars, by name; one that is not finite stops the run. An agent averages them over
         the shards, except those whose names end in `LARGEST_SUFFIX`, which the loop maximises.
-      priorities: `[B]` the new replay priorities of the batch.
+      priorities: `[B]` the new replay priorities of the batch; None keeps the old ones.
     """
 
     state: PyTree
-    metrics: Metrics
-    priorities: Array
+    metrics: Metrics = struct.field(default_factory=dict)
+    priorities: Array | None = None
+
+
+class Rollout(struct.PyTreeNode):
+    """The steps of one iteration.
+
+    Attributes:
+      transitions: `[T, B, ...]` in the order in which they happened.
+      priority: `[T, B]` the replay priorities of the windows that start at the steps.
+      timestep: `[B, ...]` what the environments returned last, for a bootstrap; of the new episode
+        where the last step ended one.
+    """
+
+    transitions: Transition
+    priority: Array
+    timestep: TimeStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """The agent learns from windows of consecutive steps that are drawn from a replay.
+
+    Attributes:
+      spec: which part of the stored steps the agent reads.
+      replay: the settings of the ring, which the agent's settings have as `replay`.
+    """
+
+    spec: WindowSpec
+    replay: ReplayConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """The agent learns once from each rollout, which is not kept."""
+
+
+ActFn: TypeAlias = Callable[[PyTree, PRNGKey, Moment], ActOutput]
+
+
+def no_memory(num_envs: int) -> PyTree:
+    """The notes of an agent that takes none."""
+    del num_envs
+    return ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +127,30 @@ class Agent:
     """A learner as pure functions; no state is hidden in it.
 
     Attributes:
-      window: what `learn` needs to read around each replayed step.
+      data: what `learn` is given: `Windows` of a replay, or whole `Rollouts`.
       init: `(rng_key, hyperparameters) -> state`. The `rng_key` is consumed.
-      act: `(state, rng_key, timestep [B, ...], explore) -> ActOutput`; `explore` is a Python bool,
-        False for greedy evaluation. The `rng_key` is consumed.
-      learn: `(state, rng_key, batch) -> LearnOutput`. The `rng_key` is consumed.
-      observe: `(state, transitions [T, num_envs, ...]) -> state`, called with every rollout before
-        it is replayed, by agents that must see each transition once; None for those that need not.
+      act: `(state, rng_key, moment [B, ...]) -> ActOutput`, exploring. The `rng_key` is consumed.
+      greedy: ways of acting without exploring, by name, each like `act`; the first is evaluated as
+        the score of record.
+      learn: `(state, rng_key, data) -> LearnOutput`, where the data are a `Batch` of windows or a
+        `Rollout`. The `rng_key` is consumed.
+      init_memory: `num_envs -> memory [B, ...]`, the agent's notes where an episode begins.
+      observe: `(state, rollout) -> state`, called with every rollout before anything is learned
+        from it, by agents that must see each transition once; None for those that need not.
+      plan: `(state, rng_key, moment) -> SearchOutput`, the search of the first greedy way of
+        acting; None for an agent that does not search.
     """
 
-    window: WindowSpec
+    data: Windows | Rollouts
     init: Callable[[PRNGKey, Hyperparameters], PyTree]
-    act: Callable[[PyTree, PRNGKey, TimeStep, bool], ActOutput]
-    learn: Callable[[PyTree, PRNGKey, Batch], LearnOutput]
-    observe: Callable[[PyTree, Transition], PyTree] | None = None
+    act: ActFn
+    greedy: Mapping[str, ActFn]
+    learn: Callable[[PyTree, PRNGKey, Any], LearnOutput]
+    init_memory: Callable[[int], PyTree] = no_memory
+    observe: Callable[[PyTree, Rollout], PyTree] | None = None
+    plan: Callable[[PyTree, PRNGKey, Moment], SearchOutput] | None = None
+
+    @property
+    def act_greedily(self) -> ActFn:
+        """The way of acting that is evaluated as the score of record."""
+        return next(iter(self.greedy.values()))

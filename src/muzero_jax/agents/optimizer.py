@@ -1,7 +1,7 @@
 """AdamW whose learning rate, weight decay and clipping norm are traced.
 
-optax's own wrappers bake these numbers into the transformation; here they arrive with every update,
-so that one compiled program can train members that differ in them.
+The numbers arrive with every update, so that one compiled program can train members of a sweep that
+differ in them.
 """
 
 from typing import cast
@@ -11,19 +11,46 @@ import jax.numpy as jnp
 import optax
 
 from muzero_jax.agents.base import Hyperparameters
-from muzero_jax.config import OptimizerConfig
+from muzero_jax.agents.settings import OptimizerConfig
 from muzero_jax.core.types import Array, Params, PyTree
 
-_ADAM = optax.scale_by_adam()
+
+def _adamw(
+    learning_rate: Array, weight_decay: Array, max_gradient_norm: Array
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) after clipping by the global norm."""
+
+    def clip(gradient: Params, params: Params | None) -> Params:
+        del params
+        share = jnp.minimum(1.0, max_gradient_norm / (optax.tree.norm(gradient) + 1e-12))
+        return jax.tree.map(lambda g: g * share, gradient)
+
+    return optax.chain(
+        optax.stateless(clip),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+_OPTIMIZER = optax.inject_hyperparams(_adamw)(
+    learning_rate=0.0, weight_decay=0.0, max_gradient_norm=1.0
+)
 
 
 def init_optimizer(params: Params) -> PyTree:
     """The optimiser state of `params`."""
-    return _ADAM.init(params)
+    return _OPTIMIZER.init(params)
 
 
 def learning_rate_factor(config: OptimizerConfig, num_updates: int, update: Array) -> Array:
-    """`[]` share of the peak learning rate at `update` (`[]` int32) of `num_updates`."""
+    """The share of the peak learning rate that the schedule gives to an update, `[]`.
+
+    Args:
+      config: the schedule.
+      num_updates: updates of the whole run, where the schedule ends.
+      update: `[]` int32, the number of updates that were made before.
+    """
     warmup = min(config.warmup_updates, num_updates)
     rise = jnp.minimum(1.0, (update + 1) / max(warmup, 1))
     progress = jnp.clip((update - warmup) / max(num_updates - warmup, 1), 0.0, 1.0)
@@ -42,25 +69,24 @@ def apply_gradient(
     hyperparameters: Hyperparameters,
     factor: Array,
 ) -> tuple[Params, PyTree, Array]:
-    """One step of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with global-norm clipping.
+    """One step of AdamW with clipping by the global norm.
 
     Args:
       params: the parameters.
-      gradient: of the same structure.
-      state: from `init_optimizer`.
+      gradient: the gradient, of the structure of `params`.
+      state: the optimiser's state, from `init_optimizer` or the last step.
       hyperparameters: `optimizer.learning_rate`, `.weight_decay` and `.max_gradient_norm`.
       factor: `[]` share of the learning rate, from the schedule.
 
     Returns:
       The new parameters and state, and the `[]` norm of the gradient before clipping.
     """
-    norm = optax.tree.norm(gradient)
-    clip = jnp.minimum(1.0, hyperparameters["optimizer.max_gradient_norm"] / (norm + 1e-12))
-    gradient = jax.tree.map(lambda g: g * clip, gradient)
-    direction, state = _ADAM.update(gradient, state)
-    learning_rate = factor * hyperparameters["optimizer.learning_rate"]
-    weight_decay = hyperparameters["optimizer.weight_decay"]
-    params = jax.tree.map(
-        lambda p, d: p - learning_rate * (d + weight_decay * p), params, direction
-    )
-    return params, state, cast(Array, norm)
+    traced = {
+        "learning_rate": factor * hyperparameters["optimizer.learning_rate"],
+        "weight_decay": hyperparameters["optimizer.weight_decay"],
+        "max_gradient_norm": hyperparameters["optimizer.max_gradient_norm"],
+    }
+    state = state._replace(hyperparams={k: jnp.asarray(v, jnp.float32) for k, v in traced.items()})
+    update, state = _OPTIMIZER.update(gradient, state, params)
+    norm = cast(Array, optax.tree.norm(gradient))
+    return optax.apply_updates(params, update), state, norm

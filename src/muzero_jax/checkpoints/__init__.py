@@ -1,1 +1,1 @@
-"""Arrays of a run on disk, whole or not there."""
+"""Checkpoints: arrays of a run on disk, which are either whole or absent."""

@@ -1,7 +1,7 @@
 """Checkpoints: atomic, rotated, verified, and free of pickle.
 
-A checkpoint holds groups of arrays and a small JSON record, in which stand SHA-256 digests of
-everything else. orbax writes it under a temporary name and renames it when it is complete.
+A checkpoint holds groups of arrays and a small JSON record with SHA-256 digests of everything else.
+orbax writes a checkpoint under a temporary name, and renames it when it is complete.
 """
 
 import dataclasses
@@ -20,7 +20,6 @@ import jax
 
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, describe_steps, half_written
 from muzero_jax.checkpoints.named_arrays import (
-    describe_array,
     describe_arrays,
     digest_arrays,
     first_difference,
@@ -34,6 +33,7 @@ from muzero_jax.core.errors import (
     InvalidRunError,
     NoCheckpointError,
     RunError,
+    reason_of,
 )
 from muzero_jax.core.types import PyTree
 
@@ -45,10 +45,10 @@ class Restored:
     """A checkpoint that was read and verified.
 
     Attributes:
-      step: its number.
-      groups: the pytrees that were asked for, by name.
-      record: the JSON record that was saved with them.
-      unusable: numbers of the newer checkpoints that could not be used.
+      step: number of the checkpoint.
+      groups: pytrees that were asked for, by name.
+      record: JSON values that were saved with the pytrees.
+      unusable: numbers of newer checkpoints that could not be used.
     """
 
     step: int
@@ -58,21 +58,16 @@ class Restored:
 
 
 class _DamageError(Exception):
-    """What is read is not what was saved."""
+    """The content of a checkpoint is not what was saved."""
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one folder, keeping the newest.
-
-    Args:
-      folder: is made.
-      num_kept: older ones are removed.
-    """
+    """Writes the checkpoints of one folder, which is made, and keeps the newest `num_kept`."""
 
     def __init__(self, folder: Path, num_kept: int):
-        import orbax.checkpoint as ocp  # Half a second that `restore` and --help can do without.
+        import orbax.checkpoint as ocp  # This takes half a second, which --help can do without.
 
-        # Asynchronous saving would read buffers that the next chunk is given to write over.
+        # Asynchronous saving would read buffers that the next chunk may overwrite.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=num_kept,
             enable_async_checkpointing=False,
@@ -89,30 +84,27 @@ class CheckpointWriter:
         """Saves pytrees of arrays, and a record of JSON values.
 
         Args:
-          step: number of the checkpoint, higher than all in the folder.
-          groups: the pytrees, by name.
-          record: the JSON values, by name.
+          step: number of the checkpoint, higher than all numbers in the folder.
+          groups: pytrees by name.
+          record: JSON values by name.
 
         Raises:
-          OSError: the system did not let it write, such as to a full disk.
+          OSError: the file system refuses to write, for example because the disk is full.
           RunError: the folder holds a checkpoint of a higher number.
         """
-        args = {
-            name: self._ocp.args.StandardSave(named_arrays(tree)) for name, tree in groups.items()
-        }
-        digests = {name: digest_arrays(tree) for name, tree in groups.items()}
-        shapes = {name: describe_arrays(tree) for name, tree in groups.items()}
+        save = self._ocp.args.StandardSave
+        args = {name: save(named_arrays(tree)) for name, tree in groups.items()}
         sealed: dict[str, Any] = {
             "step": step,
             "values": dict(record),
-            "digests": digests,
-            "shapes": shapes,
+            "digests": {name: digest_arrays(tree) for name, tree in groups.items()},
+            "shapes": {name: describe_arrays(tree) for name, tree in groups.items()},
         }
         sealed["digest"] = _json_digest(sealed)
         args[_RECORD] = self._ocp.args.JsonSave(sealed)
         try:
             is_saved = self._manager.save(step, args=self._ocp.args.Composite(**args))
-        except ValueError as error:  # tensorstore's form of what the system says.
+        except ValueError as error:  # This is tensorstore's form of an error of the system.
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None:
                 raise
@@ -124,7 +116,7 @@ class CheckpointWriter:
             )
 
     def close(self) -> None:
-        """Ends orbax's threads; without it they complain when the interpreter exits."""
+        """Ends orbax's threads, which would otherwise complain when the interpreter exits."""
         self._manager.close()
 
 
@@ -137,30 +129,30 @@ def restore_newest(
     """Restores the newest checkpoint that is whole; newer ones are named on stderr.
 
     Args:
-      folder: folder of the checkpoints; it is only read.
-      shapes: the groups to restore, as `jax.eval_shape` gives them; others are not read.
-      at_most: checkpoints of higher numbers are left out.
-      optional: groups to restore where the checkpoint has them.
+      folder: folder of the checkpoints, which is only read.
+      shapes: groups to restore, as `jax.eval_shape` gives them; other groups are not read.
+      at_most: highest number that is restored; None for any number.
+      optional: groups to restore if the checkpoint has them, as `jax.eval_shape` gives them.
 
     Raises:
-      NoCheckpointError: there is none that is whole.
-      CheckpointMismatchError: the newest that is whole holds arrays of other shapes.
+      NoCheckpointError: no checkpoint is whole.
+      CheckpointMismatchError: the newest whole checkpoint holds arrays of other shapes.
     """
     steps = checkpoint_steps(folder)
     unfinished = half_written(folder, newer_than=max(steps, default=-1))
     problems = [f"{step} is half-written" for step in unfinished]
-    steps = [step for step in steps if at_most is None or step <= at_most]
     unusable: list[int] = []
-    for step in reversed(steps):
-        attempt = _try_restore(folder / str(step), shapes, optional)
-        if isinstance(attempt, str):
+    for step in reversed([step for step in steps if at_most is None or step <= at_most]):
+        try:
+            groups, record = _restore(folder / str(step), shapes, optional)
+        except _DamageError as error:
             unusable.append(step)
-            problems.append(f"{step} is damaged ({attempt})")
+            problems.append(f"{step} is damaged ({error})")
             continue
         if problems:
             listed = " and ".join(problems)
             print(f"warning: checkpoint {listed}; using checkpoint {step}.", file=sys.stderr)
-        return Restored(step, *attempt, tuple(unusable))
+        return Restored(step, groups, record, tuple(unusable))
     found = f"checkpoint {' and '.join(problems)}" if problems else "there is none"
     raise NoCheckpointError(f"no checkpoint in {folder} can be used: {found}.")
 
@@ -169,18 +161,16 @@ def restore_one(
     folder: Path,
     step: int,
     shapes: Mapping[str, PyTree],
-    optional: Mapping[str, PyTree] = MappingProxyType({}),
 ) -> Restored:
     """Restores the checkpoint of a given number.
 
     Args:
-      folder: folder of the checkpoints; it is only read.
+      folder: folder of the checkpoints, which is only read.
       step: number of the checkpoint.
-      shapes: groups to restore, as for `restore_newest`.
-      optional: groups to restore where the checkpoint has them.
+      shapes: groups to restore, as `jax.eval_shape` gives them.
 
     Raises:
-      InvalidRunError: there is no such checkpoint; the message lists those there are.
+      InvalidRunError: there is no such checkpoint; the message lists the existing ones.
       NoCheckpointError: the checkpoint is damaged.
       CheckpointMismatchError: the checkpoint holds arrays of other shapes.
     """
@@ -188,52 +178,47 @@ def restore_one(
         raise InvalidRunError(
             f"{folder} holds no checkpoint {step}; there are {describe_steps(folder)}."
         )
-    attempt = _try_restore(folder / str(step), shapes, optional)
-    if isinstance(attempt, str):
-        raise NoCheckpointError(f"checkpoint {step} in {folder} is damaged ({attempt}).")
-    return Restored(step, *attempt, ())
+    try:
+        groups, record = _restore(folder / str(step), shapes, {})
+    except _DamageError as error:
+        raise NoCheckpointError(f"checkpoint {step} in {folder} is damaged ({error}).") from error
+    return Restored(step, groups, record, ())
 
 
-def _try_restore(
+def _restore(
     path: Path, shapes: Mapping[str, PyTree], optional: Mapping[str, PyTree]
-) -> tuple[dict[str, PyTree], dict[str, Any]] | str:
-    """The groups and the record, or what is wrong."""
+) -> tuple[dict[str, PyTree], dict[str, Any]]:
+    """The groups and the record of a checkpoint; an error of reading them is a `_DamageError`."""
     with quiet():
         try:
             sealed = _read_sealed(path)
             kept = {name: tree for name, tree in optional.items() if name in sealed["digests"]}
-            return _restore(path, sealed, {**shapes, **kept})
-        except CheckpointMismatchError:
-            raise  # It is whole, but not for this run or process.
-        except _DamageError as error:
-            reason = str(error)
+            return _read_groups(path, sealed, {**shapes, **kept}), sealed["values"]
+        except (CheckpointMismatchError, _DamageError):
+            raise
         except Exception as error:  # Damage shows as any error, from JSON to decompression.
-            reason = _one_line(error)
+            reason = f"{type(error).__name__}: {reason_of(error, 120)}"
         gc.collect()  # orbax's abandoned coroutines complain when they are collected.
-    return reason
+    raise _DamageError(reason)
 
 
 def _read_sealed(path: Path) -> dict[str, Any]:
-    """The sealed record of a checkpoint, which must be its own and not that of another number."""
+    """The sealed record of a checkpoint, which must not be the record of another number."""
     sealed: dict[str, Any] = json.loads((path / _RECORD / "metadata").read_text(encoding="utf-8"))
     if sealed.pop("digest") != _json_digest(sealed):
         raise _DamageError("its record is not what was saved")
-    # Records were first sealed without the step; the counters of a run tell it too.
-    counters = sealed["values"].get("counters", {})
-    step = sealed.get("step", counters.get("env_steps"))
-    if step is not None and str(step) != path.name:
-        raise _DamageError(f"it was saved as checkpoint {step}")
+    if str(sealed["step"]) != path.name:
+        raise _DamageError(f"it was saved as checkpoint {sealed['step']}")
     return sealed
 
 
-def _restore(
+def _read_groups(
     path: Path, sealed: Mapping[str, Any], shapes: Mapping[str, PyTree]
-) -> tuple[dict[str, PyTree], dict[str, Any]]:
+) -> dict[str, PyTree]:
     import orbax.checkpoint as ocp
 
     for name, tree in shapes.items():
-        difference = first_difference(_saved_shapes(path, sealed, name), tree)
-        if difference:
+        if difference := first_difference(sealed["shapes"][name], tree):
             raise CheckpointMismatchError(
                 f"checkpoint {path.name} in {path.parent} does not fit the settings and the "
                 f"environment: {difference}."
@@ -249,22 +234,11 @@ def _restore(
     for name, tree in groups.items():
         if digest_arrays(tree) != sealed["digests"][name]:
             raise _DamageError(f"its {name} is not what was saved")
-    return groups, sealed["values"]
-
-
-def _saved_shapes(path: Path, sealed: Mapping[str, Any], group: str) -> dict[str, str]:
-    """What the arrays of a group were when they were saved, by name, such as `float32[8, 4]`."""
-    if "shapes" in sealed:
-        saved: dict[str, str] = sealed["shapes"][group]
-        return saved
-    import orbax.checkpoint as ocp  # It knows of checkpoints that were sealed without the shapes.
-
-    arrays = ocp.StandardCheckpointHandler().metadata(path.absolute() / group).tree
-    return {name: describe_array(x) for name, x in arrays.items()}
+    return groups
 
 
 def _alone() -> Any:
-    """Options of orbax for a process that saves and restores by itself, whoever else is there."""
+    """Options of orbax for a process that saves and restores alone, beside other processes."""
     import orbax.checkpoint as ocp
 
     if jax.process_count() == 1:
@@ -275,9 +249,3 @@ def _alone() -> Any:
 
 def _json_digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    """The start of an error's message; orbax's can be pages long."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

@@ -1,30 +1,27 @@
-"""What the names in a folder of checkpoints tell. No checkpoint is read; JAX is not imported."""
+"""The numbers of the checkpoints in a folder. No checkpoint is read, and JAX is not imported."""
 
 import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-# orbax writes no leading zeros; and `isdigit` would admit digits that `int` does not read.
+# orbax writes no leading zeros, and `isdigit` would accept digits that `int` cannot read.
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """Numbers of the complete checkpoints, ascending."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+    return sorted(int(name) for name in _names(folder) if _NUMBER.fullmatch(name))
 
 
 def half_written(folder: Path, newer_than: int) -> list[int]:
-    """Numbers of the checkpoints that a killed process left under their temporary names.
+    """Numbers above `newer_than` of the checkpoints that a killed process left half-written."""
+    found = (re.match(r"([0-9]+)\..*tmp", name) for name in _names(folder))
+    return sorted({int(m[1]) for m in found if m and int(m[1]) > newer_than})
 
-    Args:
-      folder: folder of the checkpoints.
-      newer_than: only higher numbers than this one are given.
-    """
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    steps = {int(m[1]) for m in (re.match(r"([0-9]+)\..*tmp", name) for name in names) if m}
-    return [step for step in sorted(steps) if step > newer_than]
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def describe_steps(folder: Path) -> str:
@@ -33,7 +30,7 @@ def describe_steps(folder: Path) -> str:
 
 
 def discard_after(folder: Path, step: int) -> None:
-    """Removes checkpoints of higher numbers than `step`, which are about to be made again."""
+    """Removes checkpoints of higher numbers than `step`, which the run is about to make again."""
     for later in [s for s in checkpoint_steps(folder) if s > step]:
         shutil.rmtree(folder / str(later))
 

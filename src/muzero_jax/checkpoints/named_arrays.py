@@ -1,4 +1,4 @@
-"""The arrays of a pytree by unique names: written, compared and put back in that form."""
+"""The arrays of a pytree by unique names, in which form they are written and compared."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muzero_jax.checkpoints.plain_arrays import from_plain, is_key, plain_zeros, to_plain
+from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 
 
 def _leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
-    """The leaves by a name that is unique; a flat mapping spares us orbax's rules for containers.
+    """The leaves by unique names; orbax has rules of its own for nested containers.
 
-    Arrays without elements hold nothing to save, and orbax refuses them.
+    Arrays without elements are left out, because orbax refuses them.
     """
     for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
         if leaf.size:
@@ -23,13 +23,13 @@ def _leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
 
 
 def named_arrays(tree: PyTree) -> dict[str, np.ndarray]:
-    """The arrays of a pytree by name, as plain numbers on the host."""
-    return {name: to_plain(leaf) for name, leaf in _leaves(tree)}
+    """The arrays of a pytree by name, as numbers on the host."""
+    return {name: to_numbers(leaf) for name, leaf in _leaves(tree)}
 
 
 def named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
-    """What to restore, and as what: plain arrays, wherever their like were computed."""
-    return {name: plain_zeros(leaf) for name, leaf in _leaves(tree)}
+    """Zeros of the shapes and dtypes to restore, by name, so that orbax restores to the host."""
+    return {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
 
 
 def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
@@ -37,7 +37,7 @@ def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
     restored = iter([named[name] for name, _ in _leaves(tree)])
     leaves, structure = jax.tree.flatten(tree)
     filled = [
-        from_plain(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+        from_numbers(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
         for leaf in leaves
     ]
     return jax.tree.unflatten(structure, filled)
@@ -48,27 +48,23 @@ def digest_arrays(tree: PyTree) -> str:
     digest = hashlib.sha256()
     for name, leaf in _leaves(tree):
         digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
-        array = to_plain(leaf)
+        array = to_numbers(leaf)
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def describe_arrays(tree: PyTree) -> dict[str, str]:
-    """What the arrays of a pytree, or of its shapes, are: see `describe_array`."""
-    return {name: describe_array(plain_zeros(leaf)) for name, leaf in _leaves(tree)}
-
-
-def describe_array(x: Any) -> str:
-    """The dtype and the shape of an array, such as `float32[8, 4]`."""
-    return f"{np.dtype(x.dtype).name}{list(x.shape)}"
+    """Dtype and shape of each array of a pytree or of its shapes, such as `float32[8, 4]`."""
+    plain = {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
+    return {name: f"{x.dtype.name}{list(x.shape)}" for name, x in plain.items()}
 
 
 def first_difference(saved: Mapping[str, str], tree: PyTree) -> str:
-    """Says which array first differs from what is needed; empty where none does.
+    """Says which array is the first that differs from what is needed; empty if none does.
 
     Args:
-      saved: description of each saved array, by name.
-      tree: the arrays that are needed, or their shapes.
+      saved: descriptions of the saved arrays by name, from `describe_arrays`.
+      tree: arrays that are needed, or their shapes.
     """
     wanted = describe_arrays(tree)
     if saved == wanted:
@@ -83,13 +79,9 @@ def first_difference(saved: Mapping[str, str], tree: PyTree) -> str:
     hint = (
         " (random keys of another generator; set JAX_DEFAULT_PRNG_IMPL as it was when they were "
         "saved)"
-        if is_of_keys
-        else ""
     )
-    return (
-        f"{first} was saved as {own.get(first, 'nothing')}, and {needed.get(first, 'nothing')} is "
-        f"needed{hint}"
-    )
+    told = f"{own.get(first, 'nothing')}, and {needed.get(first, 'nothing')} is needed"
+    return f"{first} was saved as {told}{hint if is_of_keys else ''}"
 
 
 def _bare_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: an experiment with any overrides in, one object out."""
+"""Command lines of benchmark scripts: an experiment and its settings in, one result out."""
 
 import argparse
 import dataclasses
@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.cli.guard import run_guarded
 from muzero_jax.cli.options import parse_train_options
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.errors import ConfigError
 
 
 def run_benchmark(
@@ -18,16 +19,16 @@ def run_benchmark(
     measure: Callable[[ExperimentConfig, argparse.Namespace], Any],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Measures the experiment that the command line names and prints the result.
+    """Measures the experiment that the command line names, and prints the result.
 
     Args:
-      parser: has the script's own options; the experiment and `--json` are added here, and what it
-        does not know is read as settings of the experiment.
-      measure: from the settings and the script's options to a dataclass of results.
-      arguments: of the command line; those of the process where None.
+      parser: parser of the script's own options, to which the experiment and `--json` are added.
+        Unknown options are read as settings of the experiment.
+      measure: function of the settings and the script's options that makes a dataclass of results.
+      arguments: command line; the arguments of the process if None.
 
     Returns:
-      The exit code, 2 for a bad setting.
+      The exit code, which is 2 for a bad setting.
     """
     parser.add_argument("experiment", help="name of an experiment, or path of its script")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -42,12 +43,12 @@ def run_benchmark(
 
 
 def read_experiment(name: str, overrides: Sequence[str], prog: str) -> ExperimentConfig:
-    """An experiment's settings, with what the command line says of them.
+    """The settings of an experiment, with the changes of a command line.
 
     Args:
       name: name of the experiment, or path of its script.
-      overrides: the part of the command line that holds settings and `--config`.
-      prog: name of the command that the help shows.
+      overrides: part of the command line that holds settings and `--config`.
+      prog: name of the command in its help.
 
     Raises:
       ConfigError: there is no such experiment or setting, or a value is not allowed.
@@ -62,26 +63,22 @@ def _table(results: dict[str, Any]) -> str:
 
 
 def positive(text: str) -> int:
-    """The type of an option that counts something."""
+    """The argparse type of an option that counts something."""
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, found {text!r}")
     return int(text)
 
 
 class SentenceParser(argparse.ArgumentParser):
-    """A parser that complains in one sentence instead of printing its usage."""
+    """A parser that raises a `ConfigError` of one sentence instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what argparse would print.
-
-        Raises:
-          ConfigError: always.
-        """
+        """Raises the message that argparse would print."""
         raise ConfigError(f"{message}; see {self.prog} --help.")
 
 
 def benchmark_parser(doc: str) -> SentenceParser:
-    """A parser that shows the whole docstring of a script, examples and all."""
+    """A parser whose help shows the whole docstring of a script."""
     return SentenceParser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,

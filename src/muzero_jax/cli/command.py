@@ -11,7 +11,8 @@ import muzero_jax
 from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.cli.guard import FLAGS_HELP, TRACEBACK, TRUST, asks_for_help, run_guarded
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.settings import apply_settings
+from muzero_jax.core.stages import announce
+from muzero_jax.settings import apply_settings, describe_other_agent
 
 if TYPE_CHECKING:
     from muzero_jax.cli.options import TrainOptions
@@ -86,7 +87,8 @@ def _train(
     args: Sequence[str], config: ExperimentConfig | None, prog: str, experiment: str = ""
 ) -> None:
     """Trains `config`, or resumes; without a `config` only that and --help are possible."""
-    from muzero_jax.cli.options import option_value, parse_train_options
+    from muzero_jax.cli.arguments import option_value
+    from muzero_jax.cli.options import parse_train_options
     from muzero_jax.runs.run_folder import check_new_folder
 
     if run := option_value("resume", args):
@@ -111,6 +113,8 @@ def _train(
 
     _join_hosts(options)
     settings, num_devices = options.settings, options.num_devices
+    if told := describe_other_agent(config, settings):
+        announce(told)
     if options.distributed:
         from muzero_jax.runs.multihost import count_devices
 
@@ -123,8 +127,7 @@ def _train(
 
 def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, prog: str) -> None:
     from muzero_jax.cli.options import given_settings, parse_train_options
-    from muzero_jax.runs.continuing import continued_config, is_extended
-    from muzero_jax.runs.lost_checkpoints import check_not_lost
+    from muzero_jax.runs.continuing import check_not_lost, continued_config, is_extended
     from muzero_jax.runs.run_folder import load_config, read_result
 
     saved = load_config(run)

@@ -1,4 +1,4 @@
-"""Finding experiments: flat scripts that define `CONFIG`. Nothing here imports JAX."""
+"""Finds and loads experiments, which are scripts that define `CONFIG`. JAX is not imported."""
 
 import ast
 import difflib
@@ -8,19 +8,17 @@ import types
 from pathlib import Path
 
 import muzero_jax
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
 from muzero_jax.core import user_code
+from muzero_jax.core.errors import ConfigError
 
 
 def load_experiment(name: str) -> ExperimentConfig:
-    """Loads the `CONFIG` of an experiment.
-
-    Args:
-      name: of a script in one of `experiment_folders`, or the path of a script.
+    """Loads the `CONFIG` of an experiment by its name in a folder of experiments, or by its path.
 
     Raises:
-      ConfigError: there is no such experiment (with the close matches), its script has no
-        `CONFIG`, or that has a setting which cannot work.
+      ConfigError: there is no such experiment, its script has no `CONFIG`, or a setting cannot
+        work.
     """
     path = Path(name) if name.endswith(".py") else find_experiments().get(name)
     if path is None:
@@ -47,7 +45,6 @@ def is_built_in(name: str) -> bool:
 
 
 def _run_script(path: Path) -> types.ModuleType:
-    """Runs a script."""
     spec = importlib.util.spec_from_file_location(f"_muzero_experiment_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -58,7 +55,7 @@ def _run_script(path: Path) -> types.ModuleType:
 
 
 def find_experiments() -> dict[str, Path]:
-    """Scripts by name; of two with one name the one in the first folder."""
+    """The scripts by name; of two scripts with one name, the first folder's script counts."""
     found: dict[str, Path] = {}
     for folder in experiment_folders():
         for path in sorted(folder.glob("*.py")):
@@ -70,15 +67,15 @@ def find_experiments() -> dict[str, Path]:
 def experiment_folders() -> list[Path]:
     """The folders of the built-in experiments, and last `experiments` in the working folder.
 
-    The working folder may be a stranger's: a script there cannot take the place of a built-in one.
+    The working folder may be a stranger's, so a script there cannot replace a built-in one.
     """
     return [*_built_in_folders(), Path("experiments")]
 
 
 def _built_in_folders() -> list[Path]:
-    """In the repository that this package is run from, and as installed with it."""
+    """The folders of the repository, if the package is run from it, and of the installation."""
     package = Path(muzero_jax.__file__).parent
-    # An installed package's grandparent is some library folder; only a repository has a project.
+    # Only a repository has a project file; an installed package lies in a library folder.
     is_repository = (package.parents[1] / "pyproject.toml").is_file()
     own = [package.parents[1] / "experiments"] if is_repository else []
     return [*own, package / "_experiments"]

@@ -1,15 +1,14 @@
-"""What every program of this project does around its work: flags for all, errors as sentences."""
+"""Runs a whole program: flags that all programs take, and errors as sentences."""
 
 import contextlib
 import errno
+import importlib.util
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-from muzero_jax.cli.system import require_supported_system
-from muzero_jax.config import ConfigError
-from muzero_jax.core.errors import InterruptedRunError, LostProcessError, RunError
+from muzero_jax.core.errors import ConfigError, InterruptedRunError, LostProcessError, RunError
 from muzero_jax.core.terminal import run_program
 from muzero_jax.core.trust import trust_everything
 from muzero_jax.core.user_code import describe_error
@@ -21,22 +20,22 @@ file names (MUZERO_TRUST=1 does so for all commands), and --traceback, which sho
 came from.
 """
 _HELP = ("-h", "--help")
-# A disk that is full, over its quota, read-only, or broken.
+# Errors of a disk that is full, over its quota, read-only, or broken.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def run_guarded(
     work: Callable[[list[str]], None], args: Sequence[str], needs_reader: bool = False
 ) -> int:
-    """Runs a whole program; what its user can cause becomes one sentence on stderr.
+    """Runs a whole program; an error that its user can cause becomes one sentence on stderr.
 
     Args:
-      work: the program, which is given its own arguments.
-      args: the arguments, of which those that every program takes are taken out.
-      needs_reader: whether the program is over when nobody reads its output any more.
+      work: program, which is called with its own arguments.
+      args: all arguments, from which the flags that every program takes are removed.
+      needs_reader: whether the program ends when nobody reads its output any more.
 
     Returns:
-      The exit code: 0, 2 for a mistake of the user, or what `training.errors` says.
+      The exit code: 0, 2 for a mistake of the user, or the code that a `RunError` carries.
     """
     own = [arg for arg in args if arg not in (TRUST, TRACEBACK)]
     if TRUST in args:
@@ -61,19 +60,18 @@ def asks_for_help(args: Sequence[str]) -> bool:
 def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
     try:
         with _traceback_first(shows_traceback):
-            require_supported_system()
+            _require_supported_system()
             work()
     except ConfigError as error:
         return _complain(f"error: {error}", 2)
     except InterruptedRunError as error:
         return _complain(str(error), error.exit_code)
-    except LostProcessError as error:
-        _complain(f"error: {error}", error.exit_code)
-        sys.stdout.flush()
-        # Leaving in order would wait for the process that is gone.
-        os._exit(error.exit_code)
     except RunError as error:
-        return _complain(f"error: {error}", error.exit_code)
+        _complain(f"error: {error}", error.exit_code)
+        if isinstance(error, LostProcessError):
+            sys.stdout.flush()
+            os._exit(error.exit_code)  # A normal exit would wait for the process that is gone.
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -83,12 +81,21 @@ def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
     return 0
 
 
+def _require_supported_system() -> None:
+    """Refuses Windows, where files cannot be locked as the program needs it."""
+    if importlib.util.find_spec("fcntl") is None:
+        raise ConfigError(
+            "muzero_jax runs on Linux and macOS, and this system is neither; on Windows, use it in "
+            "the Windows Subsystem for Linux."
+        )
+
+
 def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:
-    """What the machine lacks, and the exit code; None for an error of this project's own code."""
+    """A sentence about an error of the machine, and the exit code; None for any other error."""
     first_line = next(iter(str(error).splitlines()), "")
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in first_line:
         return f"error: there is not enough memory for this: {first_line or 'no more is known'}", 1
-    if type(error).__name__ == "JaxRuntimeError":  # By its name, for JAX may not be loaded.
+    if type(error).__name__ == "JaxRuntimeError":  # JAX may not be loaded.
         return f"error: a compiled program failed: {describe_error(error)}", 1
     if not isinstance(error, OSError) or error.strerror is None:
         return None
@@ -102,7 +109,7 @@ def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:
 
 @contextlib.contextmanager
 def _traceback_first(is_wanted: bool) -> Iterator[None]:
-    """Prints what an error came through before somebody turns it into a sentence."""
+    """Prints the traceback of an error before the error is turned into a sentence."""
     try:
         yield
     except Exception:

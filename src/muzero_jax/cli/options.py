@@ -1,49 +1,32 @@
-"""Reading options with tyro, whose complaints become one sentence. Nothing here imports JAX."""
+"""The options of the commands; tyro prints their help. Nothing here imports JAX."""
 
-import contextlib
 import dataclasses
-import io
-import itertools
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from muzero_jax.cli.arguments import option_names, option_value, read_arguments
 from muzero_jax.cli.guard import asks_for_help
-from muzero_jax.cli.setting_tokens import canonical_tokens, named_setting, tokens_of
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.dotted import flatten
 from muzero_jax.core.plain_yaml import read_yaml
+from muzero_jax.core.settings import check_names, convert, types_of
 from muzero_jax.core.terminal import LEAST_COLUMNS, wide_enough
 from muzero_jax.core.trust import admit_file, code_references
-from muzero_jax.settings import check_names, config_to_dict
+from muzero_jax.settings import apply_settings, config_to_dict, setting_types
 
 OptionsT = TypeVar("OptionsT")
-
-# tyro draws its boxes in one of two styles, by the encoding of where it writes.
-_ONE_LINE = 10_000
-_FRAME, _RULE = "│ ", "─-╭╮╰╯ "
-_SENTENCES = (
-    # tyro's word for a section that refuses its values, whose own sentence follows.
-    (r"^Error parsing settings[\w.]*: ", ""),
-    (r"^Error parsing --(\S+): invalid literal .*?: (.+)", r"\1 must be an integer, found \2"),
-    (r"^Error parsing --(\S+): could not convert .*?: (.+)", r"\1 must be a number, found \2"),
-    (r"^Error parsing --(\S+): Could not find .*\[(.+)\]", r"\1 cannot be \2; see --help"),
-    (r"^invalid choice (.+) for .*'--(.+)'\. .*\((.+)\)", r"\2 must be one of \3, found \1"),
-    (r"^Missing value for argument '--(.+)'\..*", r"\1 needs a value"),
-    (r"^Missing from (.+?): (\S+) .*", r"\1 needs \2; see --help"),
-    (r"^Unrecognized options: (.+)", r"cannot make sense of \1; see --help"),
-    (r"(?<!\.)$", "."),
-)
+_POSITIONAL = typing.get_args(tyro.conf.Positional[str])[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
     """Trains an experiment, which must come first, or continues a run with --resume."""
 
-    settings: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    settings: Annotated[Any, tyro.conf.arg(name="")]
     experiment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")] = ""
     """Name of an experiment (see `muzero list`), or path of a script that defines CONFIG."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -80,17 +63,27 @@ def parse_train_options(
     Raises:
       ConfigError: an unknown setting, a wrong type, or a value that is not allowed.
     """
-    names = [field.name for field in dataclasses.fields(TrainOptions)]
-    own = [name for name in names if name not in ("settings", "experiment")]
-    check_names(_flag_names(args), also_known=[*own, "help"], prefix="--")
     path = option_value("config", args)
-    tokens = _yaml_tokens(Path(path)) if path else []
-    tokens += canonical_tokens(args)
-    start = TrainOptions(default, experiment=experiment)
-    options = parse_options(TrainOptions, tokens, prog, default=start)
-    if options.experiment != experiment:
-        raise ConfigError(f"cannot make sense of {options.experiment!r}; see --help.")
-    return options
+    file = _read_file(Path(path)) if path else {}
+    # Another agent has other settings, which must be known before the others are read.
+    agent = option_value("agent", args) or file.get("agent", default.agent)
+    base = apply_settings(default, {"agent": agent})
+    if asks_for_help(args):
+        start = TrainOptions(_settings_for_help(base), experiment=experiment)
+        _print_help(dataclasses.replace(start), prog)
+    own = {name: kind for name, kind in _plain_types(TrainOptions).items() if name != "settings"}
+    kinds = setting_types(base)
+    check_names(file, kinds, prefix=f"{path}: ")
+    rest, values = read_arguments(args, {**own, **kinds})
+    if rest:
+        raise ConfigError(f"cannot make sense of {rest[0]!r}; see --help.")
+    changes = {name: value for name, value in values.items() if name in kinds}
+    settings = apply_settings(base, {**file, **changes})
+    return TrainOptions(
+        settings,
+        experiment=experiment,
+        **{name: value for name, value in values.items() if name in own},
+    )
 
 
 def given_settings(args: Sequence[str], settings: ExperimentConfig) -> dict[str, Any]:
@@ -100,75 +93,103 @@ def given_settings(args: Sequence[str], settings: ExperimentConfig) -> dict[str,
       args: the command line.
       settings: the settings that were read from it.
     """
-    values = flatten(config_to_dict(settings))
-    return {name: values[name] for name in _flag_names(args) if name in values}
+    values, kinds = flatten(config_to_dict(settings)), setting_types(settings)
+    return {name: values[name] for name in option_names(args, kinds) if name in values}
 
 
-def parse_options(
-    kind: type[OptionsT], args: Sequence[str], prog: str, default: OptionsT | None = None
-) -> OptionsT:
-    """Reads the options of any command; prints the help and exits where that is asked for.
-
-    Raises:
-      ConfigError: tyro's complaint, in one sentence.
-    """
-    complaint = io.StringIO()
-    start: dict[str, Any] = {} if default is None else {"default": default}
-    try:
-        # A complaint is laid out on one line, for it is taken apart; help fits the terminal.
-        columns = LEAST_COLUMNS if asks_for_help(args) else _ONE_LINE
-        with contextlib.redirect_stderr(complaint), wide_enough(columns):
-            parsed = tyro.cli(kind, prog=prog, args=args, use_underscores=True, **start)
-    except SystemExit as error:
-        if not error.code:
-            raise
-        raise ConfigError(_sentence(complaint.getvalue())) from None
-    return cast(OptionsT, parsed)
-
-
-def _flag_names(args: Iterable[str]) -> list[str]:
-    """The names of the settings and options that are named."""
-    return [named_setting(arg[2:].partition("=")[0]) for arg in args if arg.startswith("--")]
-
-
-def option_value(name: str, args: Sequence[str]) -> str:
-    """The value of `--name value` or `--name=value`; empty where it is missing.
+def parse_options(kind: type[OptionsT], args: Sequence[str], prog: str) -> OptionsT:
+    """Reads the options of a command; prints the help and exits where that is asked for.
 
     Args:
-      name: the option's name.
+      kind: a dataclass of options, whose sections are dataclasses with defaults.
       args: the command line.
+      prog: name of the command, for the help and the messages.
 
     Raises:
-      ConfigError: the option is given twice.
+      ConfigError: an option does not exist, or its value does not suit it.
     """
-    found = [arg.partition("=")[0].replace("-", "_") == f"__{name}" for arg in args]
-    if sum(found) > 1:
-        raise ConfigError(f"--{name} is given twice.")
-    if not any(found):
-        return ""
-    index = found.index(True)
-    _, equals, value = args[index].partition("=")
-    return value if equals else "".join(args[index + 1 : index + 2])
+    if asks_for_help(args):
+        _print_help(kind, prog)
+    kinds = _plain_types(kind)
+    positional = _positional(kind)
+    rest, values = read_arguments(args, {k: v for k, v in kinds.items() if k not in positional})
+    for name in positional:
+        if typing.get_origin(kinds[name]) is tuple:
+            values[name], rest = tuple(rest), []
+        elif rest:
+            values[name] = convert(name, rest.pop(0), kinds[name])
+    if rest:
+        raise ConfigError(f"cannot make sense of {rest[0]!r}; see {prog} --help.")
+    return _build(kind, values, prog, "")
 
 
-def _yaml_tokens(path: Path) -> list[str]:
-    """The settings of a YAML file as command-line options, so that the same checks apply."""
+def _build(kind: Any, values: Mapping[str, Any], prog: str, prefix: str) -> Any:
+    """A dataclass of options with the given values, and its defaults elsewhere."""
+    hints, given = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        name = f"{prefix}{field.name}"
+        is_required = field.default is dataclasses.MISSING and (
+            field.default_factory is dataclasses.MISSING
+        )
+        if dataclasses.is_dataclass(hints[field.name]):
+            given[field.name] = _build(hints[field.name], values, prog, f"{name}.")
+        elif name in values:
+            given[field.name] = values[name]
+        elif is_required:
+            raise ConfigError(f"{prog} needs {field.name.upper()}; see --help.")
+    return kind(**given)
+
+
+def _plain_types(kind: type) -> dict[str, Any]:
+    return dict(types_of(kind))
+
+
+def _positional(kind: type) -> list[str]:
+    """The options that are given without their name, in order."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return [name for name, hint in hints.items() if _POSITIONAL in typing.get_args(hint)[1:]]
+
+
+def _settings_for_help(config: ExperimentConfig) -> Any:
+    """The settings of a run as one flat dataclass, which shows those of its agent among them."""
+
+    def field(name: str, value: Any, told: str = "") -> tuple[str, Any, Any]:
+        hint = Annotated[type(value), tyro.conf.arg(help=told)] if told else type(value)
+        return name, hint, dataclasses.field(default=value)
+
+    own = [
+        field("name", config.name, "Name of the experiment, used for the run folder."),
+        field("seed", config.seed, "Seed of everything random in the run."),
+        field("agent", config.agent, "The learner: a name, or module:definition of your own."),
+        *(field(n, getattr(config, n)) for n in ("environment", "training", "evaluation")),
+        field("logging", config.logging),
+    ]
+    kind = dataclasses.make_dataclass("Settings", own, bases=(type(config.learner),), frozen=True)
+    learner = {f.name: getattr(config.learner, f.name) for f in dataclasses.fields(config.learner)}
+    return kind(**learner)
+
+
+def _print_help(kind: Any, prog: str) -> typing.NoReturn:
+    """Prints the help of a dataclass of options, or of one with its values, and exits."""
+    given: dict[str, Any] = {}
+    if isinstance(kind, TrainOptions):
+        kind_of_settings: Any = type(kind.settings)
+        settings = Annotated[kind_of_settings, tyro.conf.arg(name="")]
+        shown = dataclasses.make_dataclass(
+            "TrainOptions", [("settings", settings)], bases=(TrainOptions,), frozen=True
+        )
+        shown.__doc__ = TrainOptions.__doc__
+        given, kind = {"default": shown(**vars(kind))}, shown
+    with wide_enough(LEAST_COLUMNS):
+        tyro.cli(kind, prog=prog, args=["--help"], use_underscores=True, **given)
+    raise SystemExit(0)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file by dotted name."""
     tree = read_yaml(path, is_typed=True)
     if not isinstance(tree, Mapping | None):
         raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {str(tree)[:80]!r}.")
     flat = flatten(tree or {})
-    check_names(flat, prefix=f"{path}: ")
-    tokens = [token for name, value in flat.items() for token in tokens_of(name, value)]
-    admit_file(path, code_references([flat.get("environment.name")]))
-    return tokens
-
-
-def _sentence(complaint: str) -> str:
-    """What tyro's box says between its title and the next rule, on one line and in our words."""
-    lines = [line.strip(_FRAME) for line in complaint.splitlines()[1:]]
-    while lines and not lines[0].strip(_RULE):
-        del lines[0]
-    text = " ".join(itertools.takewhile(lambda line: line.strip(_RULE), lines))
-    for pattern, ours in _SENTENCES:
-        text = re.sub(pattern, ours, text)
-    return text
+    admit_file(path, code_references(flat))
+    return flat

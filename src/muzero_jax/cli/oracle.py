@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from muzero_jax.tabular.processes.mdp import TabularMDP
 
 _MOST_COLUMNS, _MOST_STATES = 12, 40
-# Processes of so many states may take longer than a moment.
+# Solving a process with so many states may take longer than a moment.
 _LARGE = 200
 
 
@@ -24,25 +24,25 @@ _LARGE = 200
 class OracleOptions:
     """Solves a tabular environment exactly: its optimal return, values and actions.
 
-    The return is the discounted one, in the mean over the start distribution.
+    The return is the discounted return, in the mean over the start distribution.
     """
 
     environment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
     """Name with options, such as maze:slip=0.1, or module:factory of your own."""
     discount: float = 0.0
-    """Of one step, in (0, 1]; 0 takes the environment's own."""
+    """Discount of one step, in (0, 1]; 0 takes the environment's own discount."""
     figure: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """PNG file to draw the values and actions to."""
+    """PNG file for a picture of the values and actions."""
     json: bool = False
     """Print one JSON object."""
 
 
 def show_oracle(options: OracleOptions) -> None:
-    """Prints the optimum, and draws it where that is asked for.
+    """Prints the optimum of the environment, and draws it if `--figure` is given.
 
     Raises:
       ConfigError: the environment is not tabular, or the discount is out of range.
-      EnvironmentCreationError: it cannot be made.
+      EnvironmentCreationError: the environment cannot be made.
     """
     if not 0.0 <= options.discount <= 1.0:
         raise ConfigError(f"--discount must be between 0 and 1, found {options.discount!r}.")
@@ -92,7 +92,7 @@ def _as_dict(name: str, mdp: "TabularMDP", solution: "Solution") -> dict[str, ob
 
 
 def _text(mdp: "TabularMDP", solution: "Solution") -> str:
-    """A map where there is room for one, or a table of the first states."""
+    """A map of the values where there is room for one, or a table of the first states."""
     from muzero_jax.tabular.oracle.maps import value_map
     from muzero_jax.tabular.value_maps import text_map
 

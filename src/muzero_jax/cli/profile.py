@@ -135,5 +135,7 @@ def profile_loop(args: Sequence[str]) -> None:
     for name, milliseconds in parts.parts.items():
         bar = "#" * round(40 * milliseconds / parts.chunk)
         print(f"{name:17} {milliseconds:9.2f} ms  {milliseconds / parts.chunk:4.0%}  {bar}")
-    print(f"{'chunk':17} {parts.chunk:9.2f} ms  loop efficiency {parts.loop_efficiency:.2f}")
+    efficiency = parts.loop_efficiency
+    told = "" if efficiency is None else f"  loop efficiency {efficiency:.2f}"
+    print(f"{'chunk':17} {parts.chunk:9.2f} ms{told}")
     return print(*parts.advice(), sep="\n")

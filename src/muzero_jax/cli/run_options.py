@@ -81,6 +81,9 @@ class EvaluateOptions:
     """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
     episodes: int = 100
     """Complete episodes."""
+    acting: str = ""
+    """Way of acting, for example prior; by default the one of the score of record, the first that
+    the agent has."""
     seed: int = 0
     """Seed of the environments; the runs' own evaluations use others."""
     json: bool = False

@@ -1,4 +1,4 @@
-"""What can be done with runs, and listing what could be run."""
+"""The commands on finished and unfinished runs, and `muzero list`."""
 
 import dataclasses
 import json
@@ -21,10 +21,12 @@ from muzero_jax.config import ConfigError
 from muzero_jax.core.files import refuse_links
 from muzero_jax.core.output_paths import check_file, check_folder
 from muzero_jax.core.stages import announce, announced_if_slow, stage
+from muzero_jax.process.jax_process import prepare_jax, require_jax
+from muzero_jax.runs.run_folder import load_config
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Prints the score of a run.
+    """Evaluates the agent of a run, and prints its score.
 
     Raises:
       ConfigError: an option cannot work.
@@ -50,7 +52,7 @@ def play(options: PlayOptions) -> None:
     """Shows episodes of a run.
 
     Raises:
-      ConfigError: an option cannot work, or there is nothing to draw with.
+      ConfigError: an option cannot work, or a package for drawing is missing.
       RunError: the run cannot be read.
     """
     check_episodes(options.episodes)
@@ -61,31 +63,25 @@ def play(options: PlayOptions) -> None:
     else:
         check_file(gif, "--gif", "GIF")
     _announce("playing", options.run, _count(options.episodes))
-    from muzero_jax.process.jax_process import prepare_jax
-    from muzero_jax.reports.extras import MissingExtraError
-
     prepare_jax()
     from muzero_jax.viewing.play import play_run
 
-    try:
-        play_run(
-            Path(options.run),
-            episodes=options.episodes,
-            gif_path=gif,
-            seed=options.seed,
-            checkpoint=options.checkpoint,
-            changes={**options.environment.changes(), **options.evaluation.changes()},
-        )
-    except MissingExtraError as error:
-        raise ConfigError(str(error)) from error
+    play_run(
+        Path(options.run),
+        episodes=options.episodes,
+        gif_path=gif,
+        seed=options.seed,
+        checkpoint=options.checkpoint,
+        changes={**options.environment.changes(), **options.evaluation.changes()},
+    )
 
 
 def inspect(options: InspectOptions) -> None:
-    """Shows one decision.
+    """Shows one decision of a run's agent.
 
     Raises:
-      ConfigError: an option cannot work, or there is nothing to draw with.
-      RunError: the run cannot be read, or its episode ends earlier.
+      ConfigError: an option cannot work, or a package for drawing is missing.
+      RunError: the run cannot be read, or its episode ends before the step.
     """
     if options.step < 0:
         raise ConfigError(f"--step must be at least 0, found {options.step}.")
@@ -97,44 +93,33 @@ def inspect(options: InspectOptions) -> None:
     else:
         refuse_links(run_dir)
     _announce("inspecting", options.run, f"step {options.step} of a greedy episode")
-    from muzero_jax.process.jax_process import prepare_jax
-    from muzero_jax.reports.extras import MissingExtraError
-
     prepare_jax()
     from muzero_jax.viewing.inspection import inspect_run
 
-    try:
-        inspect_run(
-            run_dir, step=options.step, seed=options.seed, out=out, checkpoint=options.checkpoint
-        )
-    except MissingExtraError as error:
-        raise ConfigError(str(error)) from error
+    inspect_run(
+        run_dir, step=options.step, seed=options.seed, out=out, checkpoint=options.checkpoint
+    )
 
 
 def plot(options: PlotOptions) -> None:
-    """Draws learning curves to a file, and says where.
+    """Draws learning curves to a file, and prints its path.
 
     Raises:
-      ConfigError: there is nothing to draw, or nothing to draw with.
+      ConfigError: there is nothing to draw, or a package for drawing is missing.
     """
-    from muzero_jax.reports.extras import MissingExtraError
     from muzero_jax.reports.plots import plot_runs
-    from muzero_jax.reports.runs import RunFolderError
 
     if not options.runs:
         raise ConfigError("name at least one run folder to plot.")
     runs, out = [Path(run) for run in options.runs], Path(options.out)
     check_file(out, "--out", "PNG")
-    try:
-        with announced_if_slow(f"drawing the learning curves of {len(runs)} runs"):
-            plot_runs(runs, out)
-    except (RunFolderError, MissingExtraError) as error:
-        raise ConfigError(str(error)) from error
+    with announced_if_slow(f"drawing the learning curves of {len(runs)} runs"):
+        plot_runs(runs, out)
     print(out)
 
 
 def report(options: ReportOptions) -> None:
-    """Writes the page of a sweep, and says where.
+    """Writes the page of a sweep, and prints its path.
 
     Raises:
       ConfigError: there is nothing to show.
@@ -152,9 +137,7 @@ def report(options: ReportOptions) -> None:
 
 
 def list_all(options: ListOptions) -> None:
-    """Prints what can be named."""
-    from muzero_jax.process.jax_process import require_jax
-
+    """Prints the names of all experiments and environments."""
     del options
     require_jax()
     from muzero_jax.envs.registry import list_environments
@@ -172,24 +155,15 @@ def _count(episodes: int) -> str:
 
 
 def _announce(doing: str, run: str, what: str) -> None:
-    """Says what is done with a run, before anything large is imported.
-
-    Args:
-      doing: the command's verb.
-      run: the run folder.
-      what: what is played or looked at.
+    """Says what the command is `doing` with a run, before anything large is imported.
 
     Raises:
-      InvalidRunError: it is not a run folder.
+      InvalidRunError: the folder is not a run folder.
     """
-    from muzero_jax.runs.run_folder import load_config
-
     announce(f"{doing} {run}: {what} of {load_config(Path(run)).environment.name}")
 
 
 def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    from muzero_jax.process.jax_process import prepare_jax
-
     prepare_jax()
     from muzero_jax.core.keys import fresh_evaluation_key
     from muzero_jax.runs.build import load_run
@@ -201,7 +175,7 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     episodes = options.episodes
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
     rng_key = fresh_evaluation_key(options.seed, run.num_env_steps)
-    evaluate = Evaluate(run.env, run.agent, config)
+    evaluate = Evaluate(run.env, run.agent, config, act=_acting(run.agent.greedy, options.acting))
     stage("compiling")
     evaluate.prepare(run.agent_state)
     stage("playing")
@@ -213,6 +187,17 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "experiment": run.config.name,
         "evaluation_seed": options.seed,
     }
+
+
+def _acting(ways: Mapping[str, Any], asked: str) -> Any:
+    """The way of acting that is asked for; None for that of the score of record.
+
+    Raises:
+      ConfigError: the agent has no such way of acting.
+    """
+    if asked and asked not in ways:
+        raise ConfigError(f"--acting must be one of {', '.join(ways)}, found {asked!r}.")
+    return ways.get(asked)
 
 
 COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.checks import require_seed
 from muzero_jax.core.output_paths import check_folder
 from muzero_jax.core.plain_yaml import read_yaml
-from muzero_jax.core.trust import admit_file
-from muzero_jax.settings import apply_settings, whole_number
+from muzero_jax.core.settings import whole_number
+from muzero_jax.core.trust import admit_file, code_references
+from muzero_jax.settings import apply_settings
 from muzero_jax.sweeps.definition import Study, Sweep
 from muzero_jax.sweeps.search_space import (
     MOST_RUNS,
@@ -25,7 +26,7 @@ from muzero_jax.sweeps.search_space import (
     make_settings,
     parse_axis,
 )
-from muzero_jax.sweeps.sweep_folder import load_sweep, references_of
+from muzero_jax.sweeps.sweep_folder import load_sweep
 
 _DESCRIPTION = """\
 Trains an experiment with many settings and seeds; seeds and all traced settings share one compiled
@@ -110,31 +111,31 @@ def _read(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Sweep 
         raise ConfigError("name an experiment or a YAML file first; `muzero list` shows all.")
     if not options.out:
         raise ConfigError("--out DIR is missing: where the runs and the table go.")
-    definition = _define(_request(options), overrides)
+    return _define(_request(options, overrides), overrides), Path(options.out)
+
+
+def _request(options: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a YAML file says, with the options that win over it."""
+    request = {"experiment": options.experiment}
     if options.experiment.endswith(_YAML):
         # What was typed is trusted; the rest comes from the file.
         typed = {text.rpartition("=")[2] for text in overrides}
-        typed |= {str(value) for text in options.set for value in parse_axis(text).grid(1)}
-        named = [reference for reference in references_of(definition) if reference not in typed]
-        admit_file(Path(options.experiment), named)
-    return definition, Path(options.out)
-
-
-def _request(options: argparse.Namespace) -> dict[str, Any]:
-    """What a YAML file says, with the options that win over it."""
-    is_file = options.experiment.endswith(_YAML)
-    request = (
-        _read_file(Path(options.experiment)) if is_file else {"experiment": options.experiment}
-    )
+        typed |= {value for text in options.set for value in _listed_texts(text.partition("=")[2])}
+        request = _read_file(Path(options.experiment), typed)
     for name in _FROM_OPTIONS:
         if getattr(options, name) is not None:
             request[name] = getattr(options, name)
-    axes = [parse_axis(text) for text in options.set]
-    axes += [make_axis(name, values) for name, values in (request.get("set") or {}).items()]
-    return {**request, "axes": axes}
+    return {**request, "typed": options.set}
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _listed_texts(values: Any) -> list[str]:
+    """The texts among the values that a setting is to take; a range of numbers has none."""
+    if isinstance(values, str):
+        return [] if ".." in values else [text.strip(" []") for text in values.split(",")]
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _read_file(path: Path, typed: Collection[str]) -> dict[str, Any]:
     tree = read_yaml(path, is_typed=True)
     if not isinstance(tree, Mapping) or "experiment" not in tree:
         raise ConfigError(f"{path} must hold a sweep: `experiment: NAME` and what is varied.")
@@ -149,18 +150,26 @@ def _read_file(path: Path) -> dict[str, Any]:
         if key not in _FILE_KEYS:
             raise ConfigError(f"{path}: unknown {key!r}; there are {', '.join(_FILE_KEYS)}.")
     experiment = str(tree["experiment"])
-    admit_file(path, [] if is_built_in(experiment) else [experiment])
+    varied = [_listed_texts(values) for values in (tree.get("set") or {}).values()]
+    named = code_references([tree.get("base"), tree.get("list"), varied])
+    scripts = [] if is_built_in(experiment) else [experiment]
+    admit_file(path, [*scripts, *(name for name in named if name not in typed)])
     return {**tree, "experiment": experiment}
 
 
 def _define(request: Mapping[str, Any], overrides: Sequence[str]) -> Sweep | Study:
     base = read_experiment(request["experiment"], overrides, "muzero sweep")
-    base = apply_settings(base, {full_name(k): v for k, v in (request.get("base") or {}).items()})
+    changes = request.get("base") or {}
+    base = apply_settings(base, {"agent": changes.get("agent", base.agent)})
+    base = apply_settings(base, {full_name(base, name): x for name, x in changes.items()})
     seeds = _seeds(request.get("seeds", 1), base.seed)
     before, base = load_experiment(request["experiment"]), dataclasses.replace(base, seed=0)
     own, now = all_settings(before), all_settings(base)
-    changed = {k: v for k, v in now.items() if v != own[k] and k not in ("seed", "name")}
+    changed = {k: v for k, v in now.items() if v != own.get(k) and k not in ("seed", "name")}
     shared = {"experiment": request["experiment"], "base": base, "seeds": seeds, "changed": changed}
+    axes = [parse_axis(base, text) for text in request["typed"]]
+    axes += [make_axis(base, name, values) for name, values in (request.get("set") or {}).items()]
+    request = {**request, "axes": axes}
     if "study" in request:
         return _define_study(request, shared)
     return Sweep(**shared, settings=tuple(_settings(request, base)))
@@ -200,7 +209,7 @@ def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[s
         num_samples=num_samples,
         sample_seed=_sample_seed(request),
     )
-    listed = [_listed(setting) for setting in request.get("list") or ()]
+    listed = [_listed(base, setting) for setting in request.get("list") or ()]
     check_size(len(listed or [{}]) * len(settings))
     return [{**one, **other} for one in listed or [{}] for other in settings]
 
@@ -211,10 +220,10 @@ def _sample_seed(request: Mapping[str, Any]) -> int:
     return require_seed("sample_seed", value if seed is None else seed)
 
 
-def _listed(setting: Any) -> dict[str, Any]:
+def _listed(base: ExperimentConfig, setting: Any) -> dict[str, Any]:
     if not isinstance(setting, Mapping):
         raise ConfigError(f"an entry of `list` must be NAME: value, found {setting!r}.")
-    axes = [make_axis(name, [value]) for name, value in setting.items()]
+    axes = [make_axis(base, name, [value]) for name, value in setting.items()]
     return {axis.name: axis.grid(1)[0] for axis in axes}
 
 

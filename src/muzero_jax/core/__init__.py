@@ -1,1 +1,1 @@
-"""What every room stands on: types, errors, files, settings, trust, and the terminal."""
+"""Shared by every room: types, errors, files, keys, trust, and the terminal."""

@@ -1,6 +1,6 @@
 """The folder in which compiled programs are kept between processes.
 
-Whatever lies in it is run as code. So it is only used where nobody else can write to it.
+Programs in the folder are run as code, so it is used only where nobody else can write to it.
 """
 
 import functools
@@ -17,19 +17,13 @@ from muzero_jax.core.files import user_folder
 VARIABLE = "MUZERO_CACHE_DIR"
 
 
-class UnusableCacheError(Exception):
-    """A folder cannot keep compiled programs; says why."""
-
-
 def cache_folder() -> Path | None:
-    """The folder of compiled programs, which is made where it is missing.
+    """The folder of compiled programs, made where it is missing; None where none are kept.
 
-    `MUZERO_CACHE_DIR` names it, and turns it off where it is empty. Otherwise it is a folder in the
-    user's cache, another one for every kind of processor: compiled programs use its instructions,
-    and a home folder may be shared by unlike machines.
-
-    Returns:
-      The folder, or None where there is none. A notice says why, unless it was turned off.
+    `MUZERO_CACHE_DIR` names the folder, and an empty value turns the cache off. Without the
+    variable the folder lies in the user's cache, one for each kind of processor: compiled programs
+    use the processor's instructions, and different machines may share a home folder. Where a folder
+    cannot be used, a notice says why.
     """
     return _usable_folder(os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME", ""))
 
@@ -43,61 +37,45 @@ def kind_of_processor() -> str:
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Whether only this user, and root, can change a file or folder."""
+    """Whether only this user and root can change a file or folder."""
     is_own = status.st_uid in _trusted_users()
     return is_own and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @functools.cache
 def _usable_folder(named: str | None, user_cache: str) -> Path | None:
-    """The folder; the notice is given once a process.
-
-    Args:
-      named: what `MUZERO_CACHE_DIR` says, or None.
-      user_cache: what `XDG_CACHE_HOME` says, or nothing.
-    """
+    """The folder for the values of the two variables; the notice is given once a process."""
     if named == "":
         return None
     try:
-        return _checked(_named_folder(named) if named else _default_folder(user_cache))
-    except (UnusableCacheError, ConfigError, OSError) as error:
+        if named and "://" in named:
+            raise ConfigError(f"{named} must be a folder of this machine, not an address")
+        if named:
+            return _checked(Path(named).absolute())
+        own = user_folder(user_cache, ".cache") / "muzero_jax"
+        return _checked(own / f"xla-{kind_of_processor()}")
+    except (ConfigError, OSError) as error:
         reason = str(error).rstrip(".")
         told = f"compiled programs are not kept: {reason}; {VARIABLE} can name another folder."
         print(f"notice: {told}", file=sys.stderr)
         return None
 
 
-def _named_folder(named: str) -> Path:
-    if "://" in named:
-        raise UnusableCacheError(f"{named} must be a folder of this machine, not an address")
-    return Path(named).absolute()
-
-
-def _default_folder(user_cache: str) -> Path:
-    cache = user_folder(user_cache, ".cache")
-    return cache / "muzero_jax" / f"xla-{kind_of_processor()}"
-
-
 def _checked(folder: Path) -> Path:
-    """The folder, if nobody else can put programs there; it is made where it is missing.
-
-    Raises:
-      UnusableCacheError: it cannot be made, it is of another user, others can write to it, or this
-        user cannot.
-    """
+    """Makes the folder where it is missing, and refuses one that others can write to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        raise UnusableCacheError(f"{folder} cannot be made: {error.strerror}") from error
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
     if status.st_uid not in _trusted_users():
-        raise UnusableCacheError(f"{folder} belongs to another user")
+        raise ConfigError(f"{folder} belongs to another user")
     if not is_private(status):
-        raise UnusableCacheError(
+        raise ConfigError(
             f"others can write to {folder}; if its content is to be trusted, use chmod go-w"
         )
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise UnusableCacheError(f"{folder} cannot be written")
+        raise ConfigError(f"{folder} cannot be written")
     return folder
 
 

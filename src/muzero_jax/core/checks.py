@@ -1,10 +1,10 @@
-"""How a section of the settings refuses values that cannot work."""
+"""Checks with which a section of the settings refuses values that cannot work."""
 
 import dataclasses
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from muzero_jax.core.errors import ConfigError
 
@@ -22,9 +22,9 @@ def require_range(section: str, config: Any, low: float, high: float | None, *na
       section: the section's name, for the message.
       config: the section.
       low: the lowest value allowed.
-      high: the highest value allowed; where None, any finite number, or for an integer any that
-        fits the 32 bits that counters and indices have in a compiled program.
-      names: the settings of the section to look at.
+      high: the highest value allowed. None allows any finite number, and any integer that fits into
+        32 bits, which counters and indices have in a compiled program.
+      names: names of the settings to check.
 
     Raises:
       ConfigError: a value lies outside.
@@ -44,16 +44,15 @@ def require_range(section: str, config: Any, low: float, high: float | None, *na
 def require_types(section: str, config: Any) -> None:
     """Refuses values that are not of their field's type, or not among its `Literal`'s choices.
 
-    Args:
-      section: the section's name, for the message; empty for the whole configuration.
-      config: the section.
+    The name of the section stands in the message; it is empty for the whole configuration.
 
     Raises:
       ConfigError: a value is of another type.
     """
+    hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         name = f"{section}.{field.name}" if section else field.name
-        _require_type(name, getattr(config, field.name), field.type)
+        _require_type(name, getattr(config, field.name), hints[field.name])
 
 
 def _require_type(name: str, value: Any, hint: Any) -> None:
@@ -69,17 +68,15 @@ def _require_type(name: str, value: Any, hint: Any) -> None:
         accepted = _ACCEPTED.get(hint, hint)
         is_right = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
         require(is_right, f"{name} must be {KINDS[hint]}, found {value!r}.")
-    else:
+    elif hint is not Any:
         kind = type(value).__name__
         require(isinstance(value, hint), f"{name} must be a {hint.__name__}, found a {kind}.")
 
 
 def require_name(told: str, name: str) -> None:
-    """Refuses a name that could not be that of a file, or that would lead to another folder.
+    """Refuses a name that no file can have, or that would lead to another folder.
 
-    Args:
-      told: what the name is, for the message.
-      name: the name.
+    The message says what the name is with the words `told`.
 
     Raises:
       ConfigError: the name is empty, too long, begins with a dot or dash, or holds a separator of
@@ -100,14 +97,9 @@ def require_name(told: str, name: str) -> None:
 
 
 def require_seed(told: str, seed: Any) -> int:
-    """Refuses what is no seed: random keys take 32 bits.
+    """Returns a seed as an integer of 32 bits, which is what random keys take.
 
-    Args:
-      told: what the seed is of, for the message.
-      seed: any value.
-
-    Returns:
-      The seed.
+    The message names the setting with the words `told`.
 
     Raises:
       ConfigError: the value is no integer, is negative, or has more than 32 bits.
@@ -130,5 +122,5 @@ KINDS: Mapping[Any, str] = {
     float: "a number",
     str: "a string",
 }
-# NumPy's numbers count as well.
+# NumPy's numbers are accepted too.
 _ACCEPTED: Mapping[Any, Any] = {int: numbers.Integral, float: numbers.Real}

@@ -1,4 +1,4 @@
-"""Nested dictionaries by dotted name, and settings so named in a few words."""
+"""Nested dictionaries by dotted name, and settings with dotted names in a few words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,9 @@ from muzero_jax.core.errors import ConfigError
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested dictionaries by dotted name.
+    """Flattens nested dictionaries, whose names may be dotted too, to values by dotted name.
 
-    Args:
-      tree: the dictionaries; their names may be dotted too.
-      prefix: what every name begins with.
+    Every name in the result begins with `prefix`.
 
     Raises:
       ConfigError: a name is given in two forms.
@@ -27,7 +25,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def describe_setting(setting: Mapping[str, Any]) -> str:
-    """A setting in a few words, by the last parts of the names."""
+    """Values by dotted name in a few words; only the last part of each name is shown."""
     parts = [f"{name.rpartition('.')[2]}={short_value(value)}" for name, value in setting.items()]
     return ", ".join(parts) or "as it is"
 

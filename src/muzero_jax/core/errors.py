@@ -9,10 +9,10 @@ class ConfigError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run cannot go on; the message is one clear sentence.
+    """A run cannot go on.
 
     Attributes:
-      exit_code: of the command.
+      exit_code: exit code with which the command ends.
     """
 
     exit_code = 1
@@ -23,21 +23,21 @@ class DoesNotFitError(ConfigError):
 
 
 class InvalidRunError(RunError):
-    """A path is not a run folder, or not one that can be used for what was asked."""
+    """A path is not a run folder, or the run in it cannot be used for what was asked."""
 
     exit_code = 2
 
 
 class LostCheckpointsError(InvalidRunError):
-    """A run folder had checkpoints and has none now, so that its run cannot go on."""
+    """A run folder once had checkpoints and has none now, so that its run cannot go on."""
 
 
 class CheckpointMismatchError(InvalidRunError):
-    """A checkpoint is whole, but holds other arrays than the settings and the environment need."""
+    """A checkpoint is whole, but its arrays are not those that the run's settings need."""
 
 
 class RunLockedError(RunError):
-    """Another process writes the run folder."""
+    """Another process is writing the run folder."""
 
 
 class NoCheckpointError(RunError):
@@ -51,10 +51,10 @@ class LostProcessError(RunError):
 
 
 class DiskError(RunError):
-    """The disk does not take what a run has to write; its checkpoints so far are good."""
+    """A run folder cannot be written; the checkpoints that were made before are good."""
 
     def with_advice(self, command: str) -> "DiskError":
-        """The same error with the command that goes on."""
+        """The same error, with the command that continues the run."""
         return DiskError(f"{self}; when that is mended, continue with: {command}")
 
 
@@ -65,10 +65,10 @@ class NonFiniteError(RunError):
 
 
 class InterruptedRunError(RunError):
-    """A signal stopped the run, which was saved first.
+    """A signal stopped the run, after the run had been saved.
 
     Attributes:
-      signal_number: the signal.
+      signal_number: number of the signal.
     """
 
     def __init__(self, message: str, signal_number: int):
@@ -77,5 +77,10 @@ class InterruptedRunError(RunError):
         self.exit_code = 128 + signal_number
 
     def with_advice(self, command: str) -> "InterruptedRunError":
-        """The same, with the command that goes on."""
+        """The same error, with the command that continues the run."""
         return InterruptedRunError(f"{self}; continue with: {command}", self.signal_number)
+
+
+def reason_of(error: BaseException, most_letters: int = 200) -> str:
+    """An error's message in one line without its full stop, or its type where it has no message."""
+    return " ".join(str(error).split())[:most_letters].rstrip(".") or type(error).__name__

@@ -1,6 +1,6 @@
 """The names of the files and folders that runs and sweeps consist of."""
 
-# Of a run.
+# In the folder of a run.
 CONFIG_FILE = "config.yaml"
 VERSIONS_FILE = "versions.json"
 METRICS_FILE = "metrics.jsonl"
@@ -12,7 +12,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 CHECKPOINTS_FOLDER = "checkpoints"
 FAILURE_FOLDER = "failure"
 
-# Of a sweep.
+# In the folder of a sweep.
 SWEEP_FILE = "sweep.yaml"
 MEMBERS_FOLDER = "members"
 OUTCOME_FILE = "outcome.json"

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and never through a link inside a run folder.
 
-A run folder may come from somebody else. A link in it would lead what is written there to any other
-file of the user, so that writers first call `refuse_links`, and open what they keep open by
+A run folder may come from somebody else, and a link in it would lead what is written there to any
+other file of the user. So writers first call `refuse_links`, and open what they keep open with
 `open_own`. A whole file is written beside its place, under a name that nobody can know before, and
 is then moved to its place, which replaces a link and does not follow it.
 """
@@ -15,15 +15,31 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.errors import ConfigError, DiskError
 from muzero_jax.core.file_names import CONFIG_FILE
 
 # W&B keeps links to its own newest run in a folder of its own, directly in a run folder.
 _FOLDERS_WITH_LINKS = ("wandb",)
-# A sweep of a hundred thousand settings stays below.
+# The file of a sweep of a hundred thousand settings is smaller.
 MOST_BYTES = 64 * 2**20
+_NO_FOLLOW, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
+
+
+@contextlib.contextmanager
+def writing(run_dir: Path) -> Iterator[None]:
+    """Turns an error of the file system inside the block into one sentence about the run folder.
+
+    Raises:
+      DiskError: the disk is full or read-only, or cannot be written for another reason.
+    """
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        raise  # These are errors of a service on the network, not of the disk.
+    except OSError as error:
+        raise DiskError(f"{run_dir} cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -31,14 +47,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary file beside `path` to write to, which then takes the place of `path`.
 
     The file is flushed to the disk before it is moved. Where the block raises, nothing is left.
-
-    Args:
-      path: the file to make or to replace; its folder exists.
+    The folder of `path` must exist.
     """
     temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     with _naming(path):
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666)
     try:
         yield temporary
         os.fsync(descriptor)
@@ -61,75 +74,44 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file so that it is either absent or whole.
-
-    Args:
-      path: the file to make or to replace.
-      text: the content.
-    """
+    """Makes or replaces a UTF-8 file, which is at every moment either absent or whole."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object so that the file is either absent or whole.
-
-    Args:
-      path: the file to make or to replace.
-      value: the object.
-    """
+    """Makes or replaces a file with a JSON object, which is either absent or whole."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Reads a file of a folder that may be anybody's: no pipe, for which one would wait for ever.
+def read_bytes(path: Path, *, is_typed: bool = False) -> bytes:
+    """Reads a file, which may be endless, for example `/dev/zero`.
 
-    Args:
-      path: the file; a link to a regular file is one.
-      most_bytes: how large the file may be.
+    Only a path that the user has typed may be a pipe. Any other path may come from somebody else,
+    and reading a pipe could wait for ever.
 
     Raises:
-      ConfigError: the path is no regular file, or the file is too large.
+      ConfigError: the path is no regular file, or the file is larger than 64 MiB.
       OSError: the file cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, os.O_RDONLY | (0 if is_typed else _NO_WAIT))
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not is_typed and not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigError(f"{path} is no regular file.")
-        return read_limited(file, path, most_bytes)
-
-
-def read_limited(file: BinaryIO, path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Reads an open file that must not be too large, for example `/dev/zero`.
-
-    Args:
-      file: the open file.
-      path: its path, for the message.
-      most_bytes: how large the file may be.
-
-    Raises:
-      ConfigError: the file is larger.
-    """
-    content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ConfigError(f"{path} is larger than {most_bytes >> 20} MiB.")
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{path} is larger than {MOST_BYTES >> 20} MiB.")
     return content
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Args:
-      path: the file.
-
-    Returns:
-      The object; an empty one where there is no such file.
+    """Reads a JSON object; an empty one where there is no such file.
 
     Raises:
       ConfigError: the file cannot be read, or holds something else.
     """
     try:
-        value = json.loads(read_regular(path))
+        value = json.loads(read_bytes(path))
     except FileNotFoundError:
         return {}
     except ConfigError:
@@ -144,10 +126,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def last_json_line(path: Path) -> dict[str, Any]:
-    """The last line of a JSONL file that holds a whole object; empty where there is none.
+    """The last whole JSON object of a JSONL file; an empty one where there is none.
 
-    Args:
-      path: the file, whose end may be torn, since a process may have died while it wrote.
+    The last line may be torn, because a process may have died while it wrote.
     """
     lines = path.read_bytes().splitlines() if path.is_file() else []
     for line in reversed(lines):
@@ -161,10 +142,8 @@ def last_json_line(path: Path) -> dict[str, Any]:
 def refuse_links(folder: Path) -> None:
     """Makes sure that nothing below a folder is a link; the folder itself may be one.
 
-    W&B's folders are left out, where they lie directly in `folder` or in a run folder below it.
-
-    Args:
-      folder: a run or sweep folder that is about to be written to; it need not exist.
+    W&B's folders directly in `folder`, or in a run folder below it, are left out. The folder, of a
+    run or a sweep that is about to be written, need not exist.
 
     Raises:
       ConfigError: there is a link, which the message names.
@@ -193,23 +172,17 @@ def refuse_links(folder: Path) -> None:
 def open_own(path: Path, flags: int) -> int:
     """Opens a file for reading and writing, makes it where it is missing, and follows no link.
 
-    A file that has a second name elsewhere (a hard link) is first replaced by a copy.
-
-    Args:
-      path: the file.
-      flags: further flags of `os.open`.
-
-    Returns:
-      The descriptor, which the caller closes.
+    A file that has a second name elsewhere (a hard link) is first replaced by a copy. `flags` are
+    further flags of `os.open`. The caller closes the descriptor that is returned.
 
     Raises:
       ConfigError: the path is a link, or no regular file.
       OSError: the file cannot be opened.
     """
-    flags |= os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags |= os.O_RDWR | os.O_CREAT | _NO_FOLLOW | _NO_WAIT
     for _ in range(2):
         try:
-            descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+            descriptor = os.open(path, flags, 0o666)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
@@ -229,9 +202,8 @@ def user_folder(named: str, below_home: str) -> Path:
     """A folder of the user's own, by the rules of the XDG base directories.
 
     Args:
-      named: what the folder's variable says, for example that of `XDG_CACHE_HOME`; it counts where
-        it is an absolute path.
-      below_home: where the folder is otherwise, below the user's home.
+      named: value of the folder's variable, such as `XDG_CACHE_HOME`; only an absolute path counts.
+      below_home: path below the user's home that is used otherwise.
 
     Raises:
       ConfigError: nothing says where the user's home is.

@@ -1,14 +1,18 @@
-"""The keys of a run, all made from its seed."""
+"""Random keys: all keys of a run are made from its seed; arrays with keys as numbers and back."""
+
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from muzero_jax.core.types import PRNGKey
 
 
 def run_keys(seed: int) -> tuple[PRNGKey, PRNGKey]:
-    """The key of training, and the one from which those of its evaluations are made.
+    """The key of a run's training, and the key from which the keys of its evaluations are made.
 
-    Two branches, so that evaluations cannot touch the randomness of training.
+    The two are separate branches, so that evaluations cannot touch the randomness of training.
     """
     train_key, evaluation_key = jax.random.split(jax.random.key(seed))
     return train_key, evaluation_key
@@ -20,18 +24,38 @@ def evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
 
 
 def fresh_evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
-    """A key for later evaluations, with which none repeats an evaluation of any run itself.
+    """The key of a later evaluation of an agent that was trained for `num_env_steps` steps.
 
-    Args:
-      seed: of the evaluation.
-      num_env_steps: that the agent was trained for.
+    No such key repeats an evaluation that a run itself makes, whatever the `seed`.
     """
-    # Splitting a key in two is folding in 0 and 1: those are the branches of `run_keys`.
+    # Splitting a key in two is folding in 0 and 1, the two branches of `run_keys`.
     return _fold_in_steps(jax.random.fold_in(jax.random.key(seed), 2), num_env_steps)
 
 
 def _fold_in_steps(rng_key: PRNGKey, num_env_steps: int) -> PRNGKey:
-    """Folds a number of steps in, of which JAX takes 32 bits at a time."""
+    """Folds a number of steps in, in two parts because JAX takes 32 bits at a time."""
     high, low = divmod(num_env_steps, 2**32)
     rng_key = jax.random.fold_in(rng_key, low)
     return jax.random.fold_in(rng_key, high) if high else rng_key
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array, or the `jax.ShapeDtypeStruct` of one, holds random keys."""
+    return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))
+
+
+def to_numbers(x: Any) -> np.ndarray:
+    """An array as numbers on the host that can be written and sent; keys become their data."""
+    return np.asarray(jax.random.key_data(x) if is_key(x) else x)
+
+
+def number_zeros(shape: Any) -> np.ndarray:
+    """Zeros with the shape and dtype that `to_numbers` gives for an array of `shape`."""
+    data = jax.eval_shape(jax.random.key_data, shape) if is_key(shape) else shape
+    return np.zeros(data.shape, data.dtype)
+
+
+def from_numbers(data: Any, shape: Any) -> jax.Array:
+    """The inverse of `to_numbers`, on the default device; `shape` says whether it is of keys."""
+    array = jnp.asarray(data)
+    return jax.random.wrap_key_data(array) if is_key(shape) else array

@@ -1,4 +1,4 @@
-"""Paths that a user gives for what a command will write, refused before any work is done."""
+"""Checks of the paths that a user gives for a command's output, before any work is done."""
 
 import os
 import uuid
@@ -19,15 +19,13 @@ _FIRST_BYTES: Mapping[FileKind, bytes] = {
 
 
 def check_folder(path: Path, option: str) -> None:
-    """Refuses a folder that could not be made or written to, before any work is done for it.
+    """Refuses a folder that cannot be made or written; it need not exist yet.
 
-    Args:
-      path: the folder, which need not exist.
-      option: what the user calls it, for example `--out`.
+    The message names the folder by its `option`, for example `--out`.
 
     Raises:
-      ConfigError: the name cannot be used, something on the way is no folder, or the nearest
-        folder that exists is not writable.
+      ConfigError: the name cannot be used, something on the way is no folder, or the nearest folder
+        that exists is not writable.
     """
     _check_name(path, option)
     nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), Path("/"))
@@ -44,15 +42,15 @@ def check_folder(path: Path, option: str) -> None:
 
 
 def check_file(path: Path, option: str, kind: FileKind = "any") -> None:
-    """Refuses a file that could not be written, before any work is done for it.
+    """Refuses a file that cannot be written.
 
     Args:
       path: the file to be written.
-      option: what the user calls it, for example `--gif`.
-      kind: what will be written; a file that is there and holds anything else is not replaced.
+      option: the option that names the file, for example `--gif`, for the message.
+      kind: kind of file that will be written; a file of another kind is not replaced.
 
     Raises:
-      ConfigError: the path is a folder, its folder cannot be made, or somebody's other file is
+      ConfigError: the path is a folder, its folder cannot be made, or a file of another kind is
         there.
     """
     check_folder(path.parent, option)

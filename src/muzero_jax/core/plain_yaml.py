@@ -1,7 +1,8 @@
 """YAML as plain data: the one reader and the one writer of this project.
 
-The reader understands numbers as people write them (`1e-3`), and refuses what a file of settings
-never needs and a hostile file abuses: tags, aliases, and names that stand twice in one mapping.
+The reader understands numbers as people write them (`1e-3`). It refuses tags, aliases and names
+that stand twice in one mapping: a file of settings never needs them, and a hostile file abuses
+them.
 """
 
 import re
@@ -10,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.files import read_limited, read_regular
+from muzero_jax.core.errors import ConfigError, reason_of
+from muzero_jax.core.files import read_bytes
 
 _INTEGER = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(
@@ -23,19 +24,13 @@ _FLOAT = re.compile(
 def read_yaml(path: Path, *, is_typed: bool = False) -> Any:
     """Reads a file as nested dictionaries and lists of plain values.
 
-    Args:
-      path: the YAML file.
-      is_typed: whether the user has typed the path, which may then be a pipe.
+    A path that the user has typed (`is_typed`) may also be a pipe.
 
     Raises:
       ConfigError: the file cannot be read, is too large, or is not plain YAML.
     """
     try:
-        if is_typed:
-            with path.open("rb") as file:
-                content = read_limited(file, path)
-        else:
-            content = read_regular(path)
+        content = read_bytes(path, is_typed=is_typed)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}.") from error
     try:
@@ -45,10 +40,7 @@ def read_yaml(path: Path, *, is_typed: bool = False) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Reads a text as nested dictionaries and lists of plain values.
-
-    Args:
-      text: one YAML document.
+    """Reads one YAML document as nested dictionaries and lists of plain values.
 
     Raises:
       ConfigError: the text is not plain YAML.
@@ -56,8 +48,7 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(reason if reason.endswith(".") else f"{reason}.") from error
+        raise ConfigError(f"{reason_of(error, 1000)}.") from error
 
 
 def dump_yaml(value: Any) -> str:
@@ -79,7 +70,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a name that stands twice, of which YAML would keep the last without a word."""
+        """Refuses a name that stands twice; YAML itself would silently keep the last value."""
         seen = set()
         for key, _ in node.value:
             line = key.start_mark.line + 1
@@ -95,7 +86,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes everything out."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """The reader refuses aliases, so none is written."""
+        """Writes no aliases, because the reader refuses them."""
         return True
 
 

@@ -1,7 +1,6 @@
-"""What a command says on stderr while it works, so that nobody waits in front of nothing.
+"""What a command says on stderr while it works; results alone go to stdout.
 
-Results go to stdout, and nothing here does: `--json` stays one object. Nothing here imports JAX: a
-command announces its work before it loads what the work needs.
+Nothing here imports JAX, so that a command announces its work before it loads what the work needs.
 """
 
 import collections
@@ -15,7 +14,7 @@ from typing import TypeVar
 ItemT = TypeVar("ItemT")
 
 _PATIENCE_SECONDS = 0.5
-# A part of a part, such as a chunk of a run, is told of no more often than that.
+# The progress of a part, such as a chunk of a run, is reported at most this often.
 _QUIET_SECONDS = 10.0
 
 
@@ -25,14 +24,14 @@ def announce(text: str) -> None:
 
 
 def stage(text: str) -> None:
-    """Says what a command does now, in a terminal only: a log needs no more than the beginning."""
+    """Says what a command does now, in a terminal only; a log shows the announcement alone."""
     if sys.stderr.isatty():
         announce(f"  {text}")
 
 
 @contextlib.contextmanager
 def announced_if_slow(text: str) -> Iterator[None]:
-    """Says what is being done where that takes longer than half a second."""
+    """Says what the block does if it takes longer than half a second."""
     timer = threading.Timer(_PATIENCE_SECONDS, announce, [text])
     timer.daemon = True
     timer.start()
@@ -43,14 +42,14 @@ def announced_if_slow(text: str) -> Iterator[None]:
 
 
 class Tally:
-    """How many of a known number of parts are done, and how long the rest will take.
+    """Counts the parts of a command's work, and estimates how long the rest will take.
 
     Several threads may report to one tally.
 
     Args:
-      num_parts: how many parts there are.
-      name: what the parts are called, in the plural.
-      details: what else is said at the beginning.
+      num_parts: number of parts.
+      name: word for the parts, in the plural.
+      details: text that is added to the first line.
     """
 
     def __init__(self, num_parts: int, name: str, details: str = ""):
@@ -63,11 +62,9 @@ class Tally:
         announce(f"{num_parts} {name}{details}")
 
     def advance(self, part: str, share: float) -> None:
-        """Reports how far one part is; said only where nothing has been said for a while.
+        """Reports the share of one part that is done, from 0 to 1.
 
-        Args:
-          part: name of the part.
-          share: what is done of it, from 0 to 1; 0 where it has just begun.
+        A line appears only where none has appeared for a while.
         """
         with self._lock:
             self._shares[part] = share
@@ -84,14 +81,15 @@ class Tally:
         self._print()
 
     def _compose(self) -> None:
-        """Adds a line to those that wait; called with the lock held."""
+        """Adds a line to the queue; the caller holds the lock."""
         self._told = time.monotonic()
         self._lines.append(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
 
     def _print(self) -> None:
-        """Prints the lines that wait, in order, without the lock: a terminal may be stopped.
+        """Prints the queued lines in order, without the lock, because a terminal may be stopped.
 
-        Nobody waits for a thread that prints; that thread prints what comes meanwhile as well.
+        One thread prints at a time, and nobody waits for it: it also prints lines that come while
+        it prints.
         """
         while self._lines and self._printing.acquire(blocking=False):
             try:
@@ -101,7 +99,7 @@ class Tally:
                 self._printing.release()
 
     def _rest(self) -> str:
-        """How long the parts that are not done will take, from those that are."""
+        """The time that is left, estimated from the parts that are done."""
         if self._num_done == self._num_parts:
             return ""
         if self._num_done == 0:
@@ -114,12 +112,7 @@ class Tally:
 
 
 def each(items: Sequence[ItemT], name: str) -> Iterator[ItemT]:
-    """Gives items one after the other, and says after each how many are done.
-
-    Args:
-      items: the items.
-      name: what they are called, in the plural.
-    """
+    """Gives items one after the other, and says after each how many `name` are done."""
     if not items:
         return
     tally = Tally(len(items), name)

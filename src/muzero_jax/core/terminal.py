@@ -1,8 +1,8 @@
 """Standard output and standard error: in any encoding, closed, or read by nobody.
 
-A program that starts with `run_program` writes to streams of this file. What they cannot encode is
-written in ASCII. A reader that is gone, such as `head` or a terminal that was closed, ends a
-program that only shows something, and does not disturb a program that works.
+A program that starts with `run_program` writes to the streams of this file. Characters that they
+cannot encode are written in ASCII. If the reader is gone, such as `head` or a closed terminal, a
+program that only shows something ends, and a program that works goes on.
 """
 
 import codecs
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-# What a shell reports of a program that a closed pipe ended: 128 + SIGPIPE.
+# The exit code that a shell reports for a program that a closed pipe ended: 128 + SIGPIPE.
 UNREAD_EXIT_CODE = 141
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # A pipe without a reader; a terminal that was closed.
 LEAST_COLUMNS, _LEAST_LIVE_COLUMNS = 40, 20
@@ -29,32 +29,30 @@ _IN_ASCII = {
     **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┡┩╇┳┻╋", "+"),
 }
 _ERRORS = "muzero_ascii"
-# Ways to treat what cannot be encoded that somebody chose with PYTHONIOENCODING stay as they are.
+# An error handler that the user chose with PYTHONIOENCODING, other than these, is kept.
 _REPLACED_ERRORS = ("strict", "surrogateescape", "backslashreplace")
 
 
 class OutputLostError(Exception):
-    """What a program shows cannot be written any more."""
+    """The output of a program cannot be written any more."""
 
 
 def run_program(work: Callable[[], int], needs_reader: bool = False) -> int:
     """Calls a whole program, with streams that no encoding and no lost reader can break.
 
-    Args:
-      work: the program; returns its exit code.
-      needs_reader: whether the program is over when nobody reads its output any more. Otherwise it
-        goes on, and what it prints is lost.
+    A program that `needs_reader` ends when nobody reads its output any more. Any other program goes
+    on, and its output is lost.
 
     Returns:
-      The exit code of `work`; 141 where nobody reads any more what the program is for, and 1 where
-      its output cannot be written for another reason, such as a full disk.
+      The exit code of `work`. A program that needs a reader returns 141 if it has lost the reader,
+      and 1 if its output cannot be written for another reason, such as a full disk.
     """
-    with _lasting_streams(needs_reader) as output:
+    with _lasting_streams(needs_reader) as descriptor:
         try:
-            exit_code = _flushed(work, output)
+            exit_code = _flushed(work)
         except OutputLostError:
             exit_code = UNREAD_EXIT_CODE
-        reason = output.failure
+        reason = None if descriptor is None else descriptor.failure
         if reason is None or reason.errno in _NOBODY_READS:
             return exit_code
         word = "error" if needs_reader else "notice"
@@ -63,7 +61,7 @@ def run_program(work: Callable[[], int], needs_reader: bool = False) -> int:
 
 
 def is_live() -> bool:
-    """Whether a display that is redrawn again and again can be shown: in a terminal that can."""
+    """Whether the terminal can show a display that is redrawn again and again."""
     if not all(s is not None and s.isatty() for s in (sys.stdout, sys.stderr)):
         return False
     is_wide = shutil.get_terminal_size().columns >= _LEAST_LIVE_COLUMNS
@@ -72,12 +70,9 @@ def is_live() -> bool:
 
 @contextlib.contextmanager
 def wide_enough(least_columns: int = LEAST_COLUMNS) -> Iterator[None]:
-    """While it is entered, text is laid out for some columns where the terminal has fewer.
+    """Lays text inside the block out for at least so many columns, even in a narrower terminal.
 
-    tyro does not come to an end where a column of its help has no room at all.
-
-    Args:
-      least_columns: how many columns there shall be.
+    tyro runs for ever where a column of its help has no room at all.
     """
     if shutil.get_terminal_size().columns >= least_columns:
         yield
@@ -93,15 +88,15 @@ def wide_enough(least_columns: int = LEAST_COLUMNS) -> Iterator[None]:
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor that takes everything, whether it can be written or not.
-
-    Attributes:
-      failure: why something could not be written, or None.
+    """A file descriptor that accepts all output, whether it can be written or not.
 
     Args:
-      descriptor: its number; it stays open.
-      needs_reader: whether the first failure is raised. Only the main thread is told: in another
-        thread nobody would hear of it.
+      descriptor: number of the descriptor, which stays open.
+      needs_reader: whether the first failure is raised. It is raised in the main thread only,
+        because an error in another thread would be lost.
+
+    Attributes:
+      failure: the first error of writing; None if there was none.
     """
 
     def __init__(self, descriptor: int, needs_reader: bool):
@@ -122,30 +117,17 @@ class _Descriptor(io.FileIO):
             return memoryview(data).nbytes
 
 
-class _Output:
-    """The streams of a program, and what went wrong with its standard output."""
-
-    def __init__(self, needs_reader: bool):
-        self.stdout, self._written = _lasting(sys.stdout, 1, needs_reader)
-        self.stderr, _ = _lasting(sys.stderr, 2, needs_reader=False)
-
-    @property
-    def failure(self) -> OSError | None:
-        """Why a part of the standard output was not written, or None."""
-        return None if self._written is None else self._written.failure
-
-
 def _lasting(
     stream: TextIO | None, descriptor: int, needs_reader: bool
 ) -> tuple[TextIO, _Descriptor | None]:
-    """A lasting stream, and its descriptor; the given stream where it is not one of Python's own.
+    """A stream that lasts, with its descriptor, in place of one of Python's own streams.
 
-    A notebook or a test catches what is printed with a stream of another kind.
+    A stream of another kind, with which a notebook or a test catches output, is returned unchanged.
 
     Args:
-      stream: the stream, or None where it was closed when the program started.
-      descriptor: its number where it was closed.
-      needs_reader: whether the loss of its reader is raised.
+      stream: the stream; None if it was closed when the program started.
+      descriptor: number of the stream's descriptor, for a stream that was closed.
+      needs_reader: whether the loss of the reader is raised.
     """
     if stream is None:
         stream = io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), encoding="utf-8")
@@ -166,33 +148,36 @@ def _lasting(
 
 
 @contextlib.contextmanager
-def _lasting_streams(needs_reader: bool) -> Iterator[_Output]:
+def _lasting_streams(needs_reader: bool) -> Iterator[_Descriptor | None]:
+    """Makes the standard streams last inside the block; gives the new descriptor of stdout."""
     _open_closed_descriptors()
     codecs.register_error(_ERRORS, _in_ascii)
     before = sys.stdout, sys.stderr
-    output = _Output(needs_reader)
-    sys.stdout, sys.stderr = output.stdout, output.stderr
+    sys.stdout, descriptor = _lasting(sys.stdout, 1, needs_reader)
+    sys.stderr, _ = _lasting(sys.stderr, 2, needs_reader=False)
+    stderr = sys.stderr
     try:
-        yield output
+        yield descriptor
     finally:
         with contextlib.suppress(OSError, ValueError):
-            output.stderr.flush()
+            stderr.flush()
         sys.stdout, sys.stderr = before
 
 
-def _flushed(work: Callable[[], int], output: _Output) -> int:
-    """Calls `work`; what it printed is written when this returns, also where it raises an error."""
+def _flushed(work: Callable[[], int]) -> int:
+    """Calls `work` and flushes its output, also where it raises an error."""
+    stdout = sys.stdout
     try:
         return work()
     finally:
-        output.stdout.flush()
+        stdout.flush()
 
 
 def _open_closed_descriptors() -> None:
     """Opens the null device in place of standard streams that were closed.
 
-    Otherwise the first files of the program would get their numbers, and would receive what
-    libraries print.
+    Otherwise the first files that the program opens would get the numbers of these streams, and
+    would receive what libraries print.
     """
     for descriptor in range(3):
         try:
@@ -203,7 +188,7 @@ def _open_closed_descriptors() -> None:
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The error handler of the streams: what cannot be encoded is written in ASCII."""
+    """The streams' error handler, which writes in ASCII what cannot be encoded."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
@@ -213,7 +198,7 @@ def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _is_byte(character: str) -> bool:
-    """Whether it stands for a byte of a file's name that is no character."""
+    """Whether a character stands for an undecodable byte of a file's name."""
     return "\udc80" <= character <= "\udcff"
 
 

@@ -1,14 +1,13 @@
-"""Whose code may be run: the rule for what a folder or a YAML file names outside this package.
+"""Whether code outside this package that a folder or a YAML file names may be run.
 
 A run folder, a sweep folder and a YAML file are data, and may come from a stranger. Code that they
 name (`environment.name: my_module:make`) is imported only if the folder carries a seal that this
-user made, or if the user says `--trust` or sets MUZERO_TRUST=1. Names that were typed, or that
-stand in a script that was typed, are the user's own, and are sealed into the folders that they
-make. The idea is that of Jupyter's signed notebooks.
+user made, or if the user says `--trust` or sets MUZERO_TRUST=1. Names that the user typed, or that
+stand in a script that the user named, are trusted, and are sealed into the folders that are made
+with them. Jupyter signs notebooks in the same way.
 
 A seal (`code.json`) is an HMAC-SHA256 by the user's key over the names, with their options, and
-over the folders that their modules were found in. It does not cover the place of the sealed folder,
-which may be moved.
+over the folders in which their modules were found. The sealed folder itself may be moved.
 """
 
 import dataclasses
@@ -19,16 +18,16 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from muzero_jax.core import user_code
 from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.files import read_regular, user_folder, write_text
+from muzero_jax.core.files import read_json, user_folder, write_json
 
 SEAL_FILE = "code.json"
-# Names of environments that begin so are a suite's and no module of the user's.
+# A name that begins with one of these is an environment of a suite, not of a module of the user's.
 SUITES = ("gymnax", "pgx")
 _KEY_BYTES = 32
 
@@ -39,35 +38,35 @@ class UntrustedCodeError(ConfigError):
 
 @dataclasses.dataclass(frozen=True)
 class Seal:
-    """What a seal says.
+    """The content of a seal.
 
     Attributes:
       references: names of code, with their options, in order.
-      folders: the folders that their modules were found in.
+      folders: folders in which the modules of these names were found.
     """
 
     references: tuple[str, ...]
     folders: tuple[str, ...]
 
     def sign(self, key: bytes) -> str:
-        """The signature by a key."""
+        """The signature of the seal with a key."""
         text = json.dumps([list(self.references), list(self.folders)])
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 class _Decision:
-    """Whether the user trusts whatever this process reads, and whether that is to be sealed."""
+    """Whether the user trusts all that this process reads, and whether it makes seals."""
 
     is_given = False
     seals = True
 
 
 def trust_everything(*, seals: bool = True) -> None:
-    """Lets this process run whatever code the folders and files that it reads name.
+    """Lets this process run all code that is named by the folders and files that it reads.
 
     Args:
-      seals: whether this process seals the folders that it reads and makes; a worker of a sweep
-        leaves that to the driver, whose decision it follows and whose user's key is the right one.
+      seals: whether this process seals the folders that it reads and makes. A worker of a sweep
+        leaves the seals to the driver, which has the user's key.
     """
     _Decision.is_given, _Decision.seals = True, seals
 
@@ -77,21 +76,35 @@ def is_trusting() -> bool:
     return _Decision.is_given or os.environ.get("MUZERO_TRUST", "") == "1"
 
 
-def code_references(values: Iterable[Any]) -> tuple[str, ...]:
-    """Those of the names of environments that name code outside this package, in order.
+def code_references(tree: Any) -> tuple[str, ...]:
+    """The texts in settings that name code outside this package, in alphabetical order.
 
     Args:
-      values: names with their options; what is no text is left out.
+      tree: settings as nested dictionaries and lists, as a file holds them; any text of the form
+        `module:name` counts, whichever setting it stands in.
     """
-    found = {value for value in values if isinstance(value, str) and module_of(value)}
+    found = {text for text in _texts(tree) if module_of(text)}
     return tuple(sorted(found))
 
 
+def _texts(tree: Any) -> Iterator[str]:
+    """All texts in nested dictionaries and lists."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from _texts(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            yield from _texts(value)
+
+
 def module_of(name: str) -> str:
-    """The module that the name of an environment refers to; empty for those of this package.
+    """The module that a name refers to; empty for a name of this package.
 
     Args:
-      name: such as `catch`, `gymnax:CartPole-v1`, or `my_module:make:size=3`.
+      name: the name of an environment, an agent, a network or an observer, such as `catch`,
+        `gymnax:CartPole-v1`, `my_module:make:size=3`, or `my_agents:DQN`.
     """
     parts = [part for part in name.split(":") if "=" not in part]
     module = ":".join(parts[:-1])
@@ -99,11 +112,9 @@ def module_of(name: str) -> str:
 
 
 def admit(folder: Path, references: Sequence[str]) -> None:
-    """Decides whether the code that a folder names may be run, before anything of it is imported.
+    """Decides, before anything is imported, whether code that a run or sweep folder names may run.
 
-    Args:
-      folder: a run or sweep folder.
-      references: the names of code in it, see `code_references`.
+    `references` are the names that `code_references` finds.
 
     Raises:
       UntrustedCodeError: the folder carries no seal of this user for these names.
@@ -113,7 +124,7 @@ def admit(folder: Path, references: Sequence[str]) -> None:
     seal = _read_seal(folder)
     is_sealed = seal is not None and set(references) <= set(seal.references)
     if seal is not None and is_sealed and not (gone := _gone(seal)):
-        # The folders of the seal go first: a file where this process works may be a stranger's.
+        # The folders of the seal go first: a file in the working folder may be a stranger's.
         user_code.search_in([Path(name) for name in seal.folders])
     elif is_trusting():
         seal_folder(folder, references)
@@ -128,7 +139,7 @@ def admit(folder: Path, references: Sequence[str]) -> None:
 
 
 def _gone(seal: Seal) -> str:
-    """The first module of a seal that is not where it was; empty where all are there."""
+    """The first module of a seal that is not in the seal's folders; empty if all are there."""
     folders = [Path(name) for name in seal.folders]
     modules = map(module_of, seal.references)
     return next((m for m in modules if user_code.locate(m, folders) is None), "")
@@ -137,25 +148,20 @@ def _gone(seal: Seal) -> str:
 def admit_file(path: Path, references: Sequence[str]) -> None:
     """Decides whether the code that a YAML file names may be run; a file cannot carry a seal.
 
-    Args:
-      path: the file.
-      references: names of environments, see `code_references`, or paths of scripts.
+    `references` are names that `code_references` finds, or paths of scripts.
 
     Raises:
-      UntrustedCodeError: the user has not said that it may.
+      UntrustedCodeError: the user has not said that the code may be run.
     """
     if references and not is_trusting():
         raise _refusal(str(path), references)
 
 
 def seal_folder(folder: Path, references: Sequence[str]) -> None:
-    """Seals the names of code into a folder that was made of them.
+    """Seals names of code into the run or sweep folder that was made with them.
 
-    Nothing is written in a process that leaves sealing to another, see `trust_everything`.
-
-    Args:
-      folder: a run or sweep folder.
-      references: the names of code in it; without any nothing is written.
+    Nothing is written where there are no names, or where another process makes the seals, see
+    `trust_everything`.
     """
     if not references or not _Decision.seals:
         return
@@ -164,7 +170,7 @@ def seal_folder(folder: Path, references: Sequence[str]) -> None:
     seal = Seal(tuple(references), tuple(folders))
     try:
         content = {**dataclasses.asdict(seal), "seal": seal.sign(_key())}
-        write_text(folder / SEAL_FILE, json.dumps(content, indent=2) + "\n")
+        write_json(folder / SEAL_FILE, content)
     except (OSError, ConfigError) as error:
         print(
             f"notice: {folder} is not sealed, so that later commands need --trust: {error}",
@@ -187,7 +193,7 @@ def _refusal(said_by: str, references: Sequence[str]) -> UntrustedCodeError:
 
 
 def _read_seal(folder: Path) -> Seal | None:
-    """The seal of a folder, where this user made it."""
+    """The seal of a folder, if this user made it."""
     try:
         if not key_file().exists():
             return None  # This user has sealed nothing yet.
@@ -195,10 +201,10 @@ def _read_seal(folder: Path) -> Seal | None:
         return None  # A user without a home folder has no key.
     key = _key()
     try:
-        content = json.loads(read_regular(folder / SEAL_FILE))
+        content = read_json(folder / SEAL_FILE)
         seal = Seal(tuple(content["references"]), tuple(content["folders"]))
         is_ours = hmac.compare_digest(seal.sign(key), content["seal"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ConfigError, KeyError, TypeError):
         return None
     return seal if is_ours else None
 
@@ -209,15 +215,15 @@ def key_file() -> Path:
     Raises:
       ConfigError: nothing says where the user's home is.
     """
-    folder = user_folder(os.environ.get("XDG_STATE_HOME", ""), ".local/state")
-    return folder / "muzero_jax" / "key"
+    state_folder = user_folder(os.environ.get("XDG_STATE_HOME", ""), ".local/state")
+    return state_folder / "muzero_jax" / "key"
 
 
 def _key() -> bytes:
     """This user's key, made on first use.
 
     Raises:
-      ConfigError: the key is somebody else's, or can be read by others.
+      ConfigError: the key belongs to another user, or others can read it.
       OSError: the key can neither be read nor made.
     """
     path = key_file()
@@ -237,7 +243,7 @@ def _key() -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Makes the key whole; of several processes that do so at once, one wins."""
+    """Makes the key, whole; if several processes do so at once, one of them wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".key.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

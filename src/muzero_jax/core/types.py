@@ -1,4 +1,4 @@
-"""Containers that every room shares, and the legend of the shapes in the docstrings.
+"""Containers that every room shares, and the legend of the shapes in docstrings.
 
 Shape legend: ``B`` batch of environments or of replay windows, ``T`` time, ``K`` model unroll
 steps, ``A`` actions, ``P`` players, ``E`` embedding. A docstring that gives no batch axis
@@ -21,8 +21,8 @@ class TimeStep(struct.PyTreeNode):
     """What an environment returns for one step.
 
     Termination and truncation are different things. `discount` is 0 only where the episode truly
-    ended; `truncated` marks a time limit, after which the value of the final observation is still
-    worth something and is bootstrapped. Exactly one of them can hold.
+    ended; `truncated` marks a time limit, where the value of the final observation is bootstrapped.
+    At most one of the two holds.
 
     Attributes:
       observation: `[*observation_shape]` what the player to move sees.
@@ -58,8 +58,8 @@ class Transition(struct.PyTreeNode):
       discount: `[]` float32, 0 where the action terminated the episode, 1 elsewhere.
       truncated: `[]` bool, a time limit ended the episode after the action.
       final_observation: `[*observation_shape]` the observation after the action and before any
-        auto-reset; None where nobody asks for it and no time limit can end an episode.
-      record: what the agent wants to remember of the moment, for example its search policy.
+        auto-reset; None where no time limit can end an episode.
+      record: arrays that the agent stores with the step, for example its search policy.
     """
 
     observation: Array

@@ -1,7 +1,7 @@
-"""Code of the user's own: where it is looked for, how it is imported, what is said if it fails.
+"""The user's own code: where it is found, how it is imported, and how its errors are told.
 
-An environment is named `MODULE:FACTORY`, and an experiment may be the path of a script. Whether
-such code may be run at all is decided in `trust`.
+An environment is named `MODULE:FACTORY`, and an experiment may be the path of a script. `trust`
+decides whether such code may be run at all.
 """
 
 import contextlib
@@ -12,18 +12,9 @@ import sysconfig
 import traceback
 import types
 from collections.abc import Iterator, Sequence
-from importlib.machinery import (
-    BYTECODE_SUFFIXES,
-    EXTENSION_SUFFIXES,
-    SOURCE_SUFFIXES,
-    ExtensionFileLoader,
-    FileFinder,
-    ModuleSpec,
-    PathFinder,
-    SourceFileLoader,
-    SourcelessFileLoader,
-)
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 from muzero_jax.core.errors import ConfigError
 
@@ -32,15 +23,15 @@ _MAX_REASON = 300
 
 
 class UserCodeError(ConfigError):
-    """The user's own code fails; the message names the file and the line."""
+    """The user's own code has failed; the message names the file and the line."""
 
 
 class _Search:
-    """Where modules of the user's own are looked for in this process.
+    """Where this process looks for the user's modules.
 
     Attributes:
-      folders: absolute paths, looked in before the working folder.
-      added: what was appended to Python's own path for them.
+      folders: absolute paths of folders that come before the working folder.
+      added: the paths among them that were appended to Python's own path.
     """
 
     folders: tuple[Path, ...] = ()
@@ -48,10 +39,9 @@ class _Search:
 
 
 def search_in(folders: Sequence[Path]) -> None:
-    """Names folders in which this process looks for modules before it looks in those it knew.
+    """Lets this process look for modules in folders, before the folders that it knew until now.
 
-    Args:
-      folders: absolute paths.
+    The folders are absolute paths.
     """
     _Search.folders = tuple(dict.fromkeys((*folders, *_Search.folders)))
 
@@ -62,13 +52,10 @@ def search_folders() -> tuple[Path, ...]:
 
 
 def use_folder(folder: Path) -> None:
-    """Lets Python import from a folder; it comes last, so that it shadows no installed module.
+    """Lets Python import from a folder, an absolute path, after all installed modules.
 
-    A folder of which nothing is imported stays off the path: libraries look there for plug-ins and
-    for optional packages, which could be a stranger's.
-
-    Args:
-      folder: an absolute path.
+    Only folders from which something is imported are added, because libraries look on Python's path
+    for plug-ins and optional packages, which could be a stranger's.
     """
     search_in([folder])
     if str(folder) not in sys.path:
@@ -77,7 +64,7 @@ def use_folder(folder: Path) -> None:
 
 
 def _use_folder_of(name: str) -> None:
-    """Lets Python import a module of the user's own, given by its outermost name."""
+    """Lets Python import the user's module with this outermost name."""
     importlib.invalidate_caches()
     if _find_outermost(name, _own_path()) is None:
         for folder in search_folders():
@@ -86,53 +73,70 @@ def _use_folder_of(name: str) -> None:
 
 
 def _own_path() -> list[str]:
-    """Python's path without the folders that were added here."""
+    """Python's path without the folders that `use_folder` added."""
     return [folder for folder in sys.path if folder not in _Search.added]
 
 
 def import_module(name: str) -> types.ModuleType | None:
-    """Imports a module of the user's own.
-
-    Args:
-      name: its dotted name.
-
-    Returns:
-      The module; None where there is none of that name.
+    """Imports a module of the user's by its dotted name; returns None if there is no such module.
 
     Raises:
-      UserCodeError: the module is there and fails while it is imported.
+      UserCodeError: the module exists and fails while it is imported.
     """
     _use_folder_of(name.partition(".")[0])
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            return None
-        raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            return None
         raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
 
 
-def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
-    """The file that `import_module` would run for a module, found without running anything.
+def find(module_name: str, attribute: str, kind: str) -> Any:
+    """What a module of the user's own defines under a name.
 
     Args:
-      name: the module's dotted name.
-      in_folders: where to look after Python's own folders; where None, in `search_folders`.
+      module_name: the module's dotted name.
+      attribute: the name inside the module.
+      kind: what is looked for, for the message, such as `agent`.
+
+    Raises:
+      UserCodeError: the module fails while it is imported.
+      ConfigError: there is no such module, or nothing of that name in it.
+    """
+    module = import_module(module_name)
+    if module is None:
+        looked_in = ", ".join(map(str, search_folders()))
+        raise ConfigError(
+            f"there is no module {module_name!r} for the {kind} {module_name}:{attribute}, neither "
+            f"installed nor in {looked_in}."
+        )
+    with running(f"{module_name}:{attribute} cannot be read"):
+        if not hasattr(module, attribute):
+            raise ConfigError(f"the module {module_name!r} has no {kind} {attribute!r}.")
+        return getattr(module, attribute)
+
+
+def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
+    """Finds the file that `import_module` would run for a dotted name; nothing is run.
+
+    The module is looked for in Python's own folders, and then in `in_folders`, which are
+    `search_folders()` unless they are given.
 
     Returns:
-      The file, or the folder of a package without one; None where there is no such module, or where
-      it is part of Python itself.
+      The file, or the folder of a package without a file of its own; None if there is no such
+      module, or if it is part of Python itself.
     """
     folders = search_folders() if in_folders is None else in_folders
     first, *inner = name.split(".")
     found = _find_outermost(first, [*_own_path(), *map(str, folders)])
     for part in inner:
+        # Unlike `importlib.util.find_spec`, this does not import the package.
         places = [] if found is None else found.submodule_search_locations or []
-        specs = (_finder(place).find_spec(part) for place in places)
-        found = next((spec for spec in specs if spec is not None), None)
+        found = PathFinder.find_spec(part, list(places))
     if found is None:
         return None
     if found.has_location and found.origin is not None:
@@ -141,40 +145,21 @@ def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
 
 
 def _find_outermost(name: str, path: Sequence[str]) -> ModuleSpec | None:
-    """What Python would import for a name without dots, which runs nothing."""
+    """The specification of the module that Python would import for a name without dots."""
     if not name:
         return None
     for finder in sys.meta_path:
-        found: ModuleSpec | None = None
         with contextlib.suppress(ImportError, ValueError):
-            if finder is PathFinder:
-                found = PathFinder.find_spec(name, path)
-            else:
-                found = finder.find_spec(name, None)
-        if found is not None:
-            return found
+            found = finder.find_spec(name, path if finder is PathFinder else None)
+            if found is not None:
+                return found
     return None
 
 
-def _finder(folder: str) -> FileFinder:
-    """Finds modules in one folder; unlike Python's own search it does not import the package."""
-    return FileFinder(
-        folder,
-        (ExtensionFileLoader, EXTENSION_SUFFIXES),
-        (SourceFileLoader, SOURCE_SUFFIXES),
-        (SourcelessFileLoader, BYTECODE_SUFFIXES),
-    )
-
-
 def folder_of(name: str) -> Path | None:
-    """The folder that a module is found in, where that is one of the user's own.
+    """The folder that holds a module of the user's, or its outermost package, by its dotted name.
 
-    Args:
-      name: the module's dotted name.
-
-    Returns:
-      The folder that holds the module or its outermost package; None for a module that is installed
-      with Python, or that does not exist.
+    The result is None for a module that is installed with Python, or that does not exist.
     """
     first = name.partition(".")[0]
     loaded = getattr(sys.modules.get(first), "__file__", None)
@@ -190,10 +175,7 @@ def folder_of(name: str) -> Path | None:
 
 @contextlib.contextmanager
 def running(what: str) -> Iterator[None]:
-    """Turns what the user's code raises inside the block into one sentence.
-
-    Args:
-      what: what is being done with it, to begin the sentence with.
+    """Turns an error of the user's code in the block into one sentence, which begins with `what`.
 
     Raises:
       UserCodeError: the code raised, or tried to end the program.
@@ -207,13 +189,9 @@ def running(what: str) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line: the user's file and line where there is one, the type, the message.
-
-    Args:
-      error: what the code raised.
-    """
+    """An error in one line: the user's file and line if there is one, the type, the message."""
     first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    # The error of a callback tells the host's whole traceback, whose last line says what it was.
+    # The error of a callback holds the host's whole traceback; its last line is the message.
     is_nested = others and first.endswith("Traceback (most recent call last):")
     message = others[-1] if is_nested else first
     reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
@@ -226,11 +204,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """The deepest line of the user's own that an error came through; empty where there is none.
-
-    Args:
-      error: what the code raised.
-    """
+    """The deepest line of the user's code in an error's traceback; empty if there is none."""
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if _is_users(Path(frame.filename)):

@@ -1,4 +1,4 @@
-"""Catch: a ball falls down a grid and a paddle must be under it when it lands."""
+"""Catch: a ball falls down a grid, and a paddle must be under it when it lands."""
 
 import dataclasses
 
@@ -16,9 +16,9 @@ class CatchState(struct.PyTreeNode):
     """State of `Catch`.
 
     Attributes:
-      ball_row: `[]` int32, 0 is the top.
-      ball_column: `[]` int32.
-      paddle_column: `[]` int32; the paddle stays in the bottom row.
+      ball_row: `[]` int32 row of the ball; 0 is the top.
+      ball_column: `[]` int32 column of the ball.
+      paddle_column: `[]` int32 column of the paddle, which stays in the bottom row.
     """
 
     ball_row: Array
@@ -30,11 +30,11 @@ class CatchState(struct.PyTreeNode):
 class Catch:
     """Catch as in bsuite (Osband et al., 2020, https://arxiv.org/abs/1908.03568, appendix A).
 
-    The ball starts in a random column of the top row and falls one row a step; actions 0, 1, 2 move
-    the paddle left, not at all, right, and it starts in the middle. When the ball reaches the
-    bottom row, after `rows - 1` steps, the episode terminates with reward +1 if the paddle is
-    there and -1 if not; every other reward is 0. The optimal return is 1 while the farthest column
-    can be reached in time, that is while `columns // 2 <= rows - 1`.
+    The ball starts in a random column of the top row and falls one row a step. The paddle starts in
+    the middle; actions 0, 1, 2 move it left, not at all, right. When the ball reaches the bottom
+    row, after `rows - 1` steps, the episode terminates with reward +1 if the paddle is there and -1
+    if not; every other reward is 0. The optimal return is 1 if the farthest column can be reached
+    in time, that is if `columns // 2 <= rows - 1`.
 
     Attributes:
       rows: height of the grid, at least 2.
@@ -75,7 +75,13 @@ class Catch:
     def step(
         self, rng_key: PRNGKey, state: CatchState, action: Array
     ) -> tuple[CatchState, TimeStep]:
-        """Moves the paddle by `action - 1` and the ball down; deterministic."""
+        """Moves the paddle and the ball; deterministic.
+
+        Args:
+          rng_key: not read.
+          state: the state before the step.
+          action: `[]` int32; the paddle moves by `action - 1`.
+        """
         del rng_key
         paddle_column = jnp.clip(state.paddle_column + action - 1, 0, self.columns - 1)
         next_state = state.replace(ball_row=state.ball_row + 1, paddle_column=paddle_column)

@@ -1,4 +1,4 @@
-"""What can go wrong when an environment is asked for by name, each as one clear sentence."""
+"""Errors in making an environment by name; the message of each is one sentence."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,29 +7,25 @@ from muzero_jax.core.errors import ConfigError
 
 
 class EnvironmentCreationError(ConfigError):
-    """The environment exists, but cannot be made: a suite, an option or a member is missing."""
+    """The environment exists but cannot be made: a suite, an option or a member is missing."""
 
 
 class UnknownEnvironmentError(EnvironmentCreationError):
-    """No built-in environment, suite or module answers to the name."""
+    """No built-in environment, suite or module has the name."""
 
 
 class ConformanceError(EnvironmentCreationError):
-    """The environment can be made, but it breaks a rule of the protocol."""
+    """The environment can be made but breaks a rule of the protocol."""
 
 
 @contextlib.contextmanager
 def creating(name: str) -> Iterator[None]:
-    """Puts an environment's name before whatever prevents it from being made.
+    """Turns any error inside the block into a sentence that begins with the environment's name.
 
-    The factories of suites check few of their options, so a wrong one fails wherever it first does
-    not work.
-
-    Args:
-      name: the environment's name, for the message.
+    The factories of suites check few of their options; a wrong one fails where it is first used.
 
     Raises:
-      EnvironmentCreationError: anything was raised inside the block.
+      EnvironmentCreationError: something was raised inside the block.
     """
     try:
         yield

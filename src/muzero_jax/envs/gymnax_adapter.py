@@ -1,8 +1,8 @@
 """gymnax environments (classic control, bsuite, MinAtar, grids) behind the protocol.
 
-The raw `reset_env` and `step_env` are used: gymnax's own `step` resets by itself and would lose the
-final state. Since gymnax 1.0 `step_env` reports true termination only and leaves the time limit to
-`step`, so that our own `TimeLimit` can take the suite's default horizon.
+The adapter calls the raw `reset_env` and `step_env`, because gymnax's own `step` resets by itself
+and loses the final state. Since gymnax 1.0 `step_env` reports true termination only, so our own
+`TimeLimit` can take the suite's default horizon.
 """
 
 import dataclasses
@@ -15,48 +15,28 @@ import jax.numpy as jnp
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
 from muzero_jax.envs.conformance.traces import check_spec
-from muzero_jax.envs.errors import (
-    EnvironmentCreationError,
-    UnknownEnvironmentError,
-    creating,
-)
+from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError, creating
 from muzero_jax.envs.gymnax_options import make_with_options
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 
-# Those with discrete actions, known without importing the suite.
+# Environments with discrete actions, known without importing the suite.
 GYMNAX_NAMES = (
-    "Acrobot-v1",
-    "Asterix-MinAtar",
-    "BernoulliBandit-misc",
-    "Breakout-MinAtar",
-    "CartPole-v1",
-    "Catch-bsuite",
-    "DeepSea-bsuite",
-    "DiscountingChain-bsuite",
-    "FourRooms-misc",
-    "Freeway-MinAtar",
-    "FrozenLake-misc",
-    "GaussianBandit-misc",
-    "MNISTBandit-bsuite",
-    "MemoryChain-bsuite",
-    "MetaMaze-misc",
-    "MountainCar-v0",
-    "Pong-misc",
-    "Seaquest-MinAtar",
-    "SimpleBandit-bsuite",
-    "SpaceInvaders-MinAtar",
-    "UmbrellaChain-bsuite",
+    *("Acrobot-v1", "Asterix-MinAtar", "BernoulliBandit-misc", "Breakout-MinAtar", "CartPole-v1"),
+    *("Catch-bsuite", "DeepSea-bsuite", "DiscountingChain-bsuite", "FourRooms-misc"),
+    *("Freeway-MinAtar", "FrozenLake-misc", "GaussianBandit-misc", "MNISTBandit-bsuite"),
+    *("MemoryChain-bsuite", "MetaMaze-misc", "MountainCar-v0", "Pong-misc", "Seaquest-MinAtar"),
+    *("SimpleBandit-bsuite", "SpaceInvaders-MinAtar", "UmbrellaChain-bsuite"),
 )
 
-# Grids of zeros and ones, stored as bool: a quarter of the replay memory.
+# Grids of zeros and ones, which are stored as bool in a quarter of the memory.
 _BINARY_GRIDS = frozenset(
     {name for name in GYMNAX_NAMES if name.endswith("-MinAtar")}
     | {"Catch-bsuite", "DeepSea-bsuite", "Pong-misc"}
 )
 
-# The episode's length, where an episode always terminates by itself: a time limit could never act,
-# and without one the replay need not store final observations.
+# Lengths of episodes that always terminate by themselves. A time limit could never act on them, and
+# without one the replay need not store final observations.
 _NATURAL_LENGTH: Mapping[str, Callable[[Any, Any], int]] = {
     "Catch-bsuite": lambda env, params: env.rows - 1,
     "DeepSea-bsuite": lambda env, params: env.size,
@@ -66,8 +46,8 @@ _NATURAL_LENGTH: Mapping[str, Callable[[Any, Any], int]] = {
     "UmbrellaChain-bsuite": lambda env, params: int(params.chain_length),
 }
 
-# The clock is part of the observation and the task is to do well before it runs out, so the horizon
-# is a true end, as it is in the papers that these come from; gymnax calls it a truncation.
+# Tasks whose observation shows the clock, and whose aim is to do well before it runs out. Their
+# horizon is a true end, as in the papers that they come from; gymnax calls it a truncation.
 _CLOCKED = frozenset(
     {"BernoulliBandit-misc", "DiscountingChain-bsuite", "GaussianBandit-misc", "MetaMaze-misc"}
 )
@@ -83,9 +63,9 @@ class GymnaxEnvironment:
       suite_env: the gymnax environment.
       params: its parameters.
       spec: the static description.
-      state_dtypes: the dtype of each leaf of the state; gymnax resets with Python numbers.
-      num_categories: the number of categories of a discrete observation, which is given one-hot.
-      final_step: the step at which the episode terminates, where the clock is part of the task.
+      state_dtypes: the dtype of each leaf of the state, because gymnax resets with Python numbers.
+      num_categories: the number of categories of a discrete observation, which becomes one-hot.
+      final_step: the step at which the episode terminates where the clock is part of the task.
     """
 
     suite_env: Any
@@ -103,7 +83,13 @@ class GymnaxEnvironment:
         return self._cast(state), self._timestep(observation)
 
     def step(self, rng_key: PRNGKey, state: EnvState, action: Array) -> tuple[EnvState, TimeStep]:
-        """Takes `action` (`[]` int32). The `rng_key` is consumed."""
+        """Takes an action.
+
+        Args:
+          rng_key: consumed.
+          state: the state before the step.
+          action: `[]` int32.
+        """
         with jax.numpy_rank_promotion("allow"):
             observation, next_state, reward, terminated, _ = self.suite_env.step_env(
                 rng_key, state, action, self.params
@@ -120,26 +106,20 @@ class GymnaxEnvironment:
         self, observation: Array, *, reward: Array | float = 0.0, terminated: Array | bool = False
     ) -> TimeStep:
         return make_timestep(
-            encode_observation(
-                observation,
-                dtype=self.spec.observation_dtype,
-                num_categories=self.num_categories,
-            ),
+            encode_observation(observation, self.spec.observation_dtype, self.num_categories),
             num_actions=self.spec.num_actions,
             reward=reward,
             terminated=terminated,
         )
 
 
-def encode_observation(
-    observation: Array, *, dtype: str, num_categories: int | None = None
-) -> Array:
+def encode_observation(observation: Array, dtype: str, num_categories: int | None = None) -> Array:
     """Brings an observation to rank 1 (vector) or 3 (grid) and to the dtype it is stored in.
 
     Args:
       observation: `[]` a category or a number, `[N]`, `[H, W]` (gains a channel), or `[H, W, C]`.
       dtype: NumPy name of the dtype.
-      num_categories: turns a category into a one-hot vector of this length.
+      num_categories: length of the one-hot vector that a category becomes; None for numbers.
     """
     if num_categories is not None:
         return (jnp.arange(num_categories) == observation).astype(dtype)
@@ -162,8 +142,7 @@ def make_gymnax(
       name: gymnax's name, for example `CartPole-v1`.
       max_steps: the time limit; None takes gymnax's default horizon, or no limit where every
         episode terminates by itself.
-      params: fields of gymnax's `EnvParams`, for example `{"gravity": 10.0}`; a program may give
-        arrays here.
+      params: fields of gymnax's `EnvParams`, for example `{"gravity": 10.0}`; they may be arrays.
       **options: arguments of gymnax's constructor, for example `size=10` of `DeepSea-bsuite`, and
         fields of `EnvParams`, for example `gravity=10`. `max_steps_in_episode` is the horizon: the
         time limit, or the end of a task whose clock is observed.
@@ -187,48 +166,29 @@ def _make(
     fields: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Environment:
-    """Makes an environment that gymnax has; `fields` are the caller's `params`."""
+    """Makes an environment of gymnax; `fields` are the `params` of `make_gymnax`."""
     if not isinstance(fields, Mapping):
         raise EnvironmentCreationError(
             "params is for programs, which give a mapping; in a name each field of EnvParams is "
             f"an option, found params={fields!r}."
         )
-    limit = _Limit(max_steps, has_horizon=_HORIZON in options or _HORIZON in fields)
-    if max_steps is not None and limit.has_horizon:
+    has_horizon = _HORIZON in options or _HORIZON in fields
+    if max_steps is not None and has_horizon:
         raise EnvironmentCreationError(
             f"give max_steps or {_HORIZON}, not both; each is the time limit."
         )
-    suite_env, suite_params = make_with_options(gymnax, name, options, fields)
-    if not hasattr(suite_env.action_space(suite_params), "n"):
+    suite_env, params = make_with_options(gymnax, name, options, fields)
+    if not hasattr(suite_env.action_space(params), "n"):
         raise EnvironmentCreationError(
             f"gymnax:{name} has continuous actions; discrete ones are supported."
         )
-    return _adapt(name, suite_env, suite_params, limit)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Limit:
-    """Which time limit was asked for.
-
-    Attributes:
-      max_steps: the limit; None takes the one that suits the task.
-      has_horizon: whether gymnax's horizon was set, so that it limits a task that ends by itself.
-    """
-
-    max_steps: int | None
-    has_horizon: bool
-
-
-def _adapt(name: str, suite_env: Any, params: Any, limit: _Limit) -> Environment:
-    """Wraps a made environment, with the time limit that suits it."""
     horizon = _read_horizon(params)
-    natural_length = _NATURAL_LENGTH.get(name)
-    bound = natural_length(suite_env, params) if natural_length else None
     final_step = horizon if name in _CLOCKED else None
-    env = _describe(name, suite_env, params, final_step if bound is None else bound, final_step)
+    bound = _NATURAL_LENGTH[name](suite_env, params) if name in _NATURAL_LENGTH else final_step
+    env = _describe(name, suite_env, params, bound, final_step)
     check_spec(env.spec)
-    max_steps, bound = limit.max_steps, env.spec.max_episode_steps
-    if max_steps is None and (bound is None or (limit.has_horizon and horizon < bound)):
+    # A horizon that was given also limits a task that ends by itself.
+    if max_steps is None and (bound is None or (has_horizon and horizon < bound)):
         max_steps = horizon
     return env if max_steps is None else TimeLimit(env, max_steps)
 
@@ -245,14 +205,12 @@ def _read_horizon(params: Any) -> int:
 def _describe(
     name: str, suite_env: Any, params: Any, bound: int | None, final_step: int | None
 ) -> GymnaxEnvironment:
-    """Fills in the description, from the shapes that the environment really gives."""
+    """Makes the adapter, whose description has the shapes that the environment really gives."""
     observation, state_dtypes = _infer_shapes(suite_env, params)
     num_categories = getattr(suite_env.observation_space(params), "n", None)
     is_binary = name in _BINARY_GRIDS or num_categories is not None
     dtype = "bool" if is_binary else "float32"
-    encoded = jax.eval_shape(
-        lambda x: encode_observation(x, dtype=dtype, num_categories=num_categories), observation
-    )
+    encoded = jax.eval_shape(lambda x: encode_observation(x, dtype, num_categories), observation)
     spec = EnvironmentSpec(
         name=f"gymnax:{name}",
         observation_shape=encoded.shape,
@@ -264,7 +222,7 @@ def _describe(
 
 
 def _infer_shapes(suite_env: Any, params: Any) -> tuple[jax.ShapeDtypeStruct, PyTree]:
-    """Returns the raw observation's shape, and dtypes that hold the state at reset and later."""
+    """The raw observation's shape, and dtypes that hold the state at reset and later."""
 
     def reset_and_step(rng_key: PRNGKey) -> tuple[Array, PyTree, PyTree]:
         observation, state = suite_env.reset_env(rng_key, params)

@@ -1,6 +1,6 @@
 """Options of gymnax environments: arguments of the constructor, and fields of `EnvParams`.
 
-Both are given in one flat list of names, because a name never stands for both in the same task.
+Both are given in one flat list, because no name stands for both in the same task.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from typing import Any
 
 from muzero_jax.envs.errors import EnvironmentCreationError
 
-# Fields that gymnax computes from others when the class is written, and not when a value changes:
-# by the task, the field, what it is made of, and how.
+# Fields that gymnax computes once from other fields, and not again when one of them changes: for
+# each task the field, the fields that it is computed from, and the function that computes it.
 _Derived = tuple[str, tuple[str, str], Callable[[float, float], float]]
 _DERIVED: Mapping[str, tuple[_Derived, ...]] = {
     "CartPole-v1": (
@@ -29,7 +29,7 @@ def make_with_options(
 
     Args:
       gymnax: the package.
-      name: gymnax's name of the environment.
+      name: the environment's name in gymnax.
       options: arguments of the constructor and fields of `EnvParams`, by name.
       fields: more fields of `EnvParams`, by name.
 
@@ -37,7 +37,7 @@ def make_with_options(
       The environment, and its parameters.
 
     Raises:
-      EnvironmentCreationError: there is no such option, or its value does not suit it.
+      EnvironmentCreationError: there is no such option, or its value has the wrong type.
     """
     suite_env, params = gymnax.make(name)
     arguments = {
@@ -68,9 +68,9 @@ def _suit_all(name: str, values: Mapping[str, Any], defaults: Mapping[str, Any])
 
 
 def _suit(option: str, value: Any, default: Any) -> Any:
-    """Returns `value` in the type of `default`, or says why it has none."""
+    """Returns `value` in the type of `default`, or raises an error that says why it cannot."""
     if not _is_simple(default):
-        # A program may give anything; a name is read as a number, true, false or text.
+        # A program may give anything; a value in a name is a number, true, false or text.
         _require(not _is_simple(value), f"{option} takes no number and no text, found {value!r}.")
         return value
     if isinstance(default, bool):
@@ -98,7 +98,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _derive(name: str, params: Any, replaced: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the fields that must follow those that were replaced."""
+    """Returns new values of the fields that are computed from replaced ones."""
     return {
         field: compute(*(getattr(params, source) for source in sources))
         for field, sources, compute in _DERIVED.get(name, ())
@@ -109,7 +109,7 @@ def _derive(name: str, params: Any, replaced: Mapping[str, Any]) -> dict[str, fl
 def _describe_options(
     name: str, unknown: str, arguments: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> str:
-    """Returns the sentence about an option that there is not."""
+    """Returns the sentence about an option that does not exist."""
 
     def listed(defaults: Mapping[str, Any]) -> str:
         return ", ".join(o for o, default in defaults.items() if _is_simple(default)) or "nothing"

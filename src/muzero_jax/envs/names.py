@@ -1,4 +1,4 @@
-"""What is wrong with an environment's name, told before anything is imported for it."""
+"""Checks an environment's name before anything is imported for it."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -6,31 +6,16 @@ from collections.abc import Collection, Mapping
 from muzero_jax.core.user_code import locate
 from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError
 
-# Packages of environments that are not supported, by the first word of a name.
+# Packages of environments that are not supported, which a name may begin with.
 _UNSUPPORTED_PACKAGES = frozenset(
-    {
-        "ale_py",
-        "brax",
-        "craftax",
-        "dm_control",
-        "envpool",
-        "gym",
-        "gymnasium",
-        "jaxmarl",
-        "jumanji",
-        "kinetix",
-        "minigrid",
-        "mujoco",
-        "mujoco_playground",
-        "navix",
-        "open_spiel",
-        "pettingzoo",
-        "procgen",
-        "xminigrid",
-    }
+    (
+        *("ale_py", "brax", "craftax", "dm_control", "envpool", "gym", "gymnasium", "jaxmarl"),
+        *("jumanji", "kinetix", "minigrid", "mujoco", "mujoco_playground", "navix", "open_spiel"),
+        *("pettingzoo", "procgen", "xminigrid"),
+    )
 )
 
-# Other first words of their names; a module of one's own may be called so.
+# Other words that their names begin with, unless a module of the user is called so.
 _UNSUPPORTED_WORDS: Mapping[str, str] = {
     "ale": "ale_py (Atari)",
     "atari": "ale_py (Atari)",
@@ -38,7 +23,7 @@ _UNSUPPORTED_WORDS: Mapping[str, str] = {
 }
 
 Suites = Mapping[str, Collection[str]]
-"""The names of the environments in each supported suite, by suite."""
+"""The names of the environments of each supported suite."""
 
 
 def check_name(name: str, built_ins: Collection[str], suites: Suites) -> None:
@@ -47,11 +32,11 @@ def check_name(name: str, built_ins: Collection[str], suites: Suites) -> None:
     Args:
       name: a name as `make_environment` takes it, with its options.
       built_ins: the names of the built-in environments.
-      suites: the names in each supported suite, by suite.
+      suites: the names of the environments of each supported suite.
 
     Raises:
-      UnknownEnvironmentError: the name belongs to a suite that is not supported, or names a suite
-        and no environment in it, or writes a suite's name in another case.
+      UnknownEnvironmentError: the name belongs to an unsupported suite, or names a suite and no
+        environment in it, or writes a suite's name in another case.
       EnvironmentCreationError: an option has no name or no value, or is given twice.
     """
     parts = name.split(":")
@@ -63,7 +48,7 @@ def check_name(name: str, built_ins: Collection[str], suites: Suites) -> None:
 
 
 def _refuse_unsupported(bare: str, suites: Suites) -> None:
-    """Refuses `gymnasium:NAME`, `ALE/Pong-v5`, `MiniGrid-Empty-8x8-v0` and their like."""
+    """Refuses names such as `gymnasium:NAME`, `ALE/Pong-v5` and `MiniGrid-Empty-8x8-v0`."""
     word, *rest = re.split(r"[:/.-]", bare, maxsplit=1)
     package = word.lower() if word.lower() in _UNSUPPORTED_PACKAGES else None
     if word.lower() in _UNSUPPORTED_WORDS and not locate(word):
@@ -85,7 +70,7 @@ def _refuse_unsupported(bare: str, suites: Suites) -> None:
 
 
 def _check_suite(bare: str, suites: Suites) -> None:
-    """Refuses a suite without an environment, and a suite in another case."""
+    """Refuses a suite without an environment, and a suite that is written in another case."""
     word, _, rest = bare.partition(":")
     if not rest and word in suites:
         example = f"{word}:{next(iter(suites[word]))}"
@@ -99,9 +84,9 @@ def _check_suite(bare: str, suites: Suites) -> None:
 
 
 def _check_options(name: str, bare: str, known: Collection[str]) -> None:
-    """Refuses what stands where an option should, and options that are given twice."""
+    """Refuses parts that are no options, and options that are given twice."""
     first, *rest = bare.split(":")
-    # A module of one's own may have the name of a built-in environment.
+    # A module of the user may have the name of a built-in environment.
     num_parts = 1 if first in known and not locate(first) else 2
     pairs = [part.partition("=") for part in name.split(":") if "=" in part]
     wrong = rest[num_parts - 1 :] + [

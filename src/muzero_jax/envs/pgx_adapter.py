@@ -1,8 +1,8 @@
 """pgx games (boards, cards, 2048, MinAtar) behind the protocol.
 
-pgx numbers the players, gives a reward to each and tells who moves, all of which pass through. Its
-games end by themselves, at a move limit of their rules where they have one; only its MinAtar games
-can go on for ever, and are given a time limit here.
+pgx numbers the players, gives a reward to each and says who moves; all of this is passed on. Its
+games end by themselves, some at a move limit in their rules. Only its MinAtar games can go on for
+ever, and get a time limit here.
 """
 
 import dataclasses
@@ -14,39 +14,21 @@ import jax.numpy as jnp
 
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
-from muzero_jax.envs.errors import (
-    EnvironmentCreationError,
-    UnknownEnvironmentError,
-    creating,
-)
+from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError, creating
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 
-# Those for one player, or for two who alternate; known without importing the suite.
+# Games for one player, or for two who alternate; known without importing the suite.
 PGX_NAMES = (
-    "2048",
-    "animal_shogi",
-    "chess",
-    "connect_four",
-    "gardner_chess",
-    "go_19x19",
-    "go_9x9",
-    "hex",
-    "kuhn_poker",
-    "minatar-asterix",
-    "minatar-breakout",
-    "minatar-freeway",
-    "minatar-seaquest",
-    "minatar-space_invaders",
-    "othello",
-    "shogi",
-    "tic_tac_toe",
+    *("2048", "animal_shogi", "chess", "connect_four", "gardner_chess", "go_19x19", "go_9x9"),
+    *("hex", "kuhn_poker", "minatar-asterix", "minatar-breakout", "minatar-freeway"),
+    *("minatar-seaquest", "minatar-space_invaders", "othello", "shogi", "tic_tac_toe"),
 )
 
 # The value is negated at every step, which is wrong where a player moves several times in a row.
 _NOT_ALTERNATING = ("backgammon", "leduc_holdem")
 
-# Upper bounds of the number of moves: a full board, the most betting, or pgx's own move limit.
+# Upper bounds on the number of moves: a full board, the most betting, or pgx's own move limit.
 _MAX_MOVES: Mapping[str, int] = {
     "animal_shogi": 256,
     "chess": 512,
@@ -60,14 +42,12 @@ _MAX_MOVES: Mapping[str, int] = {
     "tic_tac_toe": 9,
 }
 
-# As in gymnax. pgx ends Freeway after step 2501 and calls that a termination; truncating one step
-# earlier says what it is.
+# The time limits are gymnax's. pgx ends Freeway after step 2501 and calls that a termination; the
+# limit truncates the episode one step earlier.
 _TIME_LIMITS: Mapping[str, int] = {
-    "minatar-asterix": 1000,
-    "minatar-breakout": 1000,
-    "minatar-freeway": 2500,
-    "minatar-seaquest": 1000,
-    "minatar-space_invaders": 1000,
+    name: 2500 if name == "minatar-freeway" else 1000
+    for name in PGX_NAMES
+    if name.startswith("minatar-")
 }
 
 
@@ -91,7 +71,13 @@ class PgxEnvironment:
         return state, self._timestep(state)
 
     def step(self, rng_key: PRNGKey, state: EnvState, action: Array) -> tuple[EnvState, TimeStep]:
-        """Takes `action` (`[]` int32); an illegal one loses. The `rng_key` is consumed."""
+        """Takes an action; an illegal one loses.
+
+        Args:
+          rng_key: consumed.
+          state: the state before the step.
+          action: `[]` int32.
+        """
         with jax.numpy_rank_promotion("allow"):
             next_state = self.suite_env.step(state, action, rng_key)
         return next_state, self._timestep(next_state)
@@ -112,13 +98,13 @@ def make_pgx(name: str, *, max_steps: int | None = None) -> Environment:
 
     Args:
       name: pgx's name, for example `connect_four`.
-      max_steps: a time limit; None is 1000 for MinAtar (2500 for Freeway) and none for the others,
-        which end by themselves.
+      max_steps: the time limit; None is 1000 for MinAtar (2500 for Freeway), and no limit for the
+        other games, which end by themselves.
 
     Raises:
       UnknownEnvironmentError: pgx does not know the name.
       EnvironmentCreationError: pgx is not installed, or the game has more than two players, or
-        two who do not alternate.
+        two players who do not alternate.
     """
     pgx = import_suite("pgx")
     if name not in pgx.available_envs():
@@ -139,7 +125,7 @@ def make_pgx(name: str, *, max_steps: int | None = None) -> Environment:
 
 
 def _describe(name: str, suite_env: Any) -> EnvironmentSpec:
-    """Fills in the description, from the shapes that the game really gives."""
+    """Makes the description from the shapes that the game really gives."""
     with jax.numpy_rank_promotion("allow"):
         state = jax.eval_shape(suite_env.init, jax.eval_shape(jax.random.key, 0))
     return EnvironmentSpec(

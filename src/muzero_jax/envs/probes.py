@@ -1,7 +1,7 @@
-"""Probe environments: each needs one mechanism of a learner, and so says which one is broken.
+"""Probe environments: each needs one mechanism of a learner, so a failure says which one is broken.
 
 The idea is A. L. Jones's (https://andyljones.com/posts/rl-debugging.html, "probe environments").
-Run them in order: a learner that fails one will fail those after it.
+Run them in order: a learner that fails at one also fails at the next ones.
 
 | name | what it needs | optimal value |
 |---|---|---|
@@ -23,16 +23,16 @@ from flax import struct
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 
-# From the cue (`[]`, +1 or -1) and the action (`[]`, 0 or 1) to the reward (`[]`).
 PayFn: TypeAlias = Callable[[Array, Array], Array]
+"""Function of the cue (`[]`, +1 or -1) and the action (`[]`, 0 or 1), which returns the reward."""
 
 
 class ProbeState(struct.PyTreeNode):
     """State of a `Probe`.
 
     Attributes:
-      cue: `[]` float32, +1 or -1, shown in the observation.
-      num_steps: `[]` int32, steps taken in this episode.
+      cue: `[]` float32, +1 or -1; the observation shows it.
+      num_steps: `[]` int32 number of steps taken in this episode.
     """
 
     cue: Array
@@ -43,14 +43,14 @@ class ProbeState(struct.PyTreeNode):
 class Probe:
     """An episode of one or two steps that pays at its end.
 
-    The observation is the vector `[cue, num_steps]`, float32. The reward is 0 but for the last
-    step, which pays `pay(cue, action)` and terminates the episode.
+    The observation is the vector `[cue, num_steps]`, float32. The last step pays
+    `pay(cue, action)` and terminates the episode; every other reward is 0.
 
     Attributes:
-      name: the registry name.
-      pay: the reward of the last step.
-      num_actions: 1 or 2.
-      random_cue: whether the cue is +1 or -1 with equal probability, or always +1.
+      name: the name in the registry.
+      pay: function that gives the reward of the last step.
+      num_actions: number of actions, 1 or 2.
+      random_cue: whether the cue is drawn, +1 or -1 with equal probability, or always +1.
       num_steps: length of every episode.
     """
 
@@ -81,7 +81,13 @@ class Probe:
     def step(
         self, rng_key: PRNGKey, state: ProbeState, action: Array
     ) -> tuple[ProbeState, TimeStep]:
-        """Takes `action` (`[]` int32); deterministic."""
+        """Takes an action; deterministic.
+
+        Args:
+          rng_key: not read.
+          state: the state before the step.
+          action: `[]` int32.
+        """
         del rng_key
         next_state = state.replace(num_steps=state.num_steps + 1)
         terminated = next_state.num_steps >= self.num_steps
@@ -98,13 +104,11 @@ def _observe(state: ProbeState) -> Array:
     return jnp.stack([state.cue, state.num_steps.astype(jnp.float32)])
 
 
-def _pay_one(cue: Array, action: Array) -> Array:
-    del action
+def _pay_one(cue: Array, _: Array) -> Array:
     return jnp.ones_like(cue)
 
 
-def _pay_cue(cue: Array, action: Array) -> Array:
-    del action
+def _pay_cue(cue: Array, _: Array) -> Array:
     return cue
 
 

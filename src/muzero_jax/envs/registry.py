@@ -3,15 +3,14 @@
 import contextlib
 import dataclasses
 import difflib
+import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from muzero_jax.core import user_code
-from muzero_jax.envs import probes
 from muzero_jax.envs.base import Environment, EnvironmentSpec
-from muzero_jax.envs.catch import Catch
 from muzero_jax.envs.conformance.traces import check_spec
 from muzero_jax.envs.errors import (
     EnvironmentCreationError,
@@ -21,18 +20,43 @@ from muzero_jax.envs.errors import (
 from muzero_jax.envs.gymnax_adapter import GYMNAX_NAMES, make_gymnax
 from muzero_jax.envs.names import check_name
 from muzero_jax.envs.pgx_adapter import PGX_NAMES, make_pgx
-from muzero_jax.envs.tic_tac_toe import TicTacToe
-from muzero_jax.tabular.processes.environments import TABULAR
 
-_BUILT_INS: Mapping[str, Callable[..., Environment]] = {
-    "catch": Catch,
-    "tic_tac_toe": TicTacToe,
-    **TABULAR,
-    "probe_constant_reward": probes.constant_reward,
-    "probe_observation_reward": probes.observation_reward,
-    "probe_delayed_reward": probes.delayed_reward,
-    "probe_action_reward": probes.action_reward,
-    "probe_action_and_observation_reward": probes.action_and_observation_reward,
+
+@dataclasses.dataclass(frozen=True)
+class _BuiltIn:
+    """A built-in environment.
+
+    Attributes:
+      factory: what makes it, as `module:function`.
+      observers: what else an evaluation measures there, see `training.evaluation.Observer`.
+    """
+
+    factory: str
+    observers: tuple[str, ...] = ()
+
+
+def _finite_process(name: str) -> _BuiltIn:
+    """A finite process, whose evaluations are compared with the exact answers."""
+    return _BuiltIn(
+        f"muzero_jax.tabular.processes.environments:{name}",
+        observers=("muzero_jax.tabular.exact_evaluation:ExactEvaluation",),
+    )
+
+
+_BUILT_INS: Mapping[str, _BuiltIn] = {
+    "catch": _BuiltIn("muzero_jax.envs.catch:Catch"),
+    "tic_tac_toe": _BuiltIn("muzero_jax.envs.tic_tac_toe:TicTacToe"),
+    **{name: _finite_process(name) for name in ("maze", "line", "chain", "deep_sea", "random_mdp")},
+    **{
+        f"probe_{name}": _BuiltIn(f"muzero_jax.envs.probes:{name}")
+        for name in (
+            "constant_reward",
+            "observation_reward",
+            "delayed_reward",
+            "action_reward",
+            "action_and_observation_reward",
+        )
+    },
 }
 
 
@@ -104,6 +128,22 @@ def _read_value(text: str) -> bool | int | float | str:
     return text
 
 
+def observers_of(name: str) -> tuple[str, ...]:
+    """The observers of an environment's evaluations, as `module:factory`.
+
+    Args:
+      name: a name as `make_environment` takes it.
+    """
+    known = _BUILT_INS.get(_split_options(name)[0])
+    return () if known is None else known.observers
+
+
+def load_reference(reference: str) -> Any:
+    """What stands in this package under `module:name`."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def list_environments() -> dict[str, list[str]]:
     """Returns the names by suite, "built-in" first, for the suites that are installed."""
     installed = {
@@ -116,7 +156,7 @@ def list_environments() -> dict[str, list[str]]:
 
 def _make_built_in(name: str, options: dict[str, Any]) -> Environment:
     with creating(name):
-        env = _call(_BUILT_INS[name], name, options)
+        env = _call(load_reference(_BUILT_INS[name].factory), name, options)
         check_spec(env.spec)
     return env
 

@@ -1,4 +1,4 @@
-"""Importing an environment suite: only when asked for, with a clear error, and not too slowly."""
+"""Imports environment suites: only when asked for, with a clear error, and not too slowly."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ def import_suite(name: str, *, deferred: tuple[str, ...] = ()) -> types.ModuleTy
 
     Args:
       name: the package, which is also the name of the extra that installs it.
-      deferred: modules that the suite imports but needs for drawing only, see `defer_imports`.
+      deferred: modules that the suite imports but needs only for drawing, see `defer_imports`.
 
     Raises:
       EnvironmentCreationError: the suite is not installed.
@@ -34,13 +34,13 @@ def import_suite(name: str, *, deferred: tuple[str, ...] = ()) -> types.ModuleTy
 def defer_imports(*names: str) -> Iterator[None]:
     """Inside the block, `import name` binds a stand-in that imports the module when it is used.
 
-    gymnax imports seaborn and pyplot for its `render` methods, which is 5 of the 6 seconds that its
-    import takes (and with them pandas and scipy.stats). The stand-ins leave `sys.modules` with the
-    block, so everyone else imports the real modules; `importlib.util.LazyLoader` would be the
-    library's way, but on Python 3.11 the import statement itself makes it load.
+    gymnax imports seaborn and pyplot (and with them pandas and scipy.stats) for its `render`
+    methods, which takes 5 of the 6 seconds of its import. The stand-ins leave `sys.modules` at the
+    end of the block, so all other code imports the real modules. `importlib.util.LazyLoader` is no
+    way out: on Python 3.11 the import statement itself makes it load.
 
     Args:
-      *names: full module names; those that are already imported are left alone.
+      *names: full names of modules; modules that are already imported are left alone.
     """
     stand_ins = {name: _StandIn(name) for name in names if name not in sys.modules}
     sys.modules.update(stand_ins)
@@ -56,7 +56,7 @@ class _StandIn(types.ModuleType):
     """A module that forwards every attribute to the real module of the same name."""
 
     def __getattr__(self, attribute: str) -> Any:
-        # The import machinery looks at dunder names; only a real use should pay for the import.
+        # The import machinery reads dunder names; only a real use should pay for the import.
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         if sys.modules.get(self.__name__) is self:

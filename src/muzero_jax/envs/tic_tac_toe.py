@@ -20,7 +20,7 @@ class TicTacToeState(struct.PyTreeNode):
     """State of `TicTacToe`.
 
     Attributes:
-      stones: `[2, 9]` bool, which cells each player holds.
+      stones: `[2, 9]` bool, whether each player holds each cell.
       to_play: `[]` int32, the player who moves next.
     """
 
@@ -32,10 +32,10 @@ class TicTacToeState(struct.PyTreeNode):
 class TicTacToe:
     """Tic-tac-toe; player 0 moves first, action `3 * row + column` claims a cell.
 
-    The winner of the game gets +1 and the loser -1, a draw gives 0 to both, and who claims a taken
+    The winner gets +1 and the loser -1, and a draw gives 0 to both. A player who claims a taken
     cell loses at once. The observation is `[3, 3, 2]` bool: the stones of the player to move, then
-    those of the other. At a terminal state every action counts as legal, so that a policy computed
-    there is finite. With best play by both the game is a draw.
+    the stones of the other player. At a terminal state every action counts as legal, so that a
+    policy computed there is finite. With best play by both players the game is a draw.
     """
 
     @property
@@ -63,7 +63,13 @@ class TicTacToe:
     def step(
         self, rng_key: PRNGKey, state: TicTacToeState, action: Array
     ) -> tuple[TicTacToeState, TimeStep]:
-        """Claims cell `action` for the player to move; deterministic."""
+        """Claims a cell for the player to move; deterministic.
+
+        Args:
+          rng_key: not read.
+          state: the state before the step.
+          action: `[]` int32 number of the cell.
+        """
         del rng_key
         mover = state.to_play
         legal = ~state.stones[:, action].any()
@@ -84,6 +90,6 @@ class TicTacToe:
 
 
 def _observe(state: TicTacToeState) -> Array:
-    """Returns `[3, 3, 2]` bool, the mover's stones and the other's."""
+    """`[3, 3, 2]` bool, the stones of the player to move and of the other player."""
     own, other = state.stones[state.to_play], state.stones[1 - state.to_play]
     return jnp.stack([own, other], axis=-1).reshape(3, 3, 2)

@@ -1,4 +1,4 @@
-"""Wrappers: going on after an episode's end, time limits, and a batch axis."""
+"""Wrappers: a new episode after the end of one, time limits, and a batch axis."""
 
 import dataclasses
 
@@ -15,9 +15,9 @@ class AutoResetState(struct.PyTreeNode):
     """State of an `AutoReset` environment.
 
     Attributes:
-      env_state: the wrapped environment's state, of a fresh episode where the last one ended.
-      outcome: the `TimeStep` as the wrapped environment gave it, so that the final observation of
-        an episode (before the reset) is kept for the bootstrap after a truncation.
+      env_state: the wrapped environment's state; the state of a fresh episode where one ended.
+      outcome: the `TimeStep` that the wrapped environment gave. It holds the final observation of
+        an episode (before the reset), which the bootstrap after a truncation needs.
     """
 
     env_state: EnvState
@@ -28,10 +28,10 @@ class AutoResetState(struct.PyTreeNode):
 class AutoReset:
     """Starts a new episode as soon as one has ended.
 
-    The returned `TimeStep` mixes two moments: `reward`, `discount` and `truncated` are those of the
-    transition just made; `observation`, `legal_action_mask` and `to_play` are those to act from
-    next, which belong to the new episode where the old one ended. Under `vmap` both branches run
-    for every environment, so a step costs a step and a reset.
+    The returned `TimeStep` mixes two moments. `reward`, `discount` and `truncated` belong to the
+    transition just made. `observation`, `legal_action_mask` and `to_play` belong to the state that
+    the next action is taken in, which is the start of a new episode where the old one ended. Under
+    `vmap` both branches run for every environment, so a step costs a step and a reset.
 
     Attributes:
       env: the environment to wrap.
@@ -52,9 +52,12 @@ class AutoReset:
     def step(
         self, rng_key: PRNGKey, state: AutoResetState, action: Array
     ) -> tuple[AutoResetState, TimeStep]:
-        """Takes `action` (`[]` int32) and resets if that ends the episode.
+        """Takes an action, and resets if that ends the episode.
 
-        The `rng_key` is consumed.
+        Args:
+          rng_key: consumed.
+          state: the state before the step.
+          action: `[]` int32.
         """
         step_key, reset_key = jax.random.split(rng_key)
         next_state, outcome = self.env.step(step_key, state.env_state, action)
@@ -76,7 +79,7 @@ class TimeLimitState(struct.PyTreeNode):
 
     Attributes:
       env_state: the wrapped environment's state.
-      num_steps: `[]` int32, steps taken in this episode.
+      num_steps: `[]` int32 number of steps taken in this episode.
     """
 
     env_state: EnvState
@@ -117,9 +120,12 @@ class TimeLimit:
     def step(
         self, rng_key: PRNGKey, state: TimeLimitState, action: Array
     ) -> tuple[TimeLimitState, TimeStep]:
-        """Takes `action` (`[]` int32). The `rng_key` is consumed.
+        """Takes an action; an episode that terminates exactly at the limit is not truncated.
 
-        An episode that terminates exactly at the limit is terminated, not truncated.
+        Args:
+          rng_key: consumed.
+          state: the state before the step.
+          action: `[]` int32.
         """
         env_state, timestep = self.env.step(rng_key, state.env_state, action)
         num_steps = state.num_steps + 1
@@ -130,11 +136,11 @@ class TimeLimit:
 
 @dataclasses.dataclass(frozen=True)
 class Vectorised:
-    """Runs `num_envs` independent copies side by side; every array gains a leading axis `B`.
+    """Runs independent copies side by side; every array gains a leading axis `B`.
 
     Attributes:
       env: the environment to copy; usually an `AutoReset`.
-      num_envs: `B`, at least 1.
+      num_envs: number of copies `B`, at least 1.
     """
 
     env: Environment
@@ -154,5 +160,11 @@ class Vectorised:
         return jax.vmap(self.env.reset)(jax.random.split(rng_key, self.num_envs))
 
     def step(self, rng_key: PRNGKey, state: EnvState, action: Array) -> tuple[EnvState, TimeStep]:
-        """Takes `action` (`[B]` int32), one for each copy. The `rng_key` is consumed."""
+        """Takes an action in each copy.
+
+        Args:
+          rng_key: consumed.
+          state: the states before the step.
+          action: `[B]` int32.
+        """
         return jax.vmap(self.env.step)(jax.random.split(rng_key, self.num_envs), state, action)

@@ -1,8 +1,8 @@
-"""Targets of one window of consecutive transitions: returns, masks, and their ends.
+"""Returns and masks of one window of consecutive transitions.
 
 All functions are for one unbatched window; lift them with `jax.vmap`. Time `t` counts from the
 window's start, and transition `t` leads from state `t` to state `t + 1`. Only the *first* end in
-the window matters: what follows belongs to another episode and is never looked at.
+the window matters: the transitions after it belong to another episode and are not read.
 """
 
 import chex
@@ -17,9 +17,10 @@ class WindowEnds(struct.PyTreeNode):
     """Where the first episode of a window ends.
 
     Attributes:
-      alive: `[L]` bool, the episode had not ended before state `t`.
-      truncated_before: `[L]` bool, a time limit ended it before state `t`: nothing is known there.
-      first_end: `[]` int32, the transition that ends it; `L` where none does.
+      alive: `[L]` bool, whether the episode had not ended before state `t`.
+      truncated_before: `[L]` bool, whether a time limit ended the episode before state `t`, so that
+        nothing is known of the state.
+      first_end: `[]` int32, the transition that ends the episode; `L` where none does.
     """
 
     alive: Array
@@ -32,7 +33,7 @@ def window_ends(discount_t: Array, truncated_t: Array) -> WindowEnds:
 
     Args:
       discount_t: `[L]` 0 where transition `t` terminated the episode, 1 elsewhere.
-      truncated_t: `[L]` bool, a time limit ended the episode at transition `t`.
+      truncated_t: `[L]` bool, whether a time limit ended the episode at transition `t`.
     """
     chex.assert_rank([discount_t, truncated_t], 1)
     last_t = (discount_t == 0.0) | truncated_t
@@ -63,15 +64,15 @@ def n_step_returns(
       reward_t: `[L]` rewards.
       discount_t: `[L]` discounts: 0 where terminated, negative where the next value is the
         opponent's.
-      truncated_t: `[L]` bool.
-      value_tp1: `[L]` value of the state each transition leads to; at a truncation that of the
-        final observation.
+      truncated_t: `[L]` bool, whether a time limit ended the episode at the transition.
+      value_tp1: `[L]` values of the states that the transitions lead to; at a truncation the value
+        of the final observation.
       td_steps: n, at most `L`.
-      td_lambda: 1 is the plain n-step return, which reads `value_tp1` only at the horizon and at a
-        truncation.
+      td_lambda: lambda; 1 is the plain n-step return, which reads `value_tp1` only at the horizon
+        and at a truncation.
 
     Returns:
-      `[L - n + 1]` returns. Those past the window's first end mix episodes; mask them.
+      `[L - n + 1]` returns. Returns past the window's first end mix episodes and must be masked.
     """
     chex.assert_rank([reward_t, discount_t, truncated_t, value_tp1], 1)
     chex.assert_equal_shape([reward_t, discount_t, truncated_t, value_tp1])

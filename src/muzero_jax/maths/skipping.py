@@ -1,4 +1,4 @@
-"""Work that is left out where nobody asks for it."""
+"""Leaves out work that no member of a `vmap` wants."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,17 +11,17 @@ from muzero_jax.core.types import Array, PyTree
 def skip_unless(
     is_wanted: Array | bool, work: Callable[..., PyTree], instead: PyTree, *args: PyTree
 ) -> PyTree:
-    """`work(*args)` where it is wanted; elsewhere that, or `instead`.
+    """Returns `work(*args)` if any member of a `vmap` wants it.
 
-    A conditional under `vmap` does the work for every member and then selects. Here it is left out
-    if no member wants it, and otherwise done for all: a caller must not mind which of the two it
-    gets where it wants none.
+    A conditional under `vmap` does the work for every member and then selects. Here the work is
+    left out if no member wants it, and done for all members otherwise. So a member that does not
+    want it may get either `work(*args)` or `instead`.
 
     Args:
-      is_wanted: `[]` bool.
-      work: closes over nothing that is traced, and does not communicate between devices.
-      instead: a tree of the shapes and types that `work` returns.
-      args: of `work`.
+      is_wanted: `[]` bool, whether the result is wanted.
+      work: function that closes over nothing traced, and does not communicate between devices.
+      instead: tree with the shapes and types of the result of `work`.
+      *args: arguments of `work`.
     """
     run = jax.custom_batching.custom_vmap(
         lambda is_wanted, instead, args: jax.lax.cond(

@@ -1,10 +1,10 @@
 """The invertible value transform and the categorical support that values and rewards live on.
 
 MuZero (arXiv 1911.08265, appendix F) squashes scalars by h (Pohlen et al. 2018, arXiv 1805.11593,
-proposition A.2) and spreads them over two neighbours among the atoms of the support ("two-hot").
-There the atoms are the integers; here they may lie closer. A cross-entropy tells two scalars apart
-the better the more atoms lie between them: one atom a unit cannot rank actions whose values differ
-by hundredths, as those of a game with small rewards do.
+proposition A.2) and spreads them over two neighbouring atoms of the support ("two-hot"). In the
+paper the atoms are the integers; here they may lie closer. A cross-entropy tells two scalars apart
+the better, the more atoms lie between them: with one atom a unit it cannot rank actions whose
+values differ by hundredths, as in a game with small rewards.
 """
 
 import jax
@@ -18,7 +18,7 @@ EPSILON = 1e-3
 def signed_hyperbolic(x: Array) -> Array:
     """`h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x`, elementwise.
 
-    Written as a multiple of `x`: nothing cancels near 0, and the gradient there is right.
+    It is written as a multiple of `x`: nothing cancels near 0, and the gradient there is right.
     """
     return x / (jnp.sqrt(jnp.abs(x) + 1.0) + 1.0) + EPSILON * x
 
@@ -39,10 +39,10 @@ def signed_parabolic(x: Array) -> Array:
 
 
 def two_hot(x: Array, support_size: int) -> Array:
-    """Spreads `x` over its two neighbours of the integers `-support_size..support_size`.
+    """Spreads `x` over its two neighbours among the integers `-support_size..support_size`.
 
     Args:
-      x: `[...]` values on the support's scale; those outside are clipped to its edges.
+      x: `[...]` values on the scale of the support; values outside are clipped to its edges.
       support_size: half-width S.
 
     Returns:
@@ -55,7 +55,7 @@ def two_hot(x: Array, support_size: int) -> Array:
 
 
 def scalar_to_support(x: Array, support_size: int, spacing: float = 1.0) -> Array:
-    """`[...]` scalars to `[..., 2 S + 1]` target probabilities: transform, then two-hot.
+    """Converts `[...]` scalars to `[..., 2 S + 1]` target probabilities: transform, then two-hot.
 
     Args:
       x: scalars.
@@ -79,10 +79,10 @@ def is_beyond_support(x: Array, support_size: int, spacing: float = 1.0) -> Arra
 
 
 def support_to_scalar(logits: Array, spacing: float = 1.0) -> Array:
-    """`[..., 2 S + 1]` logits to the `[...]` scalars of their mean, transformed back.
+    """Converts `[..., 2 S + 1]` logits to `[...]` scalars: the mean, transformed back.
 
-    Symmetric logits, as those of a fresh network, give exactly 0: a search that scales its values
-    by their range would make a decision of their rounding.
+    Symmetric logits, such as a fresh network's, give exactly 0. Otherwise a search that scales its
+    values by their range would make decisions of rounding errors.
     """
     support_size = (logits.shape[-1] - 1) // 2
     atoms = jnp.arange(-support_size, support_size + 1, dtype=jnp.float32)

@@ -65,10 +65,18 @@ class MuZeroNetwork(nn.Module):
 
     An architecture calls `setup_heads` in its `setup`, sets `prediction_torso`, and adds the
     methods `represent` and `dynamics`.
+
+    Attributes:
+      num_actions: `A`.
+      num_bins: atoms of the support of values and rewards.
+      continuation: the discount of every step: 1 for one player, -1 where two alternate.
+      use_projection: whether to build the heads of the consistency loss.
+      dtype: dtype of the layers' arithmetic.
     """
 
     num_actions: int
     num_bins: int
+    continuation: float
     use_projection: bool
     dtype: jnp.dtype
 
@@ -80,6 +88,10 @@ class MuZeroNetwork(nn.Module):
         if self.use_projection:
             self.projector = Projector(projection_size, self.dtype)
             self.projection_predictor = Projector(projection_size, self.dtype)
+
+    def continuation_of(self, embedding: Array) -> Array:
+        """`[B]` the continuation of the steps that led to latent states `[B, *E]`."""
+        return jnp.full(embedding.shape[0], self.continuation)
 
     def predict(self, embedding: Array) -> tuple[Array, Array]:
         """Prior logits `[B, A]` and value logits `[B, bins]`."""
@@ -93,12 +105,3 @@ class MuZeroNetwork(nn.Module):
     def predict_projection(self, projection: Array) -> Array:
         """`[B, D]` predictions of the projections of the next encoded latent states."""
         return self.projection_predictor(projection)
-
-    def __call__(self, observation: Array, action: Array) -> Array:
-        """Touches every parameter once, for `init`."""
-        embedding = self.represent(observation)
-        embedding, _ = self.dynamics(embedding, action)
-        self.predict(embedding)
-        if self.use_projection:
-            self.predict_projection(self.project(embedding))
-        return embedding

@@ -39,9 +39,10 @@ class MLPNetwork(MuZeroNetwork):
         x = self.representation(x.reshape((x.shape[0], -1)))
         return scale_embedding(self.representation_out(x).astype(jnp.float32))
 
-    def dynamics(self, embedding: Array, action: Array) -> tuple[Array, Array]:
-        """Next latent states `[B, E]` and reward logits `[B, bins]`."""
+    def dynamics(self, embedding: Array, action: Array) -> tuple[Array, Array, Array]:
+        """Next latent states `[B, E]`, reward logits `[B, bins]` and continuation `[B]`."""
         onehot = jax.nn.one_hot(action, self.num_actions, dtype=embedding.dtype)
         hidden = self.transition(jnp.concatenate([embedding, onehot], axis=-1))
         change = self.transition_out(hidden).astype(jnp.float32)
-        return scale_embedding(embedding + change), self.reward_head(hidden)
+        following = scale_embedding(embedding + change)
+        return following, self.reward_head(hidden), self.continuation_of(following)

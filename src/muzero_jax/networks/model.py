@@ -35,30 +35,27 @@ class NetworkOutput(struct.PyTreeNode):
         that masks actions arrives here as a finite number, see `maths.masked_logits`.
       value_logits: `[B, bins]` logits of the value's categorical support.
       reward_logits: `[B, bins]` logits of the reward of the step that led here; all 0 at a root.
-      support_spacing: distance of the support's atoms; see `maths.value_support`. None where the
-        "logits" are the values and rewards themselves, `[B]`.
+      continuation: `[B]` what the step that led here multiplies later values with, see
+        `MuZeroModel`; 1 at a root.
+      support_spacing: distance of the support's atoms; see `maths.value_support`.
     """
 
     embedding: Array
     prior_logits: Array
     value_logits: Array
     reward_logits: Array
-    support_spacing: float | None = struct.field(pytree_node=False, default=1.0)
+    continuation: Array
+    support_spacing: float = struct.field(pytree_node=False, default=1.0)
 
     @property
     def value(self) -> Array:
         """`[B]` the value as a scalar."""
-        return self._scalar(self.value_logits)
+        return support_to_scalar(self.value_logits, self.support_spacing)
 
     @property
     def reward(self) -> Array:
         """`[B]` the reward as a scalar."""
-        return self._scalar(self.reward_logits)
-
-    def _scalar(self, logits: Array) -> Array:
-        if self.support_spacing is None:
-            return logits
-        return support_to_scalar(logits, self.support_spacing)
+        return support_to_scalar(self.reward_logits, self.support_spacing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +66,13 @@ class MuZeroModel:
       init: `rng_key -> params`. The `rng_key` is consumed.
       represent: `(params, observation [B, ...]) -> embedding [B, *E]`.
       predict: `(params, embedding) -> (prior_logits [B, A], value_logits [B, bins])`.
-      dynamics: `(params, embedding, action [B]) -> (embedding [B, *E], reward_logits [B, bins])`.
+      dynamics: `(params, embedding, action [B]) -> (embedding [B, *E], reward_logits [B, bins],
+        continuation [B])`. The continuation, in [-1, 1], says how the step discounts: 1 where the
+        episode goes on, 0 where it ends, and the negative where the other player moves next. It is
+        multiplied by the discount of the targets, and no loss trains it yet.
       project: `(params, embedding) -> projection [B, D]`, for the consistency loss; None without.
       predict_projection: `(params, projection) -> [B, D]`, the predictor of that loss.
-      support_spacing: distance of the atoms that the value and reward logits stand for; None where
-        they are numbers, `[B]`, and no logits.
-      prepare: `params -> params` from which the functions answer the same, only faster; a search
-        of many steps does this first. The identity where there is nothing to prepare.
-      is_asked_node_by_node: whether a search does best to ask about one node at a time, since
-        `predict` and `dynamics` compute with a few single numbers.
+      support_spacing: distance of the atoms that the value and reward logits stand for.
       may_mask_actions: whether `predict` may give -inf as the logit of an action; False spares the
         networks of this package, which never do, a step that would change how their gradients are
         rounded.
@@ -86,20 +81,24 @@ class MuZeroModel:
     init: Callable[[PRNGKey], Params]
     represent: Callable[[Params, Array], Array]
     predict: Callable[[Params, Array], tuple[Array, Array]]
-    dynamics: Callable[[Params, Array, Array], tuple[Array, Array]]
+    dynamics: Callable[[Params, Array, Array], tuple[Array, Array, Array]]
     project: Callable[[Params, Array], Array] | None = None
     predict_projection: Callable[[Params, Array], Array] | None = None
-    support_spacing: float | None = 1.0
-    prepare: Callable[[Params], Params] = lambda params: params
-    is_asked_node_by_node: bool = False
+    support_spacing: float = 1.0
     may_mask_actions: bool = True
 
     def initial_inference(self, params: Params, observation: Array) -> NetworkOutput:
         """Encodes `observation` (`[B, ...]`) and evaluates it: the root of a search."""
         embedding = self.represent(params, observation)
         prior_logits, value_logits = self._predict(params, embedding)
-        no_reward = jnp.zeros_like(value_logits)
-        return NetworkOutput(embedding, prior_logits, value_logits, no_reward, self.support_spacing)
+        return NetworkOutput(
+            embedding,
+            prior_logits,
+            value_logits,
+            reward_logits=jnp.zeros_like(value_logits),
+            continuation=jnp.ones(value_logits.shape[0]),
+            support_spacing=self.support_spacing,
+        )
 
     def recurrent_inference(self, params: Params, embedding: Array, action: Array) -> NetworkOutput:
         """Steps the latent model and evaluates the *next* latent state.
@@ -109,10 +108,15 @@ class MuZeroModel:
           embedding: `[B, *E]` latent states.
           action: `[B]` int32, one action each.
         """
-        embedding, reward_logits = self.dynamics(params, embedding, action)
+        embedding, reward_logits, continuation = self.dynamics(params, embedding, action)
         prior_logits, value_logits = self._predict(params, embedding)
         return NetworkOutput(
-            embedding, prior_logits, value_logits, reward_logits, self.support_spacing
+            embedding,
+            prior_logits,
+            value_logits,
+            reward_logits,
+            continuation,
+            self.support_spacing,
         )
 
     def unroll(self, params: Params, observation: Array, actions: Array) -> NetworkOutput:
@@ -131,12 +135,12 @@ class MuZeroModel:
           A `NetworkOutput` with a leading axis `K + 1`.
         """
 
-        def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array]]:
-            next_embedding, reward_logits = self.dynamics(params, embedding, action)
-            return scale_gradient(next_embedding, 0.5), (next_embedding, reward_logits)
+        def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+            following, reward_logits, continuation = self.dynamics(params, embedding, action)
+            return scale_gradient(following, 0.5), (following, reward_logits, continuation)
 
         root = self.represent(params, observation)
-        _, (embeddings, reward_logits) = jax.lax.scan(step, root, actions)
+        _, (embeddings, reward_logits, continuation) = jax.lax.scan(step, root, actions)
         embeddings = jnp.concatenate([root[None], embeddings])
         flat = embeddings.reshape((-1, *root.shape[1:]))
         prior_logits, value_logits = jax.tree.map(
@@ -144,8 +148,14 @@ class MuZeroModel:
         )
         no_reward = jnp.zeros_like(value_logits[:1])
         reward_logits = jnp.concatenate([no_reward, reward_logits])
+        continuation = jnp.concatenate([jnp.ones((1, root.shape[0])), continuation])
         return NetworkOutput(
-            embeddings, prior_logits, value_logits, reward_logits, self.support_spacing
+            embeddings,
+            prior_logits,
+            value_logits,
+            reward_logits,
+            continuation,
+            self.support_spacing,
         )
 
     def _predict(self, params: Params, embedding: Array) -> tuple[Array, Array]:
@@ -166,9 +176,9 @@ def model_from_linen(
     """Wraps a linen module that has the methods `represent`, `predict` and `dynamics`.
 
     Args:
-      module: its `__call__(observation, action)` must touch every parameter once; with methods
-        `project` and `predict_projection` it also serves the consistency loss, unless its field
-        `use_projection` is False.
+      module: the module, whose parts are made in its `setup`; with methods `project` and
+        `predict_projection` it also serves the consistency loss, unless its field `use_projection`
+        is False.
       observation: shape and dtype of one unbatched observation.
       support_spacing: see `MuZeroModel`.
 
@@ -178,9 +188,18 @@ def model_from_linen(
     """
     require_methods(module)
 
+    has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
+
+    def touch_every_parameter(module: Any, observation: Array, action: Array) -> None:
+        embedding, *_ = module.dynamics(module.represent(observation), action)
+        module.predict(embedding)
+        if has_projection:
+            module.predict_projection(module.project(embedding))
+
     def init(rng_key: PRNGKey) -> Params:
         dummy = jnp.zeros((1, *observation.shape), observation.dtype)
-        return module.init(rng_key, dummy, jnp.zeros(1, jnp.int32))
+        action = jnp.zeros(1, jnp.int32)
+        return module.init(rng_key, dummy, action, method=touch_every_parameter)
 
     def method(name: str) -> Callable[..., Any]:
         return lambda params, *inputs: module.apply(params, *inputs, method=name)
@@ -188,7 +207,6 @@ def model_from_linen(
     name = type(module).__name__
     variables = shapes_of(f"the network {name}", init, jax.eval_shape(jax.random.key, 0))
     require_only_params(name, variables)
-    has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
     return _model(init, method, support_spacing, has_projection=has_projection)
 
 
@@ -197,7 +215,7 @@ class NnxModule(Protocol):
 
     represent: Callable[[Array], Array]
     predict: Callable[[Array], tuple[Array, Array]]
-    dynamics: Callable[[Array, Array], tuple[Array, Array]]
+    dynamics: Callable[[Array, Array], tuple[Array, Array, Array]]
 
 
 def model_from_nnx(
@@ -238,7 +256,9 @@ def _model(
         init=init,
         represent=cast(Callable[[Params, Array], Array], method("represent")),
         predict=cast(Callable[[Params, Array], tuple[Array, Array]], method("predict")),
-        dynamics=cast(Callable[[Params, Array, Array], tuple[Array, Array]], method("dynamics")),
+        dynamics=cast(
+            Callable[[Params, Array, Array], tuple[Array, Array, Array]], method("dynamics")
+        ),
         project=method("project") if has_projection else None,
         predict_projection=method("predict_projection") if has_projection else None,
         support_spacing=support_spacing,

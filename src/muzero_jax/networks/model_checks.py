@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import PyTree
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.module_checks import shapes_of
@@ -30,10 +30,6 @@ def check_model(model: MuZeroModel, observation: jax.ShapeDtypeStruct, num_actio
       ConfigError: the model cannot be traced, or an output has another shape than it should have;
         with both shapes.
     """
-    if model.support_spacing is None:
-        raise ConfigError(
-            "the network must give logits of a categorical support, but support_spacing is None."
-        )
     params = shapes_of("init of the network", model.init, jax.eval_shape(jax.random.key, 0))
     _require_floating(params)
     observations = jax.ShapeDtypeStruct((_BATCH_SIZE, *observation.shape), observation.dtype)
@@ -41,17 +37,18 @@ def check_model(model: MuZeroModel, observation: jax.ShapeDtypeStruct, num_actio
     own_shape = _shape(embedding)[1:]
     if _shape(embedding)[:1] != (_BATCH_SIZE,):
         _refuse_shape("the embedding of represent", embedding, "[B, ...]")
-    prior, value = _pair(
+    prior, value = _parts(
         "predict", shapes_of("predict of the network", model.predict, params, embedding)
     )
     _require_shape("the policy logits of predict", prior, (num_actions,))
     num_bins = _num_bins(value)
     action = jax.ShapeDtypeStruct((_BATCH_SIZE,), jnp.int32)
-    next_embedding, reward = _pair(
+    next_embedding, reward, continuation = _parts(
         "dynamics", shapes_of("dynamics of the network", model.dynamics, params, embedding, action)
     )
     _require_shape("the embedding of dynamics", next_embedding, own_shape)
     _require_shape("the reward logits of dynamics", reward, (num_bins,))
+    _require_shape("the continuation of dynamics", continuation, ())
     if next_embedding.dtype != embedding.dtype:
         raise ConfigError(
             f"the embedding of dynamics must have the dtype of that of represent, "
@@ -77,16 +74,19 @@ def _num_bins(value: Any) -> int:
     return num_bins
 
 
-def _pair(method: str, output: Any) -> tuple[Any, Any]:
-    if isinstance(output, tuple | list) and len(output) == 2:
-        return output[0], output[1]
+_PARTS = {
+    "predict": ("policy logits", "value logits"),
+    "dynamics": ("the next embedding", "reward logits", "the continuation"),
+}
+
+
+def _parts(method: str, output: Any) -> tuple[Any, ...]:
+    wanted = _PARTS[method]
+    if isinstance(output, tuple | list) and len(output) == len(wanted):
+        return tuple(output)
     of = f" of {len(output)}" if isinstance(output, tuple | list) else ""
-    parts = {
-        "predict": "policy logits and value logits",
-        "dynamics": "the next embedding and reward logits",
-    }
     raise ConfigError(
-        f"{method} of the network must return a pair, {parts[method]}, found a "
+        f"{method} of the network must return {', '.join(wanted[:-1])} and {wanted[-1]}, found a "
         f"{type(output).__name__}{of}."
     )
 

@@ -7,7 +7,7 @@ import flax
 import jax
 from flax import nnx
 
-from muzero_jax.config import ConfigError
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import PyTree
 from muzero_jax.core.user_code import place_of
 

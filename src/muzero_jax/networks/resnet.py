@@ -37,15 +37,20 @@ class ResNetNetwork(MuZeroNetwork):
             x = block(x)
         return scale_embedding(x.astype(jnp.float32))
 
-    def dynamics(self, embedding: Array, action: Array) -> tuple[Array, Array]:
-        """Next latent states and reward logits `[B, bins]`; actions enter as one-hot planes."""
+    def dynamics(self, embedding: Array, action: Array) -> tuple[Array, Array, Array]:
+        """Next latent states, reward logits `[B, bins]` and continuation `[B]`.
+
+        The actions enter as one-hot planes.
+        """
         onehot = jax.nn.one_hot(action, self.num_actions, dtype=embedding.dtype)
         planes = jnp.broadcast_to(onehot[:, None, None], (*embedding.shape[:3], self.num_actions))
         x = self.transition_in(jnp.concatenate([embedding, planes], axis=-1))
         x = x + embedding.astype(x.dtype)
         for block in self.transition:
             x = block(x)
-        return scale_embedding(x.astype(jnp.float32)), self.reward_head(self.reward_torso(x))
+        following = scale_embedding(x.astype(jnp.float32))
+        reward_logits = self.reward_head(self.reward_torso(x))
+        return following, reward_logits, self.continuation_of(following)
 
 
 class ResidualBlock(nn.Module):

@@ -1,1 +1,1 @@
-"""The process that a run lives in: JAX, its devices, signals, the compilation cache, the disk."""
+"""The process that a run lives in: JAX and its devices, signals, and the compilation cache."""

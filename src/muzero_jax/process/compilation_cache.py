@@ -1,4 +1,4 @@
-"""Compiled programs, kept between processes."""
+"""Keeps compiled programs between processes, and repairs the folder that they are kept in."""
 
 import glob
 import sys
@@ -13,17 +13,16 @@ import jax
 
 from muzero_jax.core.cache_folder import cache_folder
 
-# JAX warns so when an entry cannot be read or written, and then compiles the program.
+# JAX's warnings about an entry that it cannot read or write; it then compiles the program.
 _UNREADABLE = "Error reading persistent compilation cache entry for "
 _UNWRITABLE = "Error writing persistent compilation cache entry for "
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs in a folder; call it before anything is compiled.
+    """Keeps compiled programs in the folder of `cache_folder`; call it before anything is compiled.
 
-    `MUZERO_CACHE_DIR` names another folder, or none if it is empty; a folder that JAX was told of
-    already, for example by `JAX_COMPILATION_CACHE_DIR`, is left as it is.
+    A folder that JAX already has, for example from `JAX_COMPILATION_CACHE_DIR`, is kept.
     """
     if jax.config.values["jax_compilation_cache_dir"]:
         return
@@ -38,14 +37,14 @@ def enable_compilation_cache() -> None:
 
 
 class _Repair:
-    """Shows warnings; those of the folder of compiled programs become one notice and a repair.
+    """Shows warnings, and turns JAX's warnings about the cache into one notice and a repair.
 
-    JAX writes no entry anew that is there already. So a damaged one, such as a kill or a full disk
-    leaves behind, would be complained of and compiled again by every process.
+    JAX never overwrites an entry. So every process would warn of an entry that a kill or a full
+    disk has damaged, and would compile its program again.
 
     Args:
-      folder: of the compiled programs.
-      show: shows all other warnings.
+      folder: folder of the compiled programs.
+      show: function that shows all other warnings, with the arguments of `warnings.showwarning`.
     """
 
     def __init__(self, folder: Path, show: Callable[..., None]):
@@ -53,7 +52,7 @@ class _Repair:
         self._lock, self._was_told = threading.Lock(), False
 
     def __call__(self, message: Warning | str, *args: Any, **kwargs: Any) -> None:
-        """Called in place of `warnings.showwarning`, with its arguments."""
+        """Shows or repairs; the arguments are those of `warnings.showwarning`."""
         if not str(message).startswith((_UNREADABLE, _UNWRITABLE)):
             return self._show(message, *args, **kwargs)
         with self._lock:
@@ -63,10 +62,10 @@ class _Repair:
                 self._was_told = True
 
     def _repair(self, message: str) -> str:
-        """Removes what is damaged; returns a sentence about it, if there is anything to tell."""
+        """Removes damaged entries; returns what to tell of it, empty if there is nothing."""
         damaged = [path for path in self._folder.glob("*-cache") if _is_damaged(path)]
         if message.startswith(_UNREADABLE) and not damaged:
-            # Whole, but not a program that can be loaded: one of those of this name.
+            # The entry is whole but cannot be loaded; it is one of the entries of this name.
             name = message.removeprefix(_UNREADABLE).partition("'")[2].partition("'")[0]
             damaged = list(self._folder.glob(f"{glob.escape(name)}-*-cache")) if name else []
         for path in damaged:
@@ -79,7 +78,7 @@ class _Repair:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether an entry is not a whole compressed stream; of one in Zstandard that is not known."""
+    """Whether an entry is no whole compressed stream; Zstandard streams are taken for whole."""
     try:
         content = path.read_bytes()
         if not content.startswith(_ZSTANDARD):

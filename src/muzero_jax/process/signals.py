@@ -1,4 +1,4 @@
-"""Stopping at a good moment: the first signal asks, a second Ctrl-C insists."""
+"""Stops a run at a good moment: the first signal asks for it, a second Ctrl-C ends the process."""
 
 import contextlib
 import os
@@ -7,34 +7,33 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, Self
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # The last says that the terminal was closed.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP means that the terminal was closed.
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StopAsked(Protocol):
-    """Whether to stop at the next good moment, and for which signal."""
+    """Says whether to stop at the next good moment."""
 
     @property
     def signal_number(self) -> int | None:
-        """The signal, or None."""
+        """The signal that asks to stop, or None."""
         ...
 
 
 class StopRequest:
-    """While it is entered, Ctrl-C, SIGTERM and SIGHUP are remembered instead of obeyed.
+    """Remembers Ctrl-C, SIGTERM and SIGHUP inside its block instead of obeying them.
 
-    A signal that the process was started to ignore stays ignored: SIGHUP under `nohup`.
+    A signal that the process was started to ignore, such as SIGHUP under `nohup`, stays ignored.
 
-    Python runs signal handlers only between its own instructions, so during a long compiled chunk
-    they would wait for its end. A thread that reads the interpreter's wake-up socket hears them at
-    once: it confirms the first, and lets a second Ctrl-C end the process on the spot.
+    Python runs signal handlers only between its own instructions, so that they would wait for the
+    end of a long compiled chunk. A thread that reads the interpreter's wake-up socket hears signals
+    at once: it confirms the first, and ends the process at the second Ctrl-C.
 
     Args:
-      on_first: is called with the first signal, in the listening thread. It must not wait for a
-        lock or for the terminal, or the second Ctrl-C would not be heard; `Screen.print` does not.
+      on_first: function that the listening thread calls with the first signal. It must not wait for
+        a lock or for the terminal, or the second Ctrl-C would not be heard.
 
     Attributes:
       signal_number: the first signal, or None.
@@ -45,7 +44,7 @@ class StopRequest:
         self._on_first = on_first
 
     def __enter__(self) -> Self:
-        # Only the main thread may set handlers; elsewhere the signals are the caller's business.
+        # Only the main thread may set handlers; in another thread signals are not handled here.
         self._active = threading.current_thread() is threading.main_thread()
         if self._active:
             self._reader, self._writer = socket.socketpair()
@@ -57,12 +56,7 @@ class StopRequest:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if not self._active:
             return
         signal.set_wakeup_fd(self._old_fd)
@@ -84,7 +78,7 @@ class StopRequest:
             self._on_first(number)
         elif number == signal.SIGINT:
             if sys.stderr.isatty():
-                # A terminal that takes nothing must not keep the process from ending.
+                # A terminal that accepts no output must not keep the process from ending.
                 showing = threading.Thread(target=_show_cursor, daemon=True)
                 showing.start()
                 showing.join(timeout=0.5)
@@ -92,6 +86,6 @@ class StopRequest:
 
 
 def _show_cursor() -> None:
-    """A live display hides the cursor; written without Python's locks of stderr."""
+    """Shows the cursor, which a live display hides, without Python's locks of stderr."""
     with contextlib.suppress(OSError):
         os.write(2, b"\x1b[?25h\n")

@@ -5,7 +5,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.planning import Planner
+from muzero_jax.agents.muzero.agent import make_muzero_model
+from muzero_jax.agents.muzero.planning import NetworkSearchModel
+from muzero_jax.config import ConfigError, MuZeroSettings
 from muzero_jax.core.types import PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
@@ -26,23 +28,30 @@ class TrainedNetwork:
 
     Raises:
       RunError: the run cannot be read.
+      ConfigError: the run's agent is not muzero.
     """
 
     def __init__(self, run_dir: Path):
         self._run = load_run(run_dir)
-        self._planner = Planner(self._run.config, self._run.env.spec)
+        learner = self._run.config.learner
+        if not isinstance(learner, MuZeroSettings):
+            raise ConfigError(
+                f"{run_dir} is a run of the agent {self._run.config.agent}; searches are timed "
+                "with the networks of muzero."
+            )
+        self._model = NetworkSearchModel(make_muzero_model(learner, self._run.env.spec))
         self.name = self._run.config.name
         self.num_actions = self._run.env.spec.num_actions
-        self.search = self._run.config.search
+        self.search = learner.search
 
     def workload(self, batch_size: int, seed: int = 0) -> Workload:
         """Roots `[B]` at observations of `B` episodes under random actions."""
         timestep = jax.jit(self._play, static_argnums=1)(jax.random.key(seed), batch_size)
         state = self._run.agent_state
         return Workload(
-            params=self._planner.model.prepare(state.params),
-            root=jax.jit(self._planner.root)(state.params, timestep.observation),
-            recurrent_fn=self._planner.recurrent_fn(state),
+            params=state.params,
+            root=jax.jit(self._model.root)(state.params, timestep.observation),
+            recurrent_fn=self._model.recurrent_fn(state.hyperparameters["target.discount"]),
             legal_action_mask=timestep.legal_action_mask,
         )
 

@@ -28,13 +28,10 @@ class WindowSpec:
       length: consecutive transitions `L` in a window.
       observation_offsets: positions in the window whose observations are read; observations are
         large, and most of a window's are needed for nothing.
-      with_final_observation: whether the observation after each action is stored even where no time
-        limit can end an episode, for those who learn from single transitions.
     """
 
     length: int
     observation_offsets: tuple[int, ...]
-    with_final_observation: bool = False
 
 
 class ReplayState(struct.PyTreeNode):

@@ -1,6 +1,7 @@
-"""From the tables of runs to curves with a band: one run's episodes, or repetitions over seeds."""
+"""From the tables of runs to curves with a band, over a run's episodes or over seeds."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,14 +11,14 @@ from muzero_jax.reports.statistics import stratified_bootstrap
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A line and the band around it, `[N]` each.
+    """A line and the band around it.
 
     Attributes:
-      env_steps: environment steps, ascending.
-      seconds: training seconds at those steps, the median over runs; NaN where unknown.
-      value: the line.
-      low: lower edge of the band.
-      high: upper edge of the band.
+      env_steps: `[N]` environment steps, ascending.
+      seconds: `[N]` training seconds at those steps, the median over runs; NaN where unknown.
+      value: `[N]` the line.
+      low: `[N]` lower edge of the band.
+      high: `[N]` upper edge of the band.
     """
 
     env_steps: np.ndarray
@@ -30,9 +31,10 @@ class Curve:
 def score_curve(group: RunGroup) -> Curve | None:
     """Greedy evaluation score against environment steps; None where nothing was evaluated.
 
-    For one run the line is the mean over the episodes, with a band of one standard deviation that
-    never leaves the range of the episodes. For several runs it is the interquartile mean of the
-    runs' means with its 95 % bootstrap interval, wherever at least half of the runs have got to.
+    For one run the line is the mean over the episodes, and the band is one standard deviation, cut
+    off at the range of the episodes. For several runs the line is the interquartile mean of the
+    runs' means and the band its 95 % bootstrap interval, at steps that at least half of the runs
+    have reached.
     """
     runs = [run for run in group.runs if has_values(run.evaluation, "score_mean")]
     if not runs:
@@ -42,78 +44,62 @@ def score_curve(group: RunGroup) -> Curve | None:
 
 def return_curve(group: RunGroup) -> Curve | None:
     """Return of the training episodes, the mean over runs, without a band; None where unknown."""
-    runs = [run for run in group.runs if has_values(run.metrics, "episode/return")]
-    if not runs:
+    tables = [run.metrics for run in group.runs if has_values(run.metrics, "episode/return")]
+    if not tables:
         return None
-    grid, values = _align([(run.metrics, "episode/return") for run in runs])
+    grid, values = _align(tables, "episode/return")
     value = np.nanmean(values, axis=0)
-    return Curve(grid, _seconds([run.metrics for run in runs], grid), value, value, value)
+    return Curve(grid, _seconds(tables, grid), value, value, value)
 
 
 def _episode_curve(evaluation: Table) -> Curve:
-    mean = evaluation["score_mean"]
+    mean, grid = evaluation["score_mean"], evaluation["env_steps"]
     unknown = np.full_like(mean, np.nan)
     std = np.nan_to_num(evaluation.get("score_std", unknown))
     return Curve(
-        env_steps=evaluation["env_steps"],
-        seconds=_seconds([evaluation], evaluation["env_steps"]),
+        env_steps=grid,
+        seconds=_seconds([evaluation], grid),
         value=mean,
         low=np.fmax(mean - std, evaluation.get("score_min", unknown)),
         high=np.fmin(mean + std, evaluation.get("score_max", unknown)),
     )
 
 
-def _seed_curve(runs: list[RunRecord]) -> Curve:
-    grid, values = _align([(run.evaluation, "score_mean") for run in runs])
-    intervals = [
-        stratified_bootstrap([column[np.isfinite(column)]], num_resamples=2_000)
-        for column in values.T
-    ]
-    return Curve(
-        env_steps=grid,
-        seconds=_seconds([run.evaluation for run in runs], grid),
-        value=np.array([interval.estimate for interval in intervals]),
-        low=np.array([interval.low for interval in intervals]),
-        high=np.array([interval.high for interval in intervals]),
-    )
+def _seed_curve(runs: Sequence[RunRecord]) -> Curve:
+    tables = [run.evaluation for run in runs]
+    grid, values = _align(tables, "score_mean")
+    columns = [column[np.isfinite(column)] for column in values.T]
+    found = [stratified_bootstrap([column], num_resamples=2_000) for column in columns]
+    edges = np.array([dataclasses.astuple(interval) for interval in found])
+    return Curve(grid, _seconds(tables, grid), *edges.T)
 
 
-def _align(columns: list[tuple[Table, str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Puts the named columns on one grid of environment steps.
+def _align(tables: Sequence[Table], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Puts a column of each table on one grid of environment steps.
 
     Returns:
-      `[N]` the steps that at least half of the tables have got to, and `[num_tables, N]` the values
-      there, linear between a table's own rows and NaN outside of them.
+      `[N]` the steps that at least half of the tables have reached, and `[num_tables, N]` the
+      values there: linear between a table's own rows, and NaN outside of them.
     """
-    pairs = []
-    for table, name in columns:
-        known = np.isfinite(table[name])
-        pairs.append((table["env_steps"][known], table[name][known]))
-    grid = np.unique(np.concatenate([steps for steps, _ in pairs]))
-    values = np.array([_interpolate(grid, steps, value) for steps, value in pairs])
-    enough = 2 * np.isfinite(values).sum(axis=0) >= len(pairs)
+    steps = [table["env_steps"][np.isfinite(table[name])] for table in tables]
+    grid = np.unique(np.concatenate(steps))
+    values = np.array([_on_grid(grid, table, name) for table in tables])
+    enough = 2 * np.isfinite(values).sum(axis=0) >= len(tables)
     return grid[enough], values[:, enough]
 
 
-def _seconds(tables: list[Table], grid: np.ndarray) -> np.ndarray:
+def _seconds(tables: Sequence[Table], grid: np.ndarray) -> np.ndarray:
     """Median over the tables of the training seconds at the steps of the grid, `[N]`."""
-    per_table = []
-    for table in tables:
-        for name in ("train_seconds", "time/train_seconds"):
-            if name in table:
-                known = np.isfinite(table[name])
-                steps, seconds = table["env_steps"][known], table[name][known]
-                per_table.append(_interpolate(grid, steps, seconds))
-    if not per_table:
-        return np.full(grid.shape, np.nan)
-    stacked = np.array(per_table)
-    known_anywhere = np.isfinite(stacked).any(axis=0)
-    median = np.full(grid.shape, np.nan)
-    median[known_anywhere] = np.nanmedian(stacked[:, known_anywhere], axis=0)
-    return median
+    names = ("train_seconds", "time/train_seconds")
+    known = [_on_grid(grid, table, name) for table in tables for name in names if name in table]
+    stacked = np.array([np.full(grid.shape, np.nan), *known])
+    return np.ma.median(np.ma.masked_invalid(stacked), axis=0).filled(np.nan)
 
 
-def _interpolate(grid: np.ndarray, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _on_grid(grid: np.ndarray, table: Table, name: str) -> np.ndarray:
+    """A column at the steps of a grid, `[N]`; NaN where the column has no finite values around."""
+    known = np.isfinite(table[name])
+    steps, values = table["env_steps"][known], table[name][known]
     if not steps.size:
         return np.full(grid.shape, np.nan)
     return np.interp(grid, steps, values, left=np.nan, right=np.nan)

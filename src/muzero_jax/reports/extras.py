@@ -1,10 +1,12 @@
-"""Importing what only an extra installs: late, and with one clear sentence if it is missing."""
+"""Importing a package that only an extra of this project installs."""
 
 import importlib
 import types
 
+from muzero_jax.core.errors import ConfigError
 
-class MissingExtraError(ImportError):
+
+class MissingExtraError(ConfigError):
     """A package of an extra is not installed; the message says how to get it."""
 
 
@@ -14,13 +16,13 @@ def import_extra(
     """Imports `module`.
 
     Args:
-      module: its full name.
-      purpose: what it is needed for, to begin the error with, for example `Plots`.
-      package: its name for a package installer.
-      extra: the extra of this project that installs it.
+      module: full name of the module.
+      purpose: what needs the module, in the plural; the error begins with it, as in `Plots need`.
+      package: the name by which a package installer knows the package.
+      extra: the extra of this project that installs the package.
 
     Raises:
-      MissingExtraError: it is not installed.
+      MissingExtraError: the package is not installed.
     """
     try:
         return importlib.import_module(module)

@@ -1,41 +1,33 @@
 """SVG charts that stretch with the page, while their text and their dots keep their size.
 
-Across the page, places are shares of the width, from 0 to 1; downwards they are pixels. So the same
+Across the page, places are shares of the width, from 0 to 1; downwards they are pixels. So one
 chart is right in a window of 420 pixels and in one of 1280. Lines through many points lie in an
-inner SVG that is stretched without its strokes.
+inner SVG, which is stretched without its strokes.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 from xml.sax.saxutils import escape
 
+from muzero_jax.reports.plots import GRID
 from muzero_jax.reports.scales import Scale, number_text
 
 TEXT_PIXELS = 12
-"""Size of all text in charts."""
+"""Size of all text in charts, as in `sweep_report.css`."""
 WIDTHS = (280, 360, 520, 760, 1150)
-"""Widths in pixels at which charts are laid out: the least is that of the drawing area of a chart
-in a window of 420 pixels, and the largest that in a window of 1280 pixels."""
+"""Widths in pixels at which charts are laid out, from the drawing area in a window of 420 pixels to
+the drawing area in a window of 1280 pixels."""
 RIGHT_PIXELS = 12
-"""Room right of a chart for the half of the last number below it."""
-INK, MUTED, GRID, PALE = "#222222", "#666666", "#E6E6E6", "#C0C6D0"
-# Of a character, as a share of the size of the text; digits have 0.56 in most fonts.
+"""Room at the right of a chart for one half of the last number below the chart."""
+PALE = "#C0C6D0"
+# Width of a character as a share of the size of the text; a digit has 0.56 in most fonts.
 _CHARACTER = 0.6
 _STRETCHED = 1000
 
+Point: TypeAlias = tuple[float, float]
+"""A place in a chart: a share of the width and pixels from the top."""
 Anchor: TypeAlias = Literal["start", "middle", "end"]
 _BEFORE_ANCHOR: dict[Anchor, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}
-
-CHART_STYLE = f"""
-.chart svg {{ overflow: visible; display: block; }}
-.chart text {{ font-size: {TEXT_PIXELS}px; fill: {INK}; }}
-.chart text.quiet {{ fill: {MUTED}; }}
-.chart path, .chart line {{ vector-effect: non-scaling-stroke; fill: none; }}
-.axis {{ color: {MUTED}; font-size: {TEXT_PIXELS}px; line-height: 16px;
-  max-width: none; }}
-.axis.below {{ text-align: center; margin-top: 24px; }}
-.axis.above {{ margin: 4px 0 10px; }}
-"""
 
 
 class Box(NamedTuple):
@@ -56,12 +48,12 @@ class Words(NamedTuple):
     """A piece of text in a chart.
 
     Attributes:
-      text: what is written.
-      share: where it is anchored across the chart, 0 at the left edge and 1 at the right one.
-      y: its baseline in pixels from the top.
+      text: the text.
+      share: place of the anchor across the chart, 0 at the left edge and 1 at the right edge.
+      y: baseline in pixels from the top.
       anchor: which part of the text lies at `share`.
       shift: pixels by which the text is moved to the right.
-      is_quiet: whether it is grey.
+      is_quiet: whether the text is grey.
     """
 
     text: str
@@ -72,7 +64,7 @@ class Words(NamedTuple):
     is_quiet: bool = False
 
     def box(self, width: float) -> Box:
-        """What the text and the least distance from others cover, in a chart of `width` pixels."""
+        """The text with the room that it keeps free, in a chart that is `width` pixels wide."""
         length = text_width(self.text)
         left = self.share * width + self.shift - _BEFORE_ANCHOR[self.anchor] * length
         return Box(left - 2, left + length + 2, self.y - TEXT_PIXELS, self.y + 3)
@@ -91,11 +83,11 @@ class Dot(NamedTuple):
     """A filled circle.
 
     Attributes:
-      share: its centre across the chart, 0 at the left edge and 1 at the right one.
-      y: its centre in pixels from the top.
-      radius: in pixels.
-      colour: of the circle.
-      title: what is shown where the mouse rests.
+      share: place of the centre across the chart, 0 at the left edge and 1 at the right edge.
+      y: pixels from the top to the centre.
+      radius: radius in pixels.
+      colour: colour of the circle.
+      title: text that is shown where the mouse rests on the circle.
     """
 
     share: float
@@ -105,7 +97,7 @@ class Dot(NamedTuple):
     title: str
 
     def box(self, width: float) -> Box:
-        """What the dot covers in a chart that is `width` pixels wide."""
+        """The square around the dot, in a chart that is `width` pixels wide."""
         x = self.share * width
         return Box(x - self.radius, x + self.radius, self.y - self.radius, self.y + self.radius)
 
@@ -118,30 +110,22 @@ class Dot(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A rectangle that no text shall touch.
+    """A rectangle that no text shall touch: from its left end to its right end."""
 
-    Attributes:
-      left: its left edge across the chart, 0 at the left edge of the chart and 1 at the right one.
-      right: its right edge, alike.
-      top: its upper edge in pixels from the top of the chart.
-      bottom: its lower edge, alike.
-    """
-
-    left: float
-    right: float
-    top: float
-    bottom: float
+    start: Point
+    end: Point
 
     def box(self, width: float) -> Box:
-        """What the rectangle covers in a chart that is `width` pixels wide."""
-        return Box(self.left * width - 2, self.right * width + 2, self.top - 2, self.bottom + 2)
+        """The rectangle with a margin, in a chart that is `width` pixels wide."""
+        (left, y1), (right, y2) = self
+        return Box(left * width - 2, right * width + 2, min(y1, y2) - 2, max(y1, y2) + 2)
 
 
 Placed: TypeAlias = Words | Dot | Block
 
 
 def text_width(text: str) -> float:
-    """How many pixels a text is wide, rather too many than too few."""
+    """Estimates how many pixels wide a text is, rather too many than too few."""
     return _CHARACTER * TEXT_PIXELS * len(text)
 
 
@@ -153,44 +137,26 @@ def fits(words: Words, others: Iterable[Placed]) -> bool:
 
 
 def is_inside(words: Words, beyond: float = 0) -> bool:
-    """Whether a text stays within the chart, however wide the chart is.
-
-    Args:
-      words: the text.
-      beyond: pixels right of the chart that the text may cover too.
-    """
+    """Whether a text stays within a chart of any width and `beyond` pixels at its right."""
     boxes = [(width, words.box(width)) for width in WIDTHS]
     return all(box.left >= -2 and box.right <= width + beyond + 2 for width, box in boxes)
 
 
-def centred(
-    text: str, share: float, y: float, *, beyond: float = 0, is_quiet: bool = False
-) -> Words:
-    """A text in the middle of its place, or beside it where it would leave the chart.
-
-    Args:
-      text: what is written.
-      share: its place across the chart.
-      y: its baseline in pixels from the top.
-      beyond: pixels right of the chart that the text may cover too.
-      is_quiet: whether it is grey.
-    """
-    words = Words(text, share, y, is_quiet=is_quiet)
+def kept_inside(words: Words, beyond: float = 0) -> Words:
+    """The text, moved to one side of its place unless `is_inside` holds."""
     if is_inside(words, beyond):
         return words
-    return words._replace(anchor="start" if share < 0.5 else "end")
+    return words._replace(anchor="start" if words.share < 0.5 else "end")
 
 
-def segment(
-    start: tuple[float, float], end: tuple[float, float], colour: str, width: float = 1
-) -> str:
+def segment(start: Point, end: Point, colour: str, width: float = 1) -> str:
     """A straight line.
 
     Args:
-      start: its beginning, as a share across the chart and pixels from the top.
-      end: its end, alike.
-      colour: of the stroke.
-      width: of the stroke in pixels.
+      start: one end of the line.
+      end: the other end of the line.
+      colour: colour of the stroke.
+      width: width of the stroke in pixels.
     """
     (x1, y1), (x2, y2) = start, end
     return (
@@ -200,7 +166,7 @@ def segment(
 
 
 def path(
-    pieces: Iterable[Sequence[tuple[float, float]]],
+    pieces: Iterable[Sequence[Point]],
     *,
     stroke: str = "none",
     width: float = 1,
@@ -210,11 +176,11 @@ def path(
     """A line of any number of pieces, to be put into `stretched`.
 
     Args:
-      pieces: the points of each piece, as shares across the chart and pixels from the top.
+      pieces: the points of each piece.
       stroke: colour of the line.
-      width: of the line in pixels.
-      fill: colour of what it encloses, which is drawn pale.
-      title: what is shown where the mouse rests.
+      width: width of the line in pixels.
+      fill: colour of the area that the line encloses, which is drawn pale.
+      title: text that is shown where the mouse rests on the line.
     """
     drawn = " ".join(
         "M" + " L".join(f"{_STRETCHED * x:.1f} {y:.1f}" for x, y in piece) for piece in pieces
@@ -235,51 +201,67 @@ def stretched(paths: Iterable[str], height: float) -> str:
 
 
 def canvas(content: Iterable[str], height: float) -> str:
-    """The outer SVG of a chart or of a part of it, `height` pixels high."""
+    """The outer SVG of a chart or of a part of a chart, `height` pixels high."""
     return f'<svg width="100%" height="{height:g}">{"".join(content)}</svg>'
 
 
 def ticks_below(scale: Scale, y: float) -> list[Words]:
-    """The numbers below a horizontal axis.
-
-    Args:
-      scale: of the axis.
-      y: baseline of the numbers in pixels from the top.
-    """
+    """The numbers below a horizontal axis, with their baseline `y` pixels from the top."""
     placed: list[Words] = []
     for value in scale.ticks():
-        text, share = number_text(value), scale.share(value)
-        words = centred(text, share, y, beyond=RIGHT_PIXELS, is_quiet=True)
+        words = Words(number_text(value), scale.share(value), y, is_quiet=True)
+        words = kept_inside(words, beyond=RIGHT_PIXELS)
         if fits(words, placed):
             placed.append(words)
     return placed
 
 
-def plot(content: str, x: Scale, y: Scale, *, labels: tuple[str, str], height: float) -> str:
-    """A chart with a horizontal and a vertical axis, whose numbers stand outside of it.
+class Plane(NamedTuple):
+    """The drawing area between a horizontal and a vertical axis.
 
-    Args:
-      content: SVG elements of the drawing area.
+    Attributes:
       x: scale of the horizontal axis.
       y: scale of the vertical axis.
-      labels: what the horizontal and the vertical axis show.
-      height: of the drawing area in pixels.
+      height: height in pixels.
     """
-    heights = {value: height * (1 - y.share(value)) for value in y.ticks()}
-    names = [
-        Words(number_text(value), 0, place + 4, "end", -8, is_quiet=True)
-        for value, place in heights.items()
-    ]
-    grid = [segment((0, place), (1, place), GRID) for place in heights.values()]
-    grid += [segment((x.share(v), 0), (x.share(v), height), GRID) for v in x.ticks()]
-    written = [words.svg() for words in [*names, *ticks_below(x, height + 18)]]
-    left = max((text_width(words.text) for words in names), default=0) + 8
-    return (
-        f'<div class="chart"><p class="axis above">{escape(labels[1])}</p>'
-        f'<div style="padding: 0 {RIGHT_PIXELS}px 0 {left:.0f}px">'
-        f"{canvas([*grid, content, *written], height)}</div>"
-        f'<p class="axis below">{escape(labels[0])}</p></div>'
-    )
+
+    x: Scale
+    y: Scale
+    height: float
+
+    def point(self, x: float, y: float) -> Point:
+        """The place of a pair of numbers."""
+        return self.x.share(x), self.height * (1 - self.y.share(y))
+
+    def chart(self, content: Iterable[str], x_label: str, y_label: str) -> str:
+        """The whole chart, with the numbers of the axes outside of the drawing area.
+
+        Args:
+          content: SVG elements of the drawing area.
+          x_label: what the horizontal axis shows.
+          y_label: what the vertical axis shows.
+        """
+        heights = {value: self.point(self.x.low, value)[1] for value in self.y.ticks()}
+        names = [
+            Words(number_text(value), 0, place + 4, "end", -8, is_quiet=True)
+            for value, place in heights.items()
+        ]
+        grid = [segment((0, place), (1, place), GRID) for place in heights.values()]
+        grid += vertical_lines(self.x, self.height)
+        written = [words.svg() for words in [*names, *ticks_below(self.x, self.height + 18)]]
+        left = max((text_width(words.text) for words in names), default=0) + 8
+        return (
+            f'<div class="chart"><p class="axis above">{escape(y_label)}</p>'
+            f'<div style="padding: 0 {RIGHT_PIXELS}px 0 {left:.0f}px">'
+            f"{canvas([*grid, *content, *written], self.height)}</div>"
+            f'<p class="axis below">{escape(x_label)}</p></div>'
+        )
+
+
+def vertical_lines(scale: Scale, height: float) -> list[str]:
+    """The lines of the grid above the numbers of a horizontal axis, `height` pixels high."""
+    shares = [scale.share(value) for value in scale.ticks()]
+    return [segment((share, 0), (share, height), GRID) for share in shares]
 
 
 def _percent(share: float) -> str:

@@ -1,5 +1,6 @@
 """Reading run folders, whatever state an interrupted run left them in."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -15,14 +16,14 @@ from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.file_names import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE
 from muzero_jax.core.plain_yaml import read_yaml
 
-# Columns by name, `[num_rows]` float64 each, NaN where a row has no such value.
 Table: TypeAlias = dict[str, np.ndarray]
+"""Columns by name, `[num_rows]` float64 each; NaN marks a row without such a value."""
 
 # Settings that do not decide the learning curve: runs that differ in nothing else are repetitions.
 _NOT_DECISIVE = ("seed", "logging.")
 
 
-class RunFolderError(ValueError):
+class RunFolderError(ConfigError):
     """A path is not a run folder, or has nothing that was asked for; one clear sentence."""
 
 
@@ -32,10 +33,10 @@ class RunRecord:
 
     Attributes:
       path: the folder.
-      experiment: the experiment's name, the folder's name where the configuration is missing.
-      settings: the whole configuration by dotted name; empty where it is missing.
-      evaluation: the rows of `evaluation.csv`, ordered by `env_steps`; empty where it is missing.
-      metrics: the rows of `metrics.jsonl`, likewise.
+      experiment: the experiment's name; the folder's name where the configuration is missing.
+      settings: the whole configuration by dotted name; empty where the configuration is missing.
+      evaluation: rows of `evaluation.csv`, ordered by `env_steps`; empty where there is no file.
+      metrics: rows of `metrics.jsonl`, ordered by `env_steps`; empty where there is no file.
     """
 
     path: Path
@@ -46,7 +47,7 @@ class RunRecord:
 
     @property
     def seed(self) -> int | None:
-        """The run's seed, None where the configuration is missing."""
+        """The run's seed; None where the configuration is missing."""
         return self.settings.get("seed")
 
     @property
@@ -61,8 +62,8 @@ class RunGroup:
     """Runs that differ in their seeds only.
 
     Attributes:
-      label: the experiment's name, with the settings in which it differs from others of that name.
-      runs: at least one.
+      label: the experiment's name, with the settings that tell the group from its namesakes.
+      runs: at least one run.
     """
 
     label: str
@@ -75,14 +76,19 @@ def has_values(table: Table, name: str) -> bool:
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Reads a run folder; missing files give empty tables and torn lines are left out.
+    """Reads a run folder; a missing file gives an empty table, and torn lines are left out.
 
     Raises:
       RunFolderError: there is no such folder.
     """
     if not run_dir.is_dir():
         raise RunFolderError(f"There is no run folder {str(run_dir)!r}.")
-    settings = flatten(_read_yaml(run_dir / CONFIG_FILE))
+    settings: dict[str, Any] = {}
+    # The curves of a run can be drawn without its configuration.
+    with contextlib.suppress(ConfigError):
+        tree = read_yaml(run_dir / CONFIG_FILE)
+        settings = tree if isinstance(tree, dict) else {}
+    settings = flatten(settings)
     return RunRecord(
         path=run_dir,
         experiment=str(settings.get("name", run_dir.resolve().name)),
@@ -98,72 +104,52 @@ def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
     for run in runs:
         key = json.dumps(run.decisive_settings, sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
-    labels = _labels([members[0] for members in groups.values()])
-    return [RunGroup(*pair) for pair in zip(labels, map(tuple, groups.values()), strict=True)]
+    kinds = [members[0] for members in groups.values()]
+    return [RunGroup(_label(m[0], kinds), tuple(m)) for m in groups.values()]
 
 
-def _labels(kinds: Sequence[RunRecord], most: int = 3) -> list[str]:
-    """Names each kind of run, with up to `most` of the settings that tell it from its namesakes."""
-    labels = []
-    for kind in kinds:
-        namesakes = [other for other in kinds if other.experiment == kind.experiment]
-        settings = {k: v for k, v in kind.decisive_settings.items() if k != "path"}
-        differing = [
-            f"{name.rpartition('.')[2]}={value}"
-            for name, value in settings.items()
-            if any(other.settings.get(name) != value for other in namesakes)
-        ]
-        shown = ", ".join(differing[:most]) + (", ..." if len(differing) > most else "")
-        labels.append(f"{kind.experiment} ({shown})" if shown else kind.experiment)
-    return labels
+def _label(kind: RunRecord, kinds: Iterable[RunRecord], most: int = 3) -> str:
+    """Names a kind of run, with up to `most` settings in which it differs from its namesakes."""
+    namesakes = [other for other in kinds if other.experiment == kind.experiment]
+    differing = [
+        f"{name.rpartition('.')[2]}={value}"
+        for name, value in kind.decisive_settings.items()
+        if name != "path" and any(other.settings.get(name) != value for other in namesakes)
+    ]
+    shown = ", ".join(differing[:most]) + (", ..." if len(differing) > most else "")
+    return f"{kind.experiment} ({shown})" if shown else kind.experiment
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        content = read_yaml(path)
-    except ConfigError:
-        return {}  # Missing or damaged: the curves of the run can be drawn without it.
-    return content if isinstance(content, Mapping) else {}
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        # A row with too few cells is the torn end of a file that was being written.
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+    # A row with too few cells was torn by the end of the process that wrote it. pandas would fill
+    # such a row up, so that it could not be told from a row with empty cells.
+    return [row for row in csv.DictReader(_lines(path)) if None not in row.values()]
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    rows = map(_parse_object, path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return [row for row in rows if row]
-
-
-def _parse_object(line: str) -> dict[str, Any]:
-    """A line of a JSONL file; empty where it is torn or no object.
-
-    Args:
-      line: the text of the line.
-    """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return row if isinstance(row, dict) else {}
+    rows = []
+    for line in _lines(path):
+        with contextlib.suppress(ValueError, RecursionError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Turns rows with `env_steps` into columns of numbers, ordered by it.
+    """Turns rows into columns of numbers, ordered by `env_steps`; rows without it are left out.
 
-    Of rows with one number of steps each adds its names, and the last to have a name counts.
+    Rows with the same `env_steps` become one row, in which a later value replaces an earlier one.
     """
-    numbers = [{name: _number(value) for name, value in row.items()} for row in rows]
-    known = [row for row in numbers if math.isfinite(row.get("env_steps", math.nan))]
     by_step: dict[float, dict[str, float]] = {}
-    for row in known:
-        by_step.setdefault(row["env_steps"], {}).update(row)
+    for row in rows:
+        numbers = {name: _number(value) for name, value in row.items()}
+        if math.isfinite(step := numbers.get("env_steps", math.nan)):
+            by_step.setdefault(step, {}).update(numbers)
     kept = [by_step[step] for step in sorted(by_step)]
     names = dict.fromkeys(name for row in kept for name in row)
     return {name: np.array([row.get(name, math.nan) for row in kept]) for name in names}

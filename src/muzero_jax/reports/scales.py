@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 _SUFFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _STEPS = (1.0, 2.0, 5.0)
-# A single number is shown in the middle of an axis that is this share of it wide.
+# An axis that shows a single number extends over this share of the number.
 _LEAST_SPAN = 0.2
 
 
@@ -15,8 +15,8 @@ class Scale:
     """An axis.
 
     Attributes:
-      low: number at its beginning.
-      high: number at its end, above `low`.
+      low: number at the beginning of the axis.
+      high: number at the end of the axis, above `low`.
       is_logarithmic: whether equal ratios are equally far apart; then `low` is above 0.
     """
 
@@ -55,17 +55,16 @@ class Scale:
 def make_scale(
     values: Iterable[float], *, is_logarithmic: bool = False, margin: float = 0.05
 ) -> Scale:
-    """The axis that shows all of some numbers.
+    """Makes the axis that shows all of some numbers.
 
     Args:
-      values: the numbers; those that are not finite are left out.
+      values: the numbers; numbers that are not finite are ignored.
       is_logarithmic: whether equal ratios are equally far apart.
       margin: room before the first and after the last number, as a share of their distance.
     """
     known = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     if is_logarithmic:
-        # A span of one number alone is made up, so that the axis is never empty.
         spread = max((high / low) ** margin, 1.0 + _LEAST_SPAN if high == low else 1.0)
         return Scale(low / spread, high * spread, True)
     if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12):
@@ -76,7 +75,7 @@ def make_scale(
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20, ... (and their tenths) that is at least `least`."""
+    """The smallest of 1, 2, 5, times a power of ten, that is at least `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * step for step in (*_STEPS, 10.0) if power * step >= least * (1 - 1e-9))
 

@@ -1,18 +1,17 @@
 """Figures of measured searches: how the time grows, and where it goes."""
 
-import csv
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.reports.extras import import_extra
+import numpy as np
 
-Row = Mapping[str, str]
+from muzero_jax.reports.extras import import_extra
+from muzero_jax.reports.plots import GRID, new_figure, save_png
 
 _COLOURS = {"cpp": "#009E73", "linear": "#0072B2", "mctx": "#D55E00"}
-# Columns that belong to one figure: what is searched, and how.
 SETTING = ("num_actions", "embedding", "prior", "policy")
+"""The columns whose values choose the figure: what is searched, and how."""
 
 
 def plot_search_costs(table: Path, out: Path) -> list[Path]:
@@ -20,90 +19,68 @@ def plot_search_costs(table: Path, out: Path) -> list[Path]:
 
     Args:
       table: the CSV.
-      out: folder of the figures; it is made.
+      out: folder of the figures; it is made where it is missing.
 
     Returns:
-      The figures: milliseconds against simulations, a line a batch size and engine; and a map of
-      the cost over batch size and simulations, in units of the network alone.
+      The figures: milliseconds against simulations, with a line for each batch size and engine; and
+      a map of the cost over batch size and simulations, in units of the network alone.
 
     Raises:
-      MissingExtraError: matplotlib is not installed.
+      MissingExtraError: matplotlib or pandas is not installed.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=_setting)
-    out.mkdir(parents=True, exist_ok=True)
+    pandas = import_extra("pandas", purpose="Figures", package="pandas")
     paths = []
-    for setting, group in itertools.groupby(rows, key=_setting):
-        members = list(group)
+    for setting, rows in pandas.read_csv(table).groupby(list(SETTING)):
         name = "{3}_{0}actions_{1}wide_{2}".format(*setting)
         title = "{3} policy, {0} actions, embedding {1}, {2}".format(*setting)
         title = title.replace("embedding 0, ", "run ")
         for kind, draw in (("scaling", _draw_scaling), ("map", _draw_maps)):
-            path = out / f"search_{kind}_{name}.png"
-            _figure(title, members, draw).savefig(path, format="png", dpi=150)
-            paths.append(path)
+            paths.append(out / f"search_{kind}_{name}.png")
+            save_png(_figure(title, rows, draw), paths[-1])
     return paths
 
 
-def _setting(row: Row) -> tuple[str, ...]:
-    return tuple(row[name] for name in SETTING)
-
-
-def _figure(title: str, rows: Sequence[Row], draw: Callable[[Any, Sequence[Row]], None]) -> Any:
-    figures = import_extra("matplotlib.figure", purpose="Figures", package="matplotlib")
-    figure = figures.Figure(figsize=(8.4, 4.6), layout="constrained", facecolor="white")
+def _figure(title: str, rows: Any, draw: Callable[[Any, Any], None]) -> Any:
+    figure = new_figure((8.4, 4.6))
     figure.suptitle(title, fontsize=11)
     draw(figure, rows)
     return figure
 
 
-def _draw_scaling(figure: Any, rows: Sequence[Row]) -> None:
+def _draw_scaling(figure: Any, rows: Any) -> None:
     axes = figure.subplots()
-    batches = sorted({int(row["batch"]) for row in rows})
-    for (engine, batch), group in itertools.groupby(
-        sorted(rows, key=_line), key=lambda row: (row["engine"], int(row["batch"]))
-    ):
-        points = [(int(row["num_simulations"]), float(row["milliseconds"])) for row in group]
-        width = 1.0 + 1.6 * batches.index(batch) / max(len(batches) - 1, 1)
+    batches = sorted(rows.batch.unique())
+    for (engine, batch), line in rows.groupby(["engine", "batch"]):
+        points = line.sort_values("num_simulations")
         axes.plot(
-            *zip(*points, strict=True),
+            points.num_simulations,
+            points.milliseconds,
             marker="o",
             markersize=4,
-            linewidth=width,
+            linewidth=1.0 + 1.6 * batches.index(batch) / max(len(batches) - 1, 1),
             color=_COLOURS.get(engine, "#444444"),
             label=f"{engine}, {batch} roots",
         )
     axes.set(xscale="log", yscale="log", xlabel="simulations", ylabel="milliseconds a search")
-    simulations = sorted({int(row["num_simulations"]) for row in rows})
-    axes.set_xticks(simulations, [str(n) for n in simulations])
+    simulations = sorted(rows.num_simulations.unique())
+    axes.set_xticks(simulations, map(str, simulations))
     axes.minorticks_off()
-    axes.grid(color="#E6E6E6")
+    axes.grid(color=GRID)
     axes.legend(frameon=False, fontsize=8)
 
 
-def _line(row: Row) -> tuple[str, int, int]:
-    return row["engine"], int(row["batch"]), int(row["num_simulations"])
-
-
-def _draw_maps(figure: Any, rows: Sequence[Row]) -> None:
-    engines = sorted({row["engine"] for row in rows})
-    batches = sorted({int(row["batch"]) for row in rows})
-    simulations = sorted({int(row["num_simulations"]) for row in rows})
-    worst = max(float(row["ratio_to_network_only"]) for row in rows)
-    for axes, engine in zip(
-        figure.subplots(1, len(engines), squeeze=False)[0], engines, strict=True
-    ):
-        ratios = [[float("nan")] * len(simulations) for _ in batches]
-        for row in rows:
-            if row["engine"] == engine:
-                i = batches.index(int(row["batch"]))
-                j = simulations.index(int(row["num_simulations"]))
-                ratios[i][j] = float(row["ratio_to_network_only"])
-                axes.text(j, i, f"{ratios[i][j]:.1f}", ha="center", va="center", fontsize=9)
-        axes.imshow(
-            ratios, cmap="YlOrRd", norm="log", vmin=1, vmax=max(worst * 2, 2), aspect="auto"
-        )
+def _draw_maps(figure: Any, rows: Any) -> None:
+    ratios = rows.pivot_table("ratio_to_network_only", ["engine", "batch"], "num_simulations")
+    scale = {"norm": "log", "vmin": 1, "vmax": max(2 * rows.ratio_to_network_only.max(), 2)}
+    engines = sorted(rows.engine.unique())
+    panels = figure.subplots(1, len(engines), squeeze=False)[0]
+    for axes, engine in zip(panels, engines, strict=True):
+        found = ratios.loc[engine].reindex(sorted(rows.batch.unique()))
+        axes.imshow(found, cmap="YlOrRd", aspect="auto", **scale)
+        for (row, column), ratio in np.ndenumerate(found):
+            if np.isfinite(ratio):
+                axes.text(column, row, f"{ratio:.1f}", ha="center", va="center", fontsize=9)
         axes.set(xlabel="simulations", ylabel="roots")
         axes.set_title(f"{engine} over network alone", fontsize=10)
-        axes.set_xticks(range(len(simulations)), [str(n) for n in simulations])
-        axes.set_yticks(range(len(batches)), [str(n) for n in batches])
+        axes.set_xticks(range(found.shape[1]), map(str, found.columns))
+        axes.set_yticks(range(found.shape[0]), map(str, found.index))

@@ -1,19 +1,18 @@
 """Point and interval estimates of scores over few seeds.
 
 The estimators are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice" (arXiv 2108.13264). All of them take one set of scores: nothing is batched.
+Statistical Precipice" (arXiv 2108.13264). Each of them takes one set of scores.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# From scores `[..., N]` to an estimate `[...]`, over the last axis.
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""From scores `[..., N]` to an estimate `[...]`, over the last axis."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +27,15 @@ class Interval:
 def interquartile_mean(scores: ArrayLike) -> np.ndarray:
     """Mean of the middle half of the scores (arXiv 2108.13264, section 4.3).
 
-    The lowest and the highest `floor(N / 4)` scores are left out, so that three scores or fewer
-    give their plain mean.
+    The lowest and the highest `floor(N / 4)` scores are left out, so that the result for three
+    scores or fewer is their plain mean. It is `scipy.stats.trim_mean(scores, 0.25)`, but adds the
+    scores in ascending order, so that the order of the runs does not change the last bit.
 
     Args:
-      scores: `[N]`; further axes in front are kept.
+      scores: `[..., N]`; the mean is over the last axis.
 
     Returns:
-      `[]`, in the unit of the scores.
+      `[...]`, in the unit of the scores.
 
     Raises:
       ValueError: there are no scores, or one of them is not finite.
@@ -44,25 +44,6 @@ def interquartile_mean(scores: ArrayLike) -> np.ndarray:
     num_scores = ordered.shape[-1]
     num_cut = num_scores // 4
     return ordered[..., num_cut : num_scores - num_cut].mean(axis=-1)
-
-
-def order_quantile(scores: ArrayLike, share: float) -> np.ndarray:
-    """The smallest score that at least this share of the scores does not exceed.
-
-    Unlike an interpolated quantile it is one of the scores, and so may be of those that are
-    infinite, such as the time to something that never came.
-
-    Args:
-      scores: `[N, ...]`, over the first axis.
-      share: in (0, 1].
-
-    Returns:
-      `[...]`.
-    """
-    ordered = np.sort(np.asarray(scores, np.float64), axis=0)
-    if not ordered.shape[0]:
-        raise ValueError("an estimate needs at least one score, found none.")
-    return ordered[max(math.ceil(share * ordered.shape[0]), 1) - 1]
 
 
 def stratified_bootstrap(
@@ -75,22 +56,23 @@ def stratified_bootstrap(
 ) -> Interval:
     """Percentile bootstrap that resamples runs within each task (arXiv 2108.13264, section 4.1).
 
-    The estimate, and so the interval, is of the scores of all strata together: bring tasks of
-    different scale to a common one first. One stratum gives the plain bootstrap over seeds.
+    The statistic is computed over the scores of all strata together, so bring tasks of different
+    scale to a common scale first. With one stratum this is the plain bootstrap over seeds.
 
     Args:
-      strata: one `[N_i]` array of scores for each task, a score for each independent run.
-      statistic: what is estimated, from `[..., N]` over the last axis.
+      strata: one `[N_i]` array of scores for each task, with a score for each independent run.
+      statistic: function that estimates `[...]` from scores `[..., N]`.
       confidence: share of the resampled estimates that the interval holds.
-      num_resamples: resampled data sets; more makes the ends steadier, not the interval narrower.
-      seed: of the resampling; the same scores and seed always give the same interval.
+      num_resamples: number of resampled data sets. More of them make the ends of the interval
+        steadier, not the interval narrower.
+      seed: seed of the resampling; the same scores and seed always give the same interval.
 
     Returns:
       The statistic of the scores themselves, and the interval.
 
     Raises:
-      ValueError: there is no stratum, one has no scores or one that is not finite, or `confidence`
-        is not between 0 and 1.
+      ValueError: there is no stratum, a stratum has no scores or a score that is not finite, or
+        `confidence` is not between 0 and 1.
     """
     if not strata:
         raise ValueError("stratified_bootstrap needs at least one stratum of scores.")
@@ -107,8 +89,8 @@ def stratified_bootstrap(
 
 def _resample(scores: np.ndarray, num_resamples: int, bit_generator: np.random.PCG64) -> np.ndarray:
     """Draws `[num_resamples, N]` from `[N]`, with replacement."""
-    # NumPy promises the raw stream of a bit generator for ever, but not that of `Generator`: with
-    # it a committed table could go stale by an update of NumPy. The bias of `%` is N / 2^64.
+    # NumPy keeps the raw stream of a bit generator for ever, but not the stream of `Generator`,
+    # with which an update of NumPy could change a committed table. The bias of `%` is N / 2^64.
     raw = bit_generator.random_raw((num_resamples, scores.size))
     return scores[raw % np.uint64(scores.size)]
 

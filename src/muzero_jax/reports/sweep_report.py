@@ -1,24 +1,25 @@
-"""A sweep as one HTML page, with everything that it shows inside: it opens without a network."""
+"""A sweep as one HTML page that opens without a network."""
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from muzero_jax.core.dotted import describe_setting, short_value
-from muzero_jax.core.file_names import REPORT_FILE
+from muzero_jax.core.file_names import REPORT_FILE, TABLE_FILE
 from muzero_jax.core.files import write_text
-from muzero_jax.reports.fluid_svg import CHART_STYLE
 from muzero_jax.reports.parallel_coordinates import parallel_coordinates
-from muzero_jax.reports.sweep_figures import cost_against_score, learning_curves
-from muzero_jax.reports.sweep_rows import ROW_STYLE, marginal_effect, seed_scatter
-from muzero_jax.reports.sweep_summary import SettingSummary, summarise_settings
-from muzero_jax.reports.sweep_table import SweepFolderError, SweepRecord, read_sweep
+from muzero_jax.reports.sweep_figures import (
+    cost_against_score,
+    learning_curves,
+    marginal_effect,
+    seed_scatter,
+)
+from muzero_jax.reports.sweep_summary import SettingSummary, device_seconds, summarise_settings
+from muzero_jax.reports.sweep_table import STATUSES, SweepFolderError, SweepRecord, read_sweep
 
 _MOST_ROWS = 100
-_STATUSES = ("finished", "failed", "pruned", "unfinished")
-
 _NOTES = {
     "curves": "Greedy evaluation score, interquartile mean over seeds with its 95 % bootstrap "
     "interval. The best settings are coloured; a line shows its setting under the mouse.",
@@ -30,57 +31,17 @@ _NOTES = {
     "effect": "All finished runs with a value, whatever else they differ in: interquartile mean "
     "and 95 % interval.",
 }
-_STYLE = (
-    """
-:root { color-scheme: light; --ink: #222; --muted: #666; --line: #e3e5ea; --paper: #f6f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
-  background: var(--paper); }
-main { max-width: 1240px; margin: 0 auto; padding: 24px 16px 48px; }
-h1 { font-size: 24px; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 17px; margin: 0 0 4px; overflow-wrap: anywhere; }
-p { margin: 0 0 10px; color: var(--muted); max-width: 75ch; }
-.cards { display: grid; gap: 16px;
-  grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
-section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 16px;
-  min-width: 0; }
-.wide { grid-column: 1 / -1; }
-.scroll { overflow-x: auto; }
-.legend { list-style: none; margin: 8px 0 0; padding: 0; font-size: 13px; line-height: 1.4;
-  display: flex; flex-wrap: wrap; gap: 4px 20px; }
-.legend li { overflow-wrap: anywhere; padding-left: 18px; text-indent: -18px; }
-.key { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
-  vertical-align: -1px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
-  font-size: 14px; }
-th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line);
-  white-space: nowrap; vertical-align: top; }
-td.long { white-space: normal; overflow-wrap: anywhere; min-width: 15ch; }
-th { color: var(--muted); font-weight: 600; }
-pre { background: white; border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px;
-  margin: 0 0 16px; font-size: 13px; white-space: pre-wrap; overflow-wrap: anywhere; }
-pre span { display: inline-block; max-width: 100%; }
-dl { display: flex; flex-wrap: wrap; gap: 8px 32px; margin: 12px 0 20px; }
-dt { color: var(--muted); font-size: 13px; }
-dd { margin: 0; font-size: 19px; font-weight: 600; overflow-wrap: anywhere; }
-"""
-    + CHART_STYLE
-    + ROW_STYLE
-)
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Writes the page of a sweep, finished or not.
+    """Writes the page of a sweep, whether the sweep is finished or not; returns the file.
 
     Args:
-      folder: of the sweep.
-      out: the HTML file; `report.html` in the folder where None.
-
-    Returns:
-      The file.
+      folder: the sweep's folder.
+      out: the HTML file to write; `report.html` in the sweep's folder where None.
 
     Raises:
-      SweepFolderError: it is no sweep folder, or no run of it has a score yet.
+      SweepFolderError: the folder is not a sweep folder, or no run of the sweep has a score yet.
     """
     sweep = read_sweep(folder)
     summaries = summarise_settings(sweep)
@@ -96,17 +57,22 @@ def _page(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
     count = "1 setting" if len(summaries) == 1 else f"{len(summaries)} settings"
     title = f"{escape(Path(sweep.experiment).stem)}: {count}"
     sections = "".join(_sections(sweep, summaries))
+    style = Path(__file__).with_name("sweep_report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{title}</h1>\n{_facts(sweep, summaries)}\n{_best(sweep, summaries[0])}\n"
         f'<div class="cards">\n{sections}</div>\n</main>\n</body>\n</html>\n'
     )
 
 
 def _sections(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> Iterator[str]:
-    label = _labeller(summaries)
+    values = {summary.number: summary.values for summary in summaries}
+
+    def label(number: int) -> str:
+        return describe_setting(values[number])
+
     varied = [name for name in sweep.varied if len({str(row.get(name)) for row in sweep.rows}) > 1]
     curves = learning_curves(sweep, summaries, label)
     yield _section("Learning curves", _NOTES["curves"], curves, wide=True)
@@ -122,12 +88,6 @@ def _sections(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> Iterat
     yield _failures(sweep)
 
 
-def _labeller(summaries: Sequence[SettingSummary]) -> Callable[[int], str]:
-    values = {summary.number: summary.values for summary in summaries}
-
-    return lambda number: describe_setting(values[number])
-
-
 def _section(heading: str, note: str, content: str, *, wide: bool = False) -> str:
     kind = ' class="wide"' if wide else ""
     told = f"<p>{note}</p>\n" if note else ""
@@ -136,14 +96,12 @@ def _section(heading: str, note: str, content: str, *, wide: bool = False) -> st
 
 def _facts(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
     statuses = [row["status"] for row in sweep.rows]
-    counts = {f"Runs {name}": statuses.count(name) for name in _STATUSES}
     devices = dict.fromkeys(str(row["device"]) for row in sweep.rows if "device" in row)
-    seconds = sum(row.get("train_seconds", 0) / row.get("runs_at_once", 1) for row in sweep.rows)
     facts = {
         "Experiment": Path(sweep.experiment).stem,
         "Settings": str(len(summaries)),
-        **{name: str(number) for name, number in counts.items() if number},
-        "Device hours of training": f"{seconds / 3600:.3g}",
+        **{f"Runs {name}": str(statuses.count(name)) for name in STATUSES if name in statuses},
+        "Device hours of training": f"{sum(map(device_seconds, sweep.rows)) / 3600:.3g}",
         "Device": ", ".join(devices),
     }
     items = [f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()]
@@ -151,7 +109,7 @@ def _facts(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
 
 
 def _best(sweep: SweepRecord, best: SettingSummary) -> str:
-    """The best setting as a command that trains it with a seed that it has not seen."""
+    """The best setting, with a command that trains it with a seed that the sweep has not used."""
     assert best.score is not None
     seeds = [row["seed"] for row in sweep.rows]
     changes = {**sweep.changed, **best.values}
@@ -159,13 +117,10 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     # A line may end between two options only, not after the hyphens of one.
     parts = [shlex.join(part) for part in (["muzero", "train", sweep.experiment], *options)]
     command = " ".join(f"<span>{escape(part)}</span>" for part in parts)
-    if len(best.scores) == 1:
-        told = f"Score {best.score.estimate:.4g} of one seed."
-    else:
-        told = (
-            f"Interquartile mean {best.score.estimate:.4g}, 95 % interval {best.score.low:.4g} to "
-            f"{best.score.high:.4g}, over {len(best.scores)} seeds."
-        )
+    told = f"Score {best.estimate:.4g} of one seed."
+    if len(best.scores) > 1:
+        interval = f"95 % interval {best.score.low:.4g} to {best.score.high:.4g}"
+        told = f"Interquartile mean {best.estimate:.4g}, {interval}, over {len(best.scores)} seeds."
     told += " With a seed that the sweep has not used:"
     return f"<h2>Best setting</h2><p>{told}</p><pre>{command}</pre>"
 
@@ -174,9 +129,7 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         section, dot, last = name.rpartition(".")
         return [f"--{name}" if value else f"--{section}{dot}no_{last}"]
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    return [f"--{name}", str(value)]
+    return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
 
 
 def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
@@ -192,7 +145,7 @@ def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
         seconds = f"{summary.device_seconds:.3g}" if score else ""
         values = [short_value(summary.values[name]) for name in varied]
         rows.append([str(rank), *measured, str(len(summary.scores)), seconds, *values])
-    note = "" if len(summaries) <= _MOST_ROWS else f"The best {_MOST_ROWS}; table.csv has all."
+    note = f"The best {_MOST_ROWS}; {TABLE_FILE} has all." if len(summaries) > _MOST_ROWS else ""
     return _section("Settings", note, _table(header, rows), wide=True)
 
 
@@ -200,14 +153,9 @@ def _failures(sweep: SweepRecord) -> str:
     failed = [row for row in sweep.rows if row["status"] == "failed"]
     if not failed:
         return ""
-    rows = [
-        [
-            describe_setting({name: row.get(name) for name in sweep.varied}),
-            str(row["seed"]),
-            str(row["reason"]),
-        ]
-        for row in failed
-    ]
+    settings = [describe_setting({name: row.get(name) for name in sweep.varied}) for row in failed]
+    pairs = zip(settings, failed, strict=True)
+    rows = [[setting, str(row["seed"]), str(row["reason"])] for setting, row in pairs]
     return _section("Failures", "", _table(["setting", "seed", "reason"], rows), wide=True)
 
 

@@ -15,14 +15,14 @@ class SettingSummary:
     """The runs of one setting.
 
     Attributes:
-      number: of the setting.
-      values: of the settings that were varied, by dotted name.
-      scores: of its finished runs.
-      score: their interquartile mean with its 95 % interval; None where none is finished.
-      device_seconds: of training a run, the mean over those that are finished; NaN where none is.
-        Runs that shared a program share its seconds.
-      folders: of its runs that have something to show.
-      statuses: of its runs.
+      number: number of the setting.
+      values: values of the settings that were varied, by dotted name.
+      scores: scores of the finished runs.
+      score: interquartile mean of the scores with its 95 % interval; None where no run is finished.
+      device_seconds: training seconds of a finished run, the mean over runs; runs that shared a
+        program share its seconds. NaN where no run is finished.
+      folders: folders of the runs that have something to show.
+      statuses: status of each run.
     """
 
     number: int
@@ -33,15 +33,20 @@ class SettingSummary:
     folders: tuple[str, ...]
     statuses: tuple[str, ...]
 
+    @property
+    def estimate(self) -> float:
+        """The interquartile mean of the scores; minus infinity where no run is finished."""
+        return self.score.estimate if self.score else -np.inf
+
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
     """What the finished runs with one value of a setting scored, whatever else they differed in.
 
     Attributes:
-      value: of the setting.
-      scores: of the runs.
-      score: their interquartile mean with its 95 % interval.
+      value: value of the setting.
+      scores: scores of the runs.
+      score: interquartile mean of the scores with its 95 % interval.
     """
 
     value: Any
@@ -50,12 +55,17 @@ class Effect:
 
 
 def summarise_settings(sweep: SweepRecord) -> list[SettingSummary]:
-    """The settings of a sweep, the best first, those without a finished run last."""
+    """The settings of a sweep: the best first, and settings without a finished run last."""
     rows: dict[int, list[Mapping[str, Any]]] = {}
     for row in sweep.rows:
         rows.setdefault(row["setting"], []).append(row)
     found = [_summarise(number, group, sweep.varied) for number, group in rows.items()]
-    return sorted(found, key=lambda s: -s.score.estimate if s.score else np.inf)
+    return sorted(found, key=lambda summary: -summary.estimate)
+
+
+def device_seconds(row: Mapping[str, Any]) -> float:
+    """Training seconds of a run, which shares the seconds of its program with other runs."""
+    return row.get("train_seconds", 0) / row.get("runs_at_once", 1)
 
 
 def _summarise(
@@ -63,13 +73,12 @@ def _summarise(
 ) -> SettingSummary:
     finished = [row for row in rows if row["status"] == "finished"]
     scores = tuple(float(row["score_mean"]) for row in finished)
-    seconds = [row["train_seconds"] / row.get("runs_at_once", 1) for row in finished]
     return SettingSummary(
         number=number,
         values={name: rows[0].get(name) for name in varied},
         scores=scores,
         score=stratified_bootstrap([scores]) if scores else None,
-        device_seconds=float(np.mean(seconds)) if seconds else float("nan"),
+        device_seconds=float(np.mean(list(map(device_seconds, finished)))) if scores else np.nan,
         folders=tuple(row["folder"] for row in rows if "env_steps" in row),
         statuses=tuple(row["status"] for row in rows),
     )
@@ -79,10 +88,10 @@ def effects(sweep: SweepRecord, name: str, most: int = 8) -> list[Effect]:
     """The marginal effect of one setting on the final score, by ascending value.
 
     Args:
-      sweep: as read.
-      name: of the setting.
-      most: where a number takes more values, neighbours are put together, each group under the
-        median of its values.
+      sweep: the sweep.
+      name: dotted name of the setting.
+      most: number of effects; where a number takes more values, neighbouring values become one
+        group under their median.
     """
     runs = [
         (row[name], float(row["score_mean"])) for row in sweep.rows if row["status"] == "finished"
@@ -108,23 +117,18 @@ def pareto_front(summaries: Sequence[SettingSummary]) -> list[SettingSummary]:
     """The settings that no other beats in both score and seconds, the cheapest first."""
     front: list[SettingSummary] = []
     known = [summary for summary in summaries if summary.score is not None]
-    for summary in sorted(known, key=lambda s: (s.device_seconds, -_estimate(s))):
-        if not front or _estimate(summary) > _estimate(front[-1]):
+    for summary in sorted(known, key=lambda s: (s.device_seconds, -s.estimate)):
+        if not front or summary.estimate > front[-1].estimate:
             front.append(summary)
     return front
 
 
 def is_logarithmic(values: Sequence[Any]) -> bool:
-    """Whether numbers are better seen by their ratios."""
+    """Whether values are numbers that are better compared by their ratios."""
     is_positive = are_numbers(values) and min(values, default=0) > 0
     return is_positive and max(values) / min(values) >= 8
 
 
 def are_numbers(values: Sequence[Any]) -> bool:
-    """Whether all values are numbers, by which they can be ordered and placed."""
+    """Whether all values are numbers, so that they can be ordered and placed on an axis."""
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-
-
-def _estimate(summary: SettingSummary) -> float:
-    assert summary.score is not None
-    return summary.score.estimate

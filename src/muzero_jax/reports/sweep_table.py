@@ -24,26 +24,14 @@ from muzero_jax.core.files import last_json_line, read_json, replacing, write_te
 from muzero_jax.core.plain_yaml import read_yaml
 from muzero_jax.reports.extras import import_extra
 
-# What a row begins with; the settings that were varied come next, then what was measured.
+# The columns come in this order: identity, the settings that were varied, then what was measured.
 _IDENTITY = ("setting", "seed", "status", "reason", "folder")
 _MEASURED = (
-    "score_mean",
-    "score_std",
-    "score_min",
-    "score_max",
-    "length_mean",
-    "episodes",
-    "env_steps",
-    "num_updates",
-    "train_seconds",
-    "compile_seconds",
-    "total_seconds",
-    "runs_at_once",
-    "device",
+    *("score_mean", "score_std", "score_min", "score_max", "length_mean", "episodes"),
+    *("env_steps", "num_updates", "train_seconds", "compile_seconds", "total_seconds"),
+    *("runs_at_once", "device"),
 )
-
-
-# What the parts of a sweep's file must be; of a list of settings also what its entries must be.
+# The type that each part of a sweep's file must have, and its name in a message.
 _KINDS: Mapping[str, tuple[type, str]] = {
     "experiment": (str, "a name"),
     "seeds": (list, "a list of integers"),
@@ -51,11 +39,11 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "space": (dict, "NAME: values"),
     "changed": (dict, "NAME: value"),
 }
-_STATUSES = ("finished", "failed", "pruned", "unfinished")
+STATUSES = ("finished", "failed", "pruned", "unfinished")
 
 
 class SweepFolderError(ConfigError):
-    """A path is not a sweep folder, or something in it cannot be used; one clear sentence."""
+    """A path is not a sweep folder, or a file in it cannot be used; one clear sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +51,11 @@ class SweepRecord:
     """What a sweep folder says.
 
     Attributes:
-      folder: its path.
-      experiment: its name on the command line.
-      changed: settings in which all of its runs differ from the experiment, by dotted name.
-      varied: the dotted names of the settings that differ between runs, in the order asked for.
-      rows: one for each run that was begun, see `read_member`.
+      folder: path of the folder.
+      experiment: name of the experiment on the command line.
+      changed: settings in which all runs of the sweep differ from the experiment, by dotted name.
+      varied: dotted names of the settings that differ between runs, in the order of the definition.
+      rows: a row for each run that was begun, see `read_member`.
     """
 
     folder: Path
@@ -81,29 +69,28 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Reads a sweep folder, whatever state an interrupted sweep left it in.
 
     Raises:
-      SweepFolderError: it is none.
+      SweepFolderError: the folder is not a sweep folder, or a file in it is damaged.
     """
     with usable_sweep_file(folder) as tree:
-        varied = list(tree.get("space", ()))
-        varied += [name for setting in tree.get("settings", ()) for name in setting]
+        settings = [tree.get("space", {}), *tree.get("settings", ())]
         experiment, changed = tree["experiment"], tree.get("changed", {})
-    pattern = f"{MEMBERS_FOLDER}/setting-*/seed-*/config.yaml"
-    members = sorted(path.parent for path in folder.glob(pattern))
-    rows = sorted((read_member(path) for path in members), key=_order)
-    names = tuple(dict.fromkeys(varied))
-    return SweepRecord(folder, experiment, changed, names, tuple(rows))
+    varied = dict.fromkeys(name for setting in settings for name in setting)
+    members = sorted(folder.glob(f"{MEMBERS_FOLDER}/setting-*/seed-*/{CONFIG_FILE}"))
+    rows = sorted((read_member(path.parent) for path in members), key=_order)
+    return SweepRecord(folder, experiment, changed, tuple(varied), tuple(rows))
 
 
 @contextlib.contextmanager
 def usable_sweep_file(folder: Path) -> Iterator[dict[str, Any]]:
-    """Gives the content of a sweep's file, whose parts are lists and mappings where they must be.
+    """Gives the content of `sweep.yaml`, after a check that each part has the right type.
+
+    A `ConfigError` that the block raises becomes a `SweepFolderError` that names the file.
 
     Args:
       folder: the sweep's folder.
 
     Raises:
-      SweepFolderError: the folder is none of a sweep, its file was damaged, or what is done with
-        the content inside the context raises a `ConfigError`, to which the file's name is added.
+      SweepFolderError: the folder holds no sweep, or the file cannot be used.
     """
     path = folder / SWEEP_FILE
     if not path.is_file():
@@ -116,18 +103,13 @@ def usable_sweep_file(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _checked(tree: Any) -> dict[str, Any]:
-    """The content of a sweep's file.
-
-    Raises:
-      ConfigError: the experiment is missing, or a part is of another kind.
-    """
     if not isinstance(tree, dict):
         raise ConfigError(f"it must hold NAME: value, found {str(tree)[:80]!r}.")
     if "experiment" not in tree:
         raise ConfigError("experiment is missing.")
-    for name, (kind, told) in _KINDS.items():
+    for name, (kind, description) in _KINDS.items():
         if name in tree and not isinstance(tree[name], kind):
-            raise ConfigError(f"{name} must be {told}, found {str(tree[name])[:80]!r}.")
+            raise ConfigError(f"{name} must be {description}, found {str(tree[name])[:80]!r}.")
     for setting in tree.get("settings", ()):
         if not isinstance(setting, dict):
             raise ConfigError(f"settings must be a list of NAME: value, found {setting!r} in it.")
@@ -139,29 +121,30 @@ def _checked(tree: Any) -> dict[str, Any]:
 
 
 def read_member(run_dir: Path) -> dict[str, Any]:
-    """The row of one run: its identity, what was measured, its last metrics, and all settings.
+    """Reads the row of one run: its identity, what was measured, its last metrics, its settings.
 
-    `status` is `finished`, `failed`, `pruned` or `unfinished`; `reason` says why. Times in seconds
-    are wall-clock; `runs_at_once` runs shared them. Scores are of the final greedy evaluation.
+    `status` is `finished`, `failed`, `pruned` or `unfinished`; `reason` says why. Times are
+    wall-clock seconds, which `runs_at_once` runs shared. Scores are those of the final greedy
+    evaluation.
 
     Args:
       run_dir: the run folder.
 
     Raises:
-      ConfigError: a file of the run was damaged; the message names the file.
+      ConfigError: a file of the run is damaged; the message names the file.
     """
     settings = _member_settings(run_dir / CONFIG_FILE)
     outcome = read_json(run_dir / OUTCOME_FILE)
     result = read_json(run_dir / RESULT_FILE)
     metrics = last_json_line(run_dir / METRICS_FILE)
     status = outcome.get("status") or ("finished" if result else "unfinished")
-    if status not in _STATUSES:
-        path = run_dir / OUTCOME_FILE
-        raise SweepFolderError(f"{path} is damaged: there is no status {status!r}.")
+    if status not in STATUSES:
+        told = f"there is no status {status!r}"
+        raise SweepFolderError(f"{run_dir / OUTCOME_FILE} is damaged: {told}.")
     for name in ("score_mean", "score_std", "train_seconds") if status == "finished" else ():
         if not isinstance(result.get(name), int | float):
-            path = run_dir / RESULT_FILE
-            raise SweepFolderError(f"{path} is damaged: {name} is no number in it.")
+            told = f"{name} is no number in it"
+            raise SweepFolderError(f"{run_dir / RESULT_FILE} is damaged: {told}.")
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}
     return {
         "setting": _setting_number(run_dir),
@@ -176,7 +159,7 @@ def read_member(run_dir: Path) -> dict[str, Any]:
 
 
 def _member_settings(path: Path) -> dict[str, Any]:
-    """The settings of a run by dotted name, among which there is a seed."""
+    """The settings of a run by dotted name; one of them is the seed."""
     tree = read_yaml(path)
     settings = flatten(tree) if isinstance(tree, Mapping) else {}
     seed = settings.get("seed")
@@ -186,50 +169,46 @@ def _member_settings(path: Path) -> dict[str, Any]:
 
 
 def _setting_number(run_dir: Path) -> int:
-    """The number of a run's setting, which the folder above it is named by."""
-    number = run_dir.parent.name.partition("-")[2]
+    """The number of a run's setting, from the name of the folder above the run folder."""
+    name = run_dir.parent.name
+    number = name.partition("-")[2]
     if not (number.isascii() and number.isdecimal()):
-        raise SweepFolderError(
-            f"{run_dir} is no run of a sweep: its folder must be setting-NUMBER, found "
-            f"{run_dir.parent.name}."
-        )
+        told = f"its folder must be setting-NUMBER, found {name}"
+        raise SweepFolderError(f"{run_dir} is no run of a sweep: {told}.")
     return int(number)
 
 
 def write_table(
     folder: Path, rows: Iterable[Mapping[str, Any]], varied: Iterable[str], *, parquet: bool = False
 ) -> None:
-    """Writes `table.csv`, and `table.parquet` where that is asked for; each is replaced whole.
+    """Writes `table.csv` and, on request, `table.parquet`; each file is replaced whole.
 
     Args:
       folder: the sweep's folder.
-      rows: one mapping for each run, see `read_member`.
+      rows: a mapping for each run, see `read_member`.
       varied: names of the settings that the sweep varies; they come first among the settings.
       parquet: whether `table.parquet` is written as well.
 
     Raises:
-      MissingExtraError: Parquet needs pandas and pyarrow, and one of them is not installed; the CSV
-        is written.
+      MissingExtraError: `table.csv` was written, but pandas or pyarrow, which Parquet needs, is not
+        installed.
     """
     ordered = sorted(rows, key=_order)
     columns = _columns(ordered, varied)
+    # A list becomes a text, so that each column of the Parquet file has one type.
+    cells = [{k: str(v) if isinstance(v, list) else v for k, v in row.items()} for row in ordered]
+    # A sweep must write its table without pandas too, which comes with an extra.
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in ordered)
+    writer.writerows(cells)
     write_text(folder / TABLE_FILE, text.getvalue())
-    if parquet:
-        _write_parquet(folder / PARQUET_FILE, ordered, columns)
-
-
-def _write_parquet(path: Path, rows: list[Mapping[str, Any]], columns: list[str]) -> None:
-    extra = {"purpose": "Parquet tables", "extra": "sweep"}
-    pandas = import_extra("pandas", package="pandas", **extra)
-    import_extra("pyarrow", package="pyarrow", **extra)
-    # One type a column: a list is told as text, like in the CSV.
-    plain = [{k: str(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows]
-    with replacing(path) as temporary:
-        pandas.DataFrame(plain, columns=columns).to_parquet(temporary, index=False)
+    if not parquet:
+        return
+    pandas = import_extra("pandas", purpose="Parquet tables", package="pandas", extra="sweep")
+    import_extra("pyarrow", purpose="Parquet tables", package="pyarrow", extra="sweep")
+    with replacing(folder / PARQUET_FILE) as temporary:
+        pandas.DataFrame(cells, columns=columns).to_parquet(temporary, index=False)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[int, int]:
@@ -242,7 +221,3 @@ def _columns(rows: list[Mapping[str, Any]], varied: Iterable[str]) -> list[str]:
     metrics = sorted(name for name in names if "/" in name)
     settings = [name for name in names if name not in first and "/" not in name]
     return [*first, *metrics, *settings]
-
-
-def _cell(value: Any) -> Any:
-    return str(value) if isinstance(value, list) else value

@@ -9,21 +9,21 @@ from typing import Any
 import jax
 
 from muzero_jax.agents.base import Agent
-from muzero_jax.agents.factory import make_agent
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
+from muzero_jax.core import user_code
 from muzero_jax.core.errors import CheckpointMismatchError
 from muzero_jax.core.trust import module_of
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.conformance.check import check_own_environment
-from muzero_jax.envs.registry import make_environment
+from muzero_jax.envs.registry import load_reference, make_environment, observers_of
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.runs.load_agent import load_agent
 from muzero_jax.runs.run_folder import load_config
 from muzero_jax.settings import apply_settings
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
-from muzero_jax.training.loop import Train, make_train
-from muzero_jax.training.shards import Shards
+from muzero_jax.training.evaluation import Observer
+from muzero_jax.training.loop import ChangeCollect, Train, make_agent, make_train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Experiment:
       env: one environment, neither batched nor auto-resetting.
       agent: the learner.
       train: the loop's pure functions.
+      observers: what an evaluation measures beside the score.
       layout: of a run of several shards; None of any other.
     """
 
@@ -42,6 +43,7 @@ class Experiment:
     env: Environment
     agent: Agent
     train: Train
+    observers: tuple[Observer, ...] = ()
     layout: Layout | None = None
 
 
@@ -64,13 +66,18 @@ class LoadedRun:
     num_env_steps: int
 
 
-def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None) -> Experiment:
+def build(
+    config: ExperimentConfig,
+    devices: Sequence[jax.Device] | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
+) -> Experiment:
     """Builds the parts of a run.
 
     Args:
       config: the settings.
       devices: that a run of several shards is spread over; as many of those that JAX finds as
         divide the shards evenly where None.
+      change_collect: gives another way of collecting, of a run of one shard.
 
     Raises:
       ConfigError: a setting does not suit the environment, or the shards not the devices.
@@ -78,9 +85,11 @@ def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None)
         user's own and breaks a rule of the protocol.
     """
     env = _make_env(config)
-    agent = make_agent(config, env.spec)
+    agent = make_agent(config, env)
+    observers = _make_observers(config, env, agent)
     if config.training.num_shards == 1:
-        return Experiment(config, env, agent, make_train(env, agent, config))
+        train = make_train(env, agent, config, change_collect=change_collect)
+        return Experiment(config, env, agent, train, observers)
     layout = make_layout(config.training.num_shards, devices or jax.devices())
     # Every process must have its part in it.
     wanted = devices or (jax.devices() if jax.process_count() > 1 else layout.devices)
@@ -89,12 +98,21 @@ def build(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None)
             f"training.num_shards ({config.training.num_shards}) cannot be divided among "
             f"{len(wanted)} devices."
         )
+    train = make_parallel_train(env, config, layout)
+    return Experiment(config, env, agent, train, observers, layout)
 
-    def make_sharded_agent(shards: Shards) -> Agent:
-        return make_agent(config, env.spec, average=shards.average)
 
-    train = make_parallel_train(env, make_sharded_agent, config, layout)
-    return Experiment(config, env, agent, train, layout)
+def _make_observers(
+    config: ExperimentConfig, env: Environment, agent: Agent
+) -> tuple[Observer, ...]:
+    """The observers that the registry names for the environment, and those of the settings."""
+    observers = [load_reference(name)(env, agent) for name in observers_of(config.environment.name)]
+    for name in config.evaluation.observers:
+        module, _, attribute = name.partition(":")
+        factory = user_code.find(module, attribute, "observer")
+        with user_code.running(f"the observer {name} cannot be made"):
+            observers.append(factory(env, agent))
+    return tuple(observers)
 
 
 def load_run(
@@ -121,7 +139,7 @@ def load_run(
     env = _make_env(config)
     if config.environment.name != saved.environment.name:
         _check_same_interface(run_dir, _make_env(saved).spec, env.spec)
-    agent = make_agent(config, env.spec)
+    agent = make_agent(config, env)
     key_shape = jax.eval_shape(jax.random.key, 0)
     shapes = jax.eval_shape(agent.init, key_shape, traced_settings(config))
     agent_state, num_env_steps = load_agent(run_dir, checkpoint, shapes)
@@ -130,7 +148,7 @@ def load_run(
 
 def _check_same_interface(run_dir: Path, own: EnvironmentSpec, other: EnvironmentSpec) -> None:
     """Refuses an environment that shows or takes other things than the one of the run."""
-    names = ("observation_shape", "observation_dtype", "num_actions", "num_players", "num_states")
+    names = ("observation_shape", "observation_dtype", "num_actions", "num_players")
     differing = [name for name in names if getattr(own, name) != getattr(other, name)]
     if differing:
         told = ", ".join(f"{name} {getattr(other, name)}" for name in differing)

@@ -63,7 +63,11 @@ class Programs:
             self.shapes = experiment.layout.place(self.shapes)
         self.memory: ProgramMemory | None = None
         self.evaluate = Evaluate(
-            experiment.env, experiment.agent, experiment.config.evaluation, width
+            experiment.env,
+            experiment.agent,
+            experiment.config.evaluation,
+            width,
+            experiment.observers,
         )
         self.memory_bytes = memory_bytes or device_memory_bytes(device or jax.local_devices()[0])
         num_devices = 1 if experiment.layout is None else len(experiment.layout.devices)

@@ -1,24 +1,31 @@
-"""Going on with a run under changed settings, such as for more steps. JAX is not imported.
+"""Whether and how a run goes on. JAX is not imported.
 
-A finished run that is to be trained further counts as unfinished from the moment at which its
-result is renamed until the new result is written. The steps of that change are ordered so that a
-process may die between any two of them: the settings change last, and whatever is taken away is
-there under another name by then. A run that dies in between is an unfinished run with its old
-settings, whose result comes back when it is continued.
+Changed settings: a finished run that is to be trained further counts as unfinished from the moment
+at which its result is renamed until the new result is written. A process may die between any two
+steps of that change, because the settings change last, after every file that goes away has got its
+other name. Such a run is an unfinished run with its old settings, and makes its result again when
+it is continued.
+
+Lost checkpoints: a run that was killed before its first checkpoint begins anew. A run that had
+checkpoints and has none now is refused, because a new beginning would overwrite its reports.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.core.file_names import RESULT_FILE, SCORES_FILE
-from muzero_jax.core.files import write_text
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
+from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
+from muzero_jax.core.errors import LostCheckpointsError
+from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, METRICS_FILE, RESULT_FILE, SCORES_FILE
+from muzero_jax.core.files import last_json_line, write_text
 from muzero_jax.runs.run_folder import read_result, write_config
 from muzero_jax.settings import apply_settings
 
 # The settings, and the whole sections, that may change when a run goes on.
 _MAY_CHANGE = ("training.num_env_steps", "environment.time_limit", "evaluation.")
+# This file lies in a run folder from the first checkpoint on.
+_MARKER_FILE = ".has_checkpoints"
 
 
 def continued_config(
@@ -27,13 +34,13 @@ def continued_config(
     """The settings with which a run goes on.
 
     Args:
-      run_dir: the run folder, for messages.
+      run_dir: run folder, for messages.
       config: settings of the run so far.
       changes: values of changed settings by dotted name.
 
     Raises:
-      ConfigError: a setting is changed that must stay, to a value that is not allowed, or to fewer
-        steps.
+      ConfigError: a setting must not change, or its new value is not allowed, or the run would get
+        fewer steps.
     """
     fixed = [name for name in changes if not name.startswith(_MAY_CHANGE)]
     if fixed:
@@ -57,15 +64,15 @@ def is_extended(config: ExperimentConfig, changed: ExperimentConfig) -> bool:
 
 
 def check_has_work(run_dir: Path, config: ExperimentConfig, changed: ExperimentConfig) -> None:
-    """Refuses changed settings for a finished run that they do not make longer.
+    """Refuses changed settings that do not make a finished run longer.
 
     Args:
-      run_dir: the folder of a finished run.
+      run_dir: folder of the finished run, for the message.
       config: settings of the run so far.
       changed: settings that are asked for.
 
     Raises:
-      ConfigError: there is nothing to do for them.
+      ConfigError: the settings differ, and there is nothing to do.
     """
     if changed != config and not is_extended(config, changed):
         raise ConfigError(
@@ -79,9 +86,9 @@ def keep_changes(run_dir: Path, config: ExperimentConfig, changed: ExperimentCon
     """Writes the settings with which a run goes on, and keeps its earlier result under its steps.
 
     Args:
-      run_dir: the run folder, whose lock the caller holds.
+      run_dir: run folder, whose lock the caller holds.
       config: settings of the run so far.
-      changed: settings with which it goes on.
+      changed: settings with which the run goes on.
     """
     if changed == config:
         return
@@ -95,31 +102,87 @@ def keep_changes(run_dir: Path, config: ExperimentConfig, changed: ExperimentCon
 
 
 def _under_steps(path: Path, result: Mapping[str, Any]) -> Path:
-    """Where a file of an earlier result is kept, such as `result-4096.json`."""
+    """The path under which a file of an earlier result is kept, such as `result-4096.json`."""
     return path.with_name(f"{path.stem}-{result['env_steps']}{path.suffix}")
 
 
 def describe_stretched(config: ExperimentConfig, changed: ExperimentConfig) -> str:
-    """Says which schedules a longer run stretches; empty where there are none.
-
-    Args:
-      config: settings of the run so far.
-      changed: settings with which it goes on.
-    """
+    """Says which schedules become longer with the run; empty if there are none."""
     if not is_extended(config, changed):
         return ""
-    search, optimizer = config.search, config.optimizer
-    has_optimizer, has_temperature = not config.learns_tables, config.agent.kind == "muzero"
-    cools = search.policy == "muzero" and search.temperature != search.final_temperature
-    stretched = {
-        "optimizer.schedule": has_optimizer and optimizer.schedule != "constant",
-        "optimizer.warmup_updates": has_optimizer and optimizer.warmup_updates > config.num_updates,
-        "search.final_temperature": has_temperature and cools,
-    }
-    names = [name for name, is_stretched in stretched.items() if is_stretched]
+    names = list(_stretched(config))
     if not names:
         return ""
     return (
         f"notice: {' and '.join(names)} follow the length of the whole run, so that this run "
         f"differs from one that was planned for {changed.total_env_steps:,} steps from the start"
     )
+
+
+def _stretched(config: ExperimentConfig) -> Iterator[str]:
+    """The settings of the run's agent that follow the length of the whole run."""
+    optimizer = getattr(config.learner, "optimizer", None)
+    if isinstance(optimizer, OptimizerConfig):
+        if optimizer.schedule != "constant":
+            yield "optimizer.schedule"
+        if optimizer.warmup_updates > config.num_updates:
+            yield "optimizer.warmup_updates"
+    search = getattr(config.learner, "search", None)
+    if not isinstance(search, SearchConfig):
+        return
+    if search.policy == "muzero" and search.temperature != search.final_temperature:
+        yield "search.final_temperature"
+
+
+def mark_checkpointed(run_dir: Path) -> None:
+    """Records that the run has made a checkpoint, which must be complete by now."""
+    (run_dir / _MARKER_FILE).touch()
+
+
+def forget_checkpoints(run_dir: Path) -> None:
+    """Removes the marker and then the metrics of a run that is to begin anew.
+
+    A process that dies in between, or after it has then removed checkpoints, leaves a run that has
+    checkpoints, or one that never had any.
+    """
+    for name in (_MARKER_FILE, METRICS_FILE):
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def check_not_lost(run_dir: Path, config: ExperimentConfig, restart: bool = False) -> None:
+    """Refuses to begin a run anew that has made a checkpoint before.
+
+    Args:
+      run_dir: run folder.
+      config: settings of the run.
+      restart: whether the user has asked for a new beginning.
+
+    Raises:
+      LostCheckpointsError: the run has made a checkpoint, has none now, and `restart` is false.
+    """
+    has_some = bool(checkpoint_steps(run_dir / CHECKPOINTS_FOLDER))
+    if has_some or restart or not _had_checkpoints(run_dir, config):
+        return
+    raise LostCheckpointsError(
+        f"{run_dir} has been trained for {_reported_steps(run_dir):,} environment steps, but its "
+        f"checkpoints are gone; put them back into {run_dir / CHECKPOINTS_FOLDER}, or begin the "
+        "run anew with --restart, which overwrites what it has reported."
+    )
+
+
+def _had_checkpoints(run_dir: Path, config: ExperimentConfig) -> bool:
+    """Whether there is a marker, or a report of a step after the first checkpoint.
+
+    The marker is hidden, so that a copy of the folder may lack it.
+    """
+    if (run_dir / _MARKER_FILE).exists() or (run_dir / RESULT_FILE).exists():
+        return True
+    chunk, interval = config.env_steps_per_chunk, config.logging.checkpoint_interval
+    first = min(-(-interval // chunk) * chunk, config.total_env_steps)
+    return _reported_steps(run_dir) > first
+
+
+def _reported_steps(run_dir: Path) -> int:
+    """Environment steps of the last line of `metrics.jsonl`; 0 if there is none."""
+    steps = last_json_line(run_dir / METRICS_FILE).get("env_steps", 0)
+    return int(steps) if isinstance(steps, int | float) else 0

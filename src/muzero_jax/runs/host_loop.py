@@ -1,4 +1,4 @@
-"""Runs that are advanced in step: what the host does for them between compiled chunks."""
+"""The work of the host between the compiled chunks of one run, or of several runs in step."""
 
 import functools
 import time
@@ -12,39 +12,39 @@ from muzero_jax.core.types import PyTree
 from muzero_jax.process.signals import StopAsked
 from muzero_jax.runs import multihost
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.runs.run_writer import RunWriter
+from muzero_jax.runs.run_writer import Run
 from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.train_state import TrainState
 
 KeepGoing = Callable[[int], bool]
 BeginWith = Callable[[TrainState], TrainState]
-# A run, its evaluation, and what gives the agent that was evaluated.
-_Evaluated = tuple[RunWriter, EvaluationResult, Callable[[], PyTree]]
+# A run, its evaluation, and a function that makes the state of the evaluated agent.
+_Evaluated = tuple[Run, EvaluationResult, Callable[[], PyTree]]
 
 
-class Lockstep:
-    """The loop between the chunks, for runs that differ in seeds and traced settings only.
+class HostLoop:
+    """The loop around the compiled chunks, for runs that differ in seeds and traced settings only.
 
-    All runs are at the same step. They are advanced `programs.width` at a time, chunk by chunk. A
-    run that fails is left where it is; the others go on.
+    All runs are at the same step. `programs.width` of them are advanced at a time, chunk by chunk.
+    A run that fails stays where it is, and the others go on.
 
     Args:
-      programs: of the runs.
-      runs: their folders; at least one.
-      states: where they are taken up, in the order of `runs`; empty where they begin. The list is
-        emptied, since the states are donated.
-      stop: asked between chunks.
-      keep_going: called with the environment steps when an evaluation before the last is written;
-        where it is false, the runs are saved and left there.
-      most_saving: share of the time that checkpoints on the way may take, but for the first.
-      begin_with: changes the first state of a run that begins; it is saved at once, since what it
-        was changed with may not be there when the run is continued.
+      programs: compiled programs of the runs.
+      runs: at least one run.
+      states: states at which the runs are taken up, in the order of `runs`; empty for runs that
+        begin. The list is emptied, because the states are donated.
+      stop: object that is asked between chunks whether to save and stop.
+      keep_going: function of the environment steps, called after every evaluation but the last. If
+        it returns false, the runs are saved and left there.
+      most_saving: largest share of the time that checkpoints after the first may take.
+      begin_with: function that changes the first state of a run that begins. The changed state is
+        saved at once, because its origin may be gone when the run is continued.
     """
 
     def __init__(
         self,
         programs: Programs,
-        runs: Sequence[RunWriter],
+        runs: Sequence[Run],
         states: list[TrainState],
         stop: StopAsked,
         keep_going: KeepGoing = lambda env_steps: True,
@@ -72,7 +72,7 @@ class Lockstep:
             self._save()
 
     def finish(self) -> bool:
-        """Runs all chunks that are left, then evaluates for good; returns whether it got there."""
+        """Trains to the end and makes the final evaluation; returns whether it got there."""
         while self.env_steps < self.total and any(part.unfailed() for part in self.slices):
             self._stop_if_asked()
             if self._is_due(self.config.evaluation.interval):
@@ -107,7 +107,7 @@ class Lockstep:
             yield from part.evaluate(self.env_steps, num_episodes)
 
     def _may_save(self) -> bool:
-        """Whether a save as long as the last would keep within `most_saving` since then."""
+        """Whether another save as long as the last would take at most `most_saving` of the time."""
         if not self._save_seconds or self.most_saving >= 1.0:
             return True
         elapsed = time.perf_counter() - self._saved_at + self._save_seconds
@@ -138,28 +138,27 @@ class _Slice:
     """Runs that are advanced in one call; it owns the only reference to their donated state.
 
     Args:
-      programs: of the runs.
-      runs: at most `programs.width`; places beside them repeat the last, unheard.
-      states: as many, or none where they begin.
+      programs: compiled programs of the runs.
+      runs: at most `programs.width` runs; further places repeat the last run, unused.
+      states: states of the runs; empty for runs that begin.
     """
 
-    def __init__(self, programs: Programs, runs: Sequence[RunWriter], states: list[TrainState]):
+    def __init__(self, programs: Programs, runs: Sequence[Run], states: list[TrainState]):
         self.programs, self.runs = programs, runs
         begins = not states
         self.state = programs.init([r.config for r in runs]) if begins else programs.join(states)
 
-    def unfailed(self) -> list[tuple[int, RunWriter]]:
-        """The runs that have not failed, with their places side by side."""
+    def unfailed(self) -> list[tuple[int, Run]]:
+        """The runs that have not failed, with their places in the call."""
         return [(place, run) for place, run in enumerate(self.runs) if run.failure is None]
 
     def train(self) -> None:
-        """One chunk of every run that has not failed, and its line in their metrics files."""
+        """Trains one chunk of every run that has not failed."""
         if not self.unfailed():
             return
         start = time.perf_counter()
         self.state, metrics = self.programs.train_chunk(self.state)
-        watched = (metrics, self.state.agent.num_updates, self.state.first_failure)
-        watched = jax.device_get(watched)
+        watched = jax.device_get((metrics, self.state.agent.num_updates, self.state.first_failure))
         seconds = time.perf_counter() - start
         names = self.programs.experiment.train.learn_metric_names
         for place, run in self.unfailed():
@@ -181,7 +180,7 @@ class _Slice:
             yield run, results[place], functools.partial(self.programs.take, agents, place)
 
     def save(self) -> None:
-        """A checkpoint of every run that has not failed."""
+        """Saves a checkpoint of every run that has not failed."""
         for place, run in self.unfailed():
             run.save(self._state_of(place))
 

@@ -1,4 +1,4 @@
-"""A new run that begins with what the agent of another run has learned."""
+"""Lets a new run begin with the parameters that the agent of another run has learned."""
 
 import dataclasses
 from pathlib import Path
@@ -13,30 +13,27 @@ from muzero_jax.runs.build import load_run
 from muzero_jax.runs.run_folder import read_origin
 from muzero_jax.training.train_state import TrainState
 
-# The parts of an agent's state that belong to a run, and not to what was learned in it.
+# The parts of an agent's state that belong to its run and were not learned.
 _OF_THE_RUN = ("optimizer", "hyperparameters", "num_updates")
 
 
 @dataclasses.dataclass(frozen=True)
 class InitialAgent:
-    """What an agent has learned in another run.
+    """An agent of another run.
 
     Attributes:
-      agent_state: the whole state of that agent.
-      origin: what is recorded about it in the new run's `versions.json`.
+      agent_state: whole state of the agent.
+      origin: record of the agent's run and checkpoint for the new run's `versions.json`.
     """
 
     agent_state: PyTree
     origin: dict[str, Any]
 
     def check_fits(self, fresh: PyTree) -> None:
-        """Refuses an agent whose learned arrays are not those that the new run needs.
-
-        Args:
-          fresh: the new run's agent state, or its shapes.
+        """Refuses an agent with other learned arrays than `fresh`, the new run's agent or shapes.
 
         Raises:
-          CheckpointMismatchError: an array differs; the message names it, and both shapes.
+          CheckpointMismatchError: an array differs; the message names it and both shapes.
         """
         difference = first_difference(describe_arrays(self._learned(fresh)), fresh)
         if difference:
@@ -46,7 +43,7 @@ class InitialAgent:
             )
 
     def put_into(self, state: TrainState) -> TrainState:
-        """The first state of a run, with the learned arrays in the places of its own."""
+        """Gives the first state of a run the learned arrays of this agent."""
         structure = jax.tree.structure(state.agent)
         learned = jax.tree.leaves(self._learned(state.agent))
         agent = jax.tree.map(
@@ -63,11 +60,7 @@ class InitialAgent:
 
 
 def load_initial_agent(run_dir: Path, checkpoint: str = "") -> InitialAgent:
-    """Reads the agent of a run, for a new run to begin with.
-
-    Args:
-      run_dir: the run folder.
-      checkpoint: the checkpoint to read, see `load_run`.
+    """Reads the agent of a run from the checkpoint of a given name, see `load_run`.
 
     Raises:
       RunError: the run has no such checkpoint, or it cannot be read.
@@ -83,14 +76,11 @@ def load_initial_agent(run_dir: Path, checkpoint: str = "") -> InitialAgent:
 
 
 def load_recorded_agent(run_dir: Path) -> InitialAgent | None:
-    """Reads again the agent that a run began with; None for a run that began with a new one.
-
-    Args:
-      run_dir: folder of the run that began with it.
+    """Reads again the agent with which a run began; None for a run that began with a new agent.
 
     Raises:
-      InvalidRunError: the agent's own run has gone on, and its best agent is another now.
-      RunError: the agent's own run has no such checkpoint any more, or it cannot be read.
+      InvalidRunError: the agent's own run has gone on, and has another best agent now.
+      RunError: the agent's own run has lost the checkpoint, or it cannot be read.
     """
     origin = read_origin(run_dir)
     if origin is None:

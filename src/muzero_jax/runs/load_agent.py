@@ -7,8 +7,8 @@ from muzero_jax.checkpoints.checkpoint_folder import describe_steps
 from muzero_jax.core.errors import InvalidRunError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER
 from muzero_jax.core.types import PyTree
-from muzero_jax.runs.best_agent import BEST_GROUP, BestAgent
 from muzero_jax.runs.run_folder import read_result
+from muzero_jax.runs.run_start import BEST_GROUP, BestAgent
 
 
 def load_agent(run_dir: Path, checkpoint: str, shapes: PyTree) -> tuple[PyTree, int]:

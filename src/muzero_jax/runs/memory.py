@@ -1,4 +1,4 @@
-"""Whether a run fits the device, known before anything is allocated."""
+"""Checks before anything is allocated whether a run fits into the device's memory."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from muzero_jax.core.errors import DoesNotFitError
 from muzero_jax.core.types import PyTree
 from muzero_jax.training.train_state import TrainState
 
-# Of a container; no limit is written as the word "max" or as a number beyond any memory.
+# Memory limits of a container. "max", or a number beyond any memory, means that there is none.
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -23,7 +23,7 @@ def tree_bytes(tree: PyTree) -> int:
 
 
 def device_memory_bytes(device: jax.Device) -> int:
-    """What programs may use of the device's memory; of the machine's where that is what it uses."""
+    """Bytes that programs may use on a device; on a CPU the memory of the machine or container."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
@@ -36,11 +36,11 @@ def device_memory_bytes(device: jax.Device) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ProgramMemory:
-    """What a compiled program says that it needs.
+    """The memory that a compiled program needs.
 
     Attributes:
-      state_bytes: for its arguments.
-      work_bytes: beside them, while it runs.
+      state_bytes: bytes of the program's arguments.
+      work_bytes: further bytes while the program runs.
     """
 
     state_bytes: int
@@ -48,12 +48,12 @@ class ProgramMemory:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """Bytes of the arguments and of the work together."""
         return self.state_bytes + self.work_bytes
 
 
 def program_memory(compiled: Any) -> ProgramMemory | None:
-    """The analysis of a compiled program; None where the device gives none."""
+    """The memory of a compiled program; None on devices that do not tell."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None
@@ -67,16 +67,21 @@ def check_state_fits(config: ExperimentConfig, state: TrainState, available_byte
     """Refuses a state that is larger than the memory.
 
     Args:
-      config: names the sizes.
-      state: or its `jax.eval_shape`.
-      available_bytes: of the device.
+      config: settings of the run, for the message.
+      state: training state, or its `jax.eval_shape`.
+      available_bytes: bytes that the device has.
 
     Raises:
-      DoesNotFitError: with the sizes, and the capacity that would fit.
+      DoesNotFitError: the message holds the sizes, and the replay capacity that would fit.
     """
     replay_bytes, all_bytes = tree_bytes(state.replay), tree_bytes(state)
     if all_bytes <= available_bytes:
         return
+    if config.replay is None:
+        raise DoesNotFitError(
+            f"the run takes {format_bytes(all_bytes)}, but the device has "
+            f"{format_bytes(available_bytes)}; lower training.num_envs or the network's sizes."
+        )
     capacity = config.replay.capacity
     left_bytes = max(available_bytes - (all_bytes - replay_bytes), 0)
     raise DoesNotFitError(
@@ -91,7 +96,7 @@ def check_program_fits(memory: ProgramMemory | None, available_bytes: int) -> No
     """Refuses a compiled chunk that needs more memory than there is, before it is run.
 
     Raises:
-      DoesNotFitError: with the sizes.
+      DoesNotFitError: the message holds the sizes.
     """
     if memory is not None and memory.total_bytes > available_bytes:
         raise DoesNotFitError(
@@ -103,6 +108,6 @@ def check_program_fits(memory: ProgramMemory | None, available_bytes: int) -> No
 
 
 def format_bytes(num_bytes: int) -> str:
-    """A size for people, in MiB or GiB."""
+    """A size as text, in MiB or GiB."""
     unit, power = ("GiB", 30) if num_bytes >= 2**30 else ("MiB", 20)
     return f"{num_bytes / 2**power:.3g} {unit}"

@@ -1,6 +1,6 @@
-"""One run on several hosts: the same script on each, joined by `jax.distributed`.
+"""One run on several hosts, each of which runs the same command; `jax.distributed` joins them.
 
-Process 0 writes the run folder and evaluates; the others compute, and follow.
+Process 0, the main process, writes the run folder and evaluates; all processes compute.
 """
 
 import os
@@ -11,26 +11,25 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from muzero_jax.checkpoints.plain_arrays import from_plain, is_key, plain_zeros, to_plain
-from muzero_jax.config import ConfigError
-from muzero_jax.core.errors import RunError
+from muzero_jax.core.errors import ConfigError, RunError, reason_of
+from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 from muzero_jax.process.jax_process import find_devices
 
-# A host that has died is noticed after so long; the others end then, and the run is resumed.
+# The death of a host is noticed after this time; the other processes then end.
 _HEARTBEAT_SECONDS = 20
 
 
 def join_hosts() -> None:
-    """Joins the processes that JAX detects (Slurm, TPU pods, Kubernetes), or the environment names.
+    """Joins the processes that JAX detects (Slurm, TPU pods, Kubernetes) or that variables name.
 
-    `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` name them where there is
-    nothing to detect. Call it before JAX is used.
+    The variables are `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. Call this
+    function before JAX is used.
 
     Raises:
       ConfigError: there is no such cluster, or it cannot be reached.
     """
-    # Of a CPU; other platforms have collectives of their own.
+    # Only CPUs need this; other platforms have collectives of their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -40,8 +39,9 @@ def join_hosts() -> None:
             shutdown_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"--distributed cannot join the other processes: {reason}") from error
+        raise ConfigError(
+            f"--distributed cannot join the other processes: {reason_of(error)}."
+        ) from error
 
 
 def has_several() -> bool:
@@ -50,10 +50,10 @@ def has_several() -> bool:
 
 
 def count_devices() -> int:
-    """Devices of all processes together.
+    """The number of devices of all processes together.
 
     Raises:
-      ConfigError: there is none of the kind that `JAX_PLATFORMS` names.
+      ConfigError: there is no device of the kind that `JAX_PLATFORMS` names.
     """
     find_devices()
     return jax.device_count()
@@ -65,10 +65,10 @@ def is_main() -> bool:
 
 
 def agree(number: int | None) -> int | None:
-    """The largest of the numbers that the processes give, for all; None where none gives one."""
+    """The largest number that a process gives, in all processes; None if none gives a number."""
     if not has_several():
         return number
-    # JAX sends 32 bits at a time, and a run may have more steps than those count.
+    # JAX sends 32 bits at a time, and a run may have more steps than 32 bits can count.
     high, low = divmod(number or 0, 2**32)
     words = np.array([number is not None, high, low], np.uint32)
     rows = np.reshape(multihost_utils.process_allgather(words), (-1, 3)).tolist()
@@ -77,40 +77,35 @@ def agree(number: int | None) -> int | None:
 
 
 def check_same(tree: PyTree) -> None:
-    """Makes sure that all processes hold the same arrays, which they have each for itself.
+    """Makes sure that all processes hold the same arrays.
 
     Raises:
-      RunError: they do not; something in the run depends on the process.
+      RunError: the arrays differ, because something in the run depends on the process.
     """
     if not has_several():
         return
-    number = zlib.crc32(b"".join(to_plain(x).tobytes() for x in jax.tree.leaves(tree)))
+    number = zlib.crc32(b"".join(to_numbers(x).tobytes() for x in jax.tree.leaves(tree)))
     found = multihost_utils.process_allgather(np.uint32(number))
     if len(set(found.tolist())) > 1:
         raise RunError("the processes of the run have come to hold different parameters.")
 
 
 def collect(tree: PyTree) -> PyTree:
-    """The whole of arrays that are spread over processes; the tree itself where there is one."""
+    """The whole arrays of a tree that is spread over processes; in one process the tree itself."""
     return jax.tree.map(_collect, tree) if has_several() else tree
 
 
 def share(tree: PyTree | None, shapes: PyTree) -> PyTree:
-    """The arrays that the main process has, for all processes.
-
-    Args:
-      tree: on the main process; others have nothing to give.
-      shapes: of the arrays.
-    """
+    """Sends the main process's arrays to all processes; `tree` is None in the other processes."""
     if not has_several():
         return tree
-    source = jax.tree.map(plain_zeros, shapes) if tree is None else jax.tree.map(to_plain, tree)
+    source = jax.tree.map(number_zeros, shapes) if tree is None else jax.tree.map(to_numbers, tree)
     shared = multihost_utils.broadcast_one_to_all(source)
-    return jax.tree.map(from_plain, shared, shapes)
+    return jax.tree.map(from_numbers, shared, shapes)
 
 
 def distribute(tree: PyTree, shapes: PyTree) -> PyTree:
-    """Spreads whole arrays, which every process has, as the shardings of `shapes` say."""
+    """Spreads whole arrays, which every process has, by the shardings of `shapes`."""
     return jax.tree.map(_distribute, tree, shapes)
 
 

@@ -1,4 +1,4 @@
-"""The folder of one run: its name, its lock, its settings, and what it was made with."""
+"""The folder of one run: its name, lock, settings, result, and the record of its versions."""
 
 import contextlib
 import datetime
@@ -12,19 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
-from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.core.errors import DiskError, InvalidRunError, RunLockedError
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.errors import ConfigError, InvalidRunError, RunLockedError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
-from muzero_jax.core.files import open_own, read_json, refuse_links, write_json, write_text
+from muzero_jax.core.files import (
+    open_own,
+    read_json,
+    refuse_links,
+    write_json,
+    write_text,
+    writing,
+)
 from muzero_jax.core.output_paths import check_folder
 from muzero_jax.core.plain_yaml import dump_yaml, read_yaml
-from muzero_jax.core.trust import admit, code_references, seal_folder
+from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, seal_folder
 from muzero_jax.settings import config_from_dict, config_to_dict
 
 _LOCK_FILE = ".lock"
-# The entry of `versions.json` about the run whose agent this one began with.
+# The entry of `versions.json` about the run whose agent this run began with.
 _ORIGIN = "init_from"
-# What every result holds that is told when a run is asked for again.
+# The numbers that every result holds, and that are shown for a finished run.
 _NUMBERS_OF_RESULT = (
     "env_steps",
     "score_mean",
@@ -33,19 +40,9 @@ _NUMBERS_OF_RESULT = (
     "train_seconds",
     "compile_seconds",
 )
-
 _PACKAGES = (
-    "muzero-jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "mctx",
-    "chex",
-    "orbax-checkpoint",
-    "numpy",
-    "gymnax",
-    "pgx",
+    *("muzero-jax", "jax", "jaxlib", "flax", "optax", "mctx", "chex"),
+    *("orbax-checkpoint", "numpy", "gymnax", "pgx"),
 )
 
 
@@ -55,27 +52,24 @@ def new_run_folder(
 ) -> Iterator[Path]:
     """Makes a run folder with its `config.yaml`, and holds its lock.
 
+    A `ConfigError` inside the block, for example of a program that does not fit into the device,
+    removes what was written, unless there is a checkpoint.
+
     Args:
-      config: the settings.
-      out: the folder, which must be empty or not exist; where None,
-        `runs/<experiment>/seed<seed>-<time>`.
-      origin: what is recorded of the run whose agent this one begins with; None where it begins
-        with a new one.
+      config: settings of the run.
+      out: folder, which must be empty or not exist; `runs/<experiment>/seed<seed>-<time>` if None.
+      origin: record of the run whose agent this run begins with; None for a new agent.
 
     Raises:
       ConfigError: the folder exists and is not empty, or cannot be made.
-      RunLockedError: another process is about to use it.
-
-    A `ConfigError` inside takes what was written with it, unless there is a checkpoint: the program
-    did not fit the device.
+      RunLockedError: another process is about to use the folder.
     """
     was_there = out is not None and out.exists()
     before = set(out.iterdir()) if out is not None and out.is_dir() else set()
     folder = _make_default_folder(config) if out is None else _make_folder(out)
     with locked(folder):
-        if (folder / CONFIG_FILE).exists():
-            raise ConfigError(_occupied(folder))
-        if origin is not None:  # First, for it must not be missing once this is a run folder.
+        _refuse_occupied(folder)
+        if origin is not None:  # This must not be missing once the folder is a run folder.
             write_json(folder / VERSIONS_FILE, {_ORIGIN: origin})
         write_config(folder, config)
         try:
@@ -87,7 +81,7 @@ def new_run_folder(
 
 
 def _take_away(folder: Path, before: Collection[Path], keeps_folder: bool) -> None:
-    """Removes what was made in a folder; hidden files of the user's own may lie beside it."""
+    """Removes what was made in a folder, which may also hold hidden files of the user's."""
     for path in set(folder.iterdir()) - set(before):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -102,34 +96,32 @@ def locked(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which the system releases however the process ends.
 
     Raises:
-      RunLockedError: another process holds it.
+      RunLockedError: another process holds the lock.
       DiskError: the disk is full or read-only.
       ConfigError: there is a link in the folder, see `files.refuse_links`.
     """
     refuse_links(folder)
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked_file(folder / _LOCK_FILE))
-        except BlockingIOError as error:
-            raise RunLockedError(f"another process is writing the run folder {folder}.") from error
-        except OSError as error:
-            raise DiskError(f"{folder} cannot be written: {error.strerror}") from error
+        with writing(folder):
+            try:
+                stack.enter_context(locked_file(folder / _LOCK_FILE))
+            except BlockingIOError as error:
+                told = f"another process is writing the run folder {folder}."
+                raise RunLockedError(told) from error
         yield
 
 
 @contextlib.contextmanager
 def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds a file's lock, which the system releases however the process ends.
+    """Holds the lock of a file, which is made where it is missing; the system releases the lock.
 
-    Args:
-      path: the file, which is made where it is missing, and otherwise left as it is.
-      wait: whether to wait for a process that holds the lock.
+    `wait` says whether to wait for a process that holds the lock.
 
     Raises:
       BlockingIOError: another process holds the lock, and this one does not wait.
       ConfigError: the file is a link.
     """
-    import fcntl  # Windows has none; there, what locks nothing works all the same.
+    import fcntl  # Windows has no such module; commands that lock nothing work without it.
 
     descriptor = open_own(path, 0)
     try:
@@ -141,15 +133,16 @@ def locked_file(path: Path, wait: bool = False) -> Iterator[None]:
 
 def write_config(folder: Path, config: ExperimentConfig) -> None:
     """Writes the settings of a run for `load_config`, and seals the code that they name."""
-    seal_folder(folder, code_references([config.environment.name]))
-    write_text(folder / CONFIG_FILE, dump_yaml(config_to_dict(config)))
+    tree = config_to_dict(config)
+    seal_folder(folder, code_references(tree))
+    write_text(folder / CONFIG_FILE, dump_yaml(tree))
 
 
 def load_config(folder: Path) -> ExperimentConfig:
     """Reads the settings of a run.
 
     Raises:
-      InvalidRunError: the folder is none of a run, or its `config.yaml` was damaged.
+      InvalidRunError: the folder is not a run folder, or its `config.yaml` cannot be used.
       UntrustedCodeError: the settings name code that this user has not sealed.
     """
     path = folder / CONFIG_FILE
@@ -157,21 +150,17 @@ def load_config(folder: Path) -> ExperimentConfig:
         reason = f"it holds no {CONFIG_FILE}" if folder.is_dir() else "there is no such folder"
         raise InvalidRunError(f"{folder} is not a run folder: {reason}.")
     try:
-        config = config_from_dict(read_yaml(path))
+        tree = read_yaml(path)
+        admit(folder, code_references(tree))
+        return config_from_dict(tree)
+    except UntrustedCodeError:
+        raise
     except ConfigError as error:
         raise InvalidRunError(f"{path} cannot be used: {error}") from error
-    admit(folder, code_references([config.environment.name]))
-    return config
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """Reads `result.json`, which stands in the folder of a finished run only.
-
-    Args:
-      folder: the run folder.
-
-    Returns:
-      The content; None where there is no such file.
+    """Reads `result.json`, which only the folder of a finished run has; None for other folders.
 
     Raises:
       InvalidRunError: the file is damaged.
@@ -190,7 +179,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def write_versions(folder: Path, device: str) -> None:
-    """Records what the run is made with; what resumes it later is listed after that."""
+    """Records the packages, machine and command of the run; later records are listed as resumed."""
     path = folder / VERSIONS_FILE
     now = {
         "packages": dict(sorted(_installed_packages())),
@@ -207,14 +196,10 @@ def write_versions(folder: Path, device: str) -> None:
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:
-    """What is recorded of the run whose agent this one began with; None for any other run.
+    """The record of the run whose agent this run began with; None for a run with a new agent.
 
-    Args:
-      folder: the run folder.
-
-    Returns:
-      Under `run` the folder of that run, under `checkpoint` which of its agents it was, and under
-      `env_steps` the environment steps that the agent was trained for.
+    The record holds that run's folder (`run`), the name of the agent's checkpoint (`checkpoint`),
+    and the environment steps for which the agent was trained (`env_steps`).
 
     Raises:
       InvalidRunError: the record is damaged.
@@ -236,7 +221,7 @@ def _installed_packages() -> Iterator[tuple[str, str]]:
 
 
 def _make_default_folder(config: ExperimentConfig) -> Path:
-    """A new folder; runs that start in the same second get a number each."""
+    """Makes a new folder; runs that start in the same second get numbers."""
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / config.name / f"seed{config.seed}-{time}"
     for number in range(1, 10_000):
@@ -250,34 +235,32 @@ def _make_default_folder(config: ExperimentConfig) -> Path:
 def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_used = occupied(folder)
+        _refuse_occupied(folder)
     except OSError as error:
         raise ConfigError(f"the run folder {folder} cannot be made: {error.strerror}.") from error
-    if is_used:
-        raise ConfigError(_occupied(folder))
     return folder
 
 
 def check_new_folder(folder: Path) -> None:
-    """Refuses a folder in which no new run can be made, before any work is done for the run.
-
-    Args:
-      folder: the run folder that is asked for.
+    """Refuses a folder in which no new run can be made.
 
     Raises:
-      ConfigError: the folder cannot be made, or something is in it.
+      ConfigError: the folder cannot be made, or it is not empty.
     """
     check_folder(folder, "--out")
-    if folder.is_dir() and occupied(folder):
-        raise ConfigError(_occupied(folder))
+    if folder.is_dir():
+        _refuse_occupied(folder)
 
 
 def occupied(folder: Path) -> bool:
-    """Whether anything lies in a folder but hidden files: locks, and what is being written."""
+    """Whether a folder holds anything but hidden files, which are locks and unfinished files."""
     return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
-def _occupied(folder: Path) -> str:
+def _refuse_occupied(folder: Path) -> None:
     if (folder / CONFIG_FILE).exists():
-        return f"{folder} holds a run already; continue it with --resume, or give another --out."
-    return f"{folder} is not empty; give another --out."
+        raise ConfigError(
+            f"{folder} holds a run already; continue it with --resume, or give another --out."
+        )
+    if occupied(folder):
+        raise ConfigError(f"{folder} is not empty; give another --out.")

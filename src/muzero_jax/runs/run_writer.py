@@ -1,8 +1,8 @@
-"""One run on disk: its reports and checkpoints, written while it is trained, and taken up again.
+"""One run on disk: its reports and checkpoints, written while the run is trained.
 
 A checkpoint is the state at the end of a chunk, together with the lengths of the report files at
 that moment. Whether an evaluation is due depends on the number of steps only, and its keys on the
-seed and that number. So whatever happened after a checkpoint can be cut off and done again.
+seed and that number. So everything that happened after a checkpoint can be cut off and done again.
 """
 
 import contextlib
@@ -19,13 +19,11 @@ from muzero_jax.checkpoints.checkpoint import CheckpointWriter
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.errors import NonFiniteError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, FAILURE_FOLDER, RESULT_FILE
-from muzero_jax.core.files import write_json
+from muzero_jax.core.files import write_json, writing
 from muzero_jax.core.types import PyTree
-from muzero_jax.process.disk import writing
-from muzero_jax.runs.best_agent import BEST_GROUP, BestAgent
-from muzero_jax.runs.lost_checkpoints import forget_checkpoints, mark_checkpointed
+from muzero_jax.runs.continuing import forget_checkpoints, mark_checkpointed
 from muzero_jax.runs.run_folder import write_versions
-from muzero_jax.runs.run_start import Start, split_state
+from muzero_jax.runs.run_start import BEST_GROUP, BestAgent, Start, split_state
 from muzero_jax.tracking.progress import Listener
 from muzero_jax.tracking.support_warning import SupportWarning
 from muzero_jax.tracking.tracker import Tracker, summarise, write_scores
@@ -33,23 +31,116 @@ from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.train_state import TrainState
 
 
-class RunWriter:
-    """Writes what happens in one run to its folder, whose lock the caller holds.
+class Run:
+    """One run, which is told what happens to it; this class counts and shows, and writes nothing.
+
+    A process that only helps to compute a run holds a `Run`. The main process holds a `RunWriter`.
 
     Args:
-      config: of the run.
-      run_dir: its folder.
-      start: where it is taken up.
-      display: is told as well.
-      started: `time.perf_counter()` when this process began to work on it.
+      config: settings of the run.
+      start: where the run is taken up.
+      display: listener that shows what happens.
 
     Attributes:
       config: settings of the run.
-      run_dir: the run's folder.
-      display: what is told of the run as well.
+      display: listener that shows what happens.
       counters: how far the run is.
-      failure: what ended the run early, if anything did.
-      result: the content of `result.json`, once it is written.
+      failure: error that ended the run early; None if there was none.
+      result: content of `result.json`; None until it is written.
+    """
+
+    def __init__(self, config: ExperimentConfig, start: Start, display: Listener):
+        self.config, self.display, self.counters = config, display, start.counters
+        self.failure: Exception | None = None
+        self.result: dict[str, Any] | None = None
+        self._support_warning = SupportWarning(config)
+
+    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
+        """Counts and writes a chunk.
+
+        Args:
+          metrics: means over the chunk, by name.
+          num_updates: optimiser steps of the run after the chunk.
+          seconds: wall-clock of the chunk.
+        """
+        counters, num_steps = self.counters, self.config.env_steps_per_chunk
+        rates = {
+            "time/env_steps_per_second": num_steps / seconds,
+            "time/updates_per_second": (num_updates - counters.num_updates) / seconds,
+        }
+        counters.env_steps += num_steps
+        counters.num_updates = num_updates
+        counters.train_seconds += seconds
+        row = {
+            "env_steps": counters.env_steps,
+            "num_updates": num_updates,
+            "time/train_seconds": counters.train_seconds,
+            "time/compile_seconds": counters.compile_seconds,
+            **rates,
+            **{name: float(x) for name, x in metrics.items()},
+        }
+        self._write_metrics(row)
+        self.display.metrics(row)
+        if warning := self._support_warning.watch(row):
+            self.display.note(warning)
+
+    def write_evaluation(self, result: EvaluationResult, agent: Callable[[], PyTree]) -> None:
+        """Writes an evaluation of the present parameters; `agent` makes the agent's state."""
+
+    def save(self, state: TrainState) -> None:
+        """Saves a checkpoint of the end of the last chunk."""
+
+    def save_failure(self, state: TrainState, update: int, term: str) -> None:
+        """Saves the state of a run that has failed and goes no further.
+
+        Args:
+          state: state of the run after the chunk in which it failed.
+          update: number of the first update that was not applied.
+          term: name of the metric that was not finite.
+        """
+        folder = self._write_failure(state, {"update": update, "term": term})
+        self.failure = NonFiniteError(
+            f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
+            f"step {self.counters.env_steps:,}; that update and all later ones were not applied, "
+            f"and the state is saved in {folder}."
+        )
+
+    def write_result(
+        self, evaluation: EvaluationResult, agent: Callable[[], PyTree], runs_at_once: int
+    ) -> None:
+        """Writes the final evaluation, and last `result.json`, which makes the run finished.
+
+        Args:
+          evaluation: evaluation of the final parameters.
+          agent: function that makes the agent's state.
+          runs_at_once: number of runs in the program, each of which counts its seconds as its own.
+        """
+        self.write_evaluation(evaluation, agent)
+        self._write_result(evaluation, runs_at_once)
+
+    def close(self) -> None:
+        """Closes files and ends threads."""
+
+    def _write_metrics(self, row: Mapping[str, float]) -> None:
+        """Writes the row of a chunk."""
+
+    def _write_failure(self, state: TrainState, failure: Mapping[str, Any]) -> str:
+        """Saves the state and what failed; returns the place for the message."""
+        return "the folder of the run"
+
+    def _write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
+        """Writes the files of a finished run."""
+
+
+class RunWriter(Run):
+    """A run that writes to its folder, whose lock the caller holds.
+
+    Args:
+      config: settings of the run.
+      run_dir: run folder.
+      start: where the run is taken up.
+      display: listener that shows what happens.
+      started: `time.perf_counter()` when this process began to work on the run.
     """
 
     def __init__(
@@ -60,83 +151,55 @@ class RunWriter:
         display: Listener,
         started: float,
     ):
-        self.config, self.run_dir, self.display = config, run_dir, display
-        self.counters = start.counters
-        self.failure: Exception | None = None
-        self.result: dict[str, Any] | None = None
-        # As if the seconds of earlier processes had passed in this one.
+        super().__init__(config, start, display)
+        self.run_dir = run_dir
+        # The seconds of earlier processes count as if they had passed in this one.
         self._started = started - start.counters.total_seconds
         self._saved_step = -1 if start.state is None else start.counters.env_steps
         self._best = self._best_of_chunk = start.best
         self._told_of_cuts = False
-        with writing(run_dir):
-            write_versions(run_dir, jax.local_devices()[0].device_kind)
-            if start.state is None:
-                forget_checkpoints(run_dir)
-            else:
-                mark_checkpointed(run_dir)  # Its process may have died before it did so.
-            folder, num_kept = run_dir / CHECKPOINTS_FOLDER, config.logging.checkpoints_kept
-            self._checkpoints = CheckpointWriter(folder, num_kept)
-            with contextlib.ExitStack() as stack:
-                stack.callback(self._checkpoints.close)
-                self._tracker = Tracker(run_dir, config, start.position, start.counters.env_steps)
-                stack.pop_all()  # Both are open: `close` ends them.
+        self._open(start)
         self._position = self._tracker.position()
-        self._support_warning = SupportWarning(config.network)
         if start.state is not None:
             display.note(f"resumed at {start.counters.env_steps:,} environment steps")
 
-    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
-        """Writes the metrics of a chunk.
+    def _open(self, start: Start) -> None:
+        """Opens the report files and the folder of checkpoints, which `close` closes."""
+        with writing(self.run_dir), contextlib.ExitStack() as stack:
+            write_versions(self.run_dir, jax.local_devices()[0].device_kind)
+            if start.state is None:
+                forget_checkpoints(self.run_dir)
+            else:
+                mark_checkpointed(self.run_dir)  # The process that saved may have died before.
+            folder = self.run_dir / CHECKPOINTS_FOLDER
+            self._checkpoints = CheckpointWriter(folder, self.config.logging.checkpoints_kept)
+            stack.callback(self._checkpoints.close)
+            self._tracker = Tracker(
+                self.run_dir, self.config, start.position, start.counters.env_steps
+            )
+            stack.pop_all()
 
-        Args:
-          metrics: means over the chunk, by name.
-          num_updates: optimiser steps of the run after the chunk.
-          seconds: wall-clock that the chunk took.
-        """
-        steps = self.config.env_steps_per_chunk
-        rates = {
-            "time/env_steps_per_second": steps / seconds,
-            "time/updates_per_second": (num_updates - self.counters.num_updates) / seconds,
-        }
-        self.counters.env_steps += steps
-        self.counters.num_updates = num_updates
-        self.counters.train_seconds += seconds
-        row = {**self._counts(), **rates, **{name: float(x) for name, x in metrics.items()}}
+    def _write_metrics(self, row: Mapping[str, float]) -> None:
         with writing(self.run_dir):
             self._tracker.write_metrics(row)
         self._position, self._best_of_chunk = self._tracker.position(), self._best
-        self.display.metrics(row)
-        if warning := self._support_warning.watch(row):
-            self.display.note(warning)
 
-    def write_evaluation(
-        self, result: EvaluationResult, agent: Callable[[], PyTree]
-    ) -> dict[str, float]:
-        """Writes an evaluation of the present parameters, and returns its row.
-
-        Args:
-          result: the evaluation.
-          agent: gives the agent's state, which is kept where it is the best so far.
-        """
-        row = {
-            "env_steps": self.counters.env_steps,
-            "num_updates": self.counters.num_updates,
-            "train_seconds": self.counters.train_seconds,
-            **summarise(result),
-        }
+    def write_evaluation(self, result: EvaluationResult, agent: Callable[[], PyTree]) -> None:
+        """Writes the row of an evaluation, and keeps the agent if it is the best so far."""
+        row = self._row_of(result)
         with writing(self.run_dir):
             self._tracker.write_evaluation(row)
-            if result.oracle:
-                self._tracker.write_metrics({"env_steps": self.counters.env_steps, **result.oracle})
+            if result.observed:
+                self._tracker.write_metrics(
+                    {"env_steps": self.counters.env_steps, **result.observed}
+                )
         self.display.evaluation(row)
         self._tell_of_cuts(result)
         if self._best is None or self._best.is_behind(row["score_mean"]):
             self._best = BestAgent.copied(agent(), self.counters.env_steps, row["score_mean"])
-        return row
 
     def save(self, state: TrainState) -> None:
-        """A checkpoint of the end of the last chunk, unless there is one."""
+        """Saves the end of the last chunk, unless its checkpoint is there already."""
         if self._saved_step == self.counters.env_steps:
             return
         self.display.activity("saving")
@@ -149,45 +212,24 @@ class RunWriter:
             mark_checkpointed(self.run_dir)
         self._saved_step = self.counters.env_steps
 
-    def save_failure(self, state: TrainState, update: int, term: str) -> None:
-        """Saves the state apart from the checkpoints, which stay good; the run goes no further.
-
-        Args:
-          state: state of the run after the chunk in which it failed.
-          update: number of the first update that was not applied.
-          term: name of the metric that was not finite.
-        """
-        folder = self.run_dir / FAILURE_FOLDER
-        shutil.rmtree(folder, ignore_errors=True)  # Of an earlier try that ended the same way.
-        told = {"update": update, "term": term}
+    def _write_failure(self, state: TrainState, failure: Mapping[str, Any]) -> str:
+        """Saves the state apart from the checkpoints, which stay good."""
+        folder, step = self.run_dir / FAILURE_FOLDER, self.counters.env_steps
+        shutil.rmtree(folder, ignore_errors=True)  # An earlier try may have ended the same way.
         with (
             writing(self.run_dir),
             contextlib.closing(CheckpointWriter(folder, num_kept=1)) as writer,
         ):
-            writer.save(self.counters.env_steps, split_state(state), {**self._record(), **told})
-        self.failure = NonFiniteError(
-            f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
-            f"step {self.counters.env_steps:,}; that update and all later ones were not applied, "
-            f"and the state is saved in {folder / str(self.counters.env_steps)}."
-        )
+            writer.save(step, split_state(state), {**self._record(), **failure})
+        return str(folder / str(step))
 
-    def write_result(
-        self, evaluation: EvaluationResult, agent: Callable[[], PyTree], runs_at_once: int
-    ) -> None:
-        """Writes the final evaluation, and last the file that says the run is finished.
-
-        Args:
-          evaluation: evaluation of the final parameters.
-          agent: gives the agent's state.
-          runs_at_once: runs of the program, whose seconds each of them counts as its own.
-        """
-        row = self.write_evaluation(evaluation, agent)
+    def _write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
         self._count_seconds()
         result = {
             "experiment": self.config.name,
             "environment": self.config.environment.name,
             "seed": self.config.seed,
-            **row,
+            **self._row_of(evaluation),
             **dataclasses.asdict(self.counters),
             "runs_at_once": runs_at_once,
             "device": jax.local_devices()[0].device_kind,
@@ -213,52 +255,22 @@ class RunWriter:
                 "steps; they were cut there and count with their return so far"
             )
 
-    def _counts(self) -> dict[str, float]:
+    def _row_of(self, result: EvaluationResult) -> dict[str, float]:
         return {
             "env_steps": self.counters.env_steps,
             "num_updates": self.counters.num_updates,
-            "time/train_seconds": self.counters.train_seconds,
-            "time/compile_seconds": self.counters.compile_seconds,
+            "train_seconds": self.counters.train_seconds,
+            **summarise(result),
         }
 
     def _count_seconds(self) -> None:
         self.counters.total_seconds = time.perf_counter() - self._started
 
     def _record(self) -> dict[str, Any]:
-        """What is saved beside the state, for `find_start`."""
+        """The values that `find_start` reads beside the state."""
         self._count_seconds()
         return {
             "counters": dataclasses.asdict(self.counters),
             "position": dataclasses.asdict(self._position),
             "best": None if self._best_of_chunk is None else self._best_of_chunk.record(),
         }
-
-
-class Follower(RunWriter):
-    """A run as the processes see it that help to compute it: nothing is written."""
-
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        run_dir: Path,
-        start: Start,
-        display: Listener,
-        started: float,
-    ):
-        self.config, self.run_dir, self.display = config, run_dir, display
-        self.counters = start.counters
-        self.failure, self.result = None, None
-
-    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
-        """Counts it."""
-        self.counters.env_steps += self.config.env_steps_per_chunk
-
-    def save(self, state: TrainState) -> None:
-        """The main process does."""
-
-    def save_failure(self, state: TrainState, update: int, term: str) -> None:
-        """The main process does, and says more."""
-        self.failure = NonFiniteError(f"{term} was not finite at update {update:,}.")
-
-    def close(self) -> None:
-        """Nothing is open."""

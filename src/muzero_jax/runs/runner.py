@@ -1,4 +1,4 @@
-"""One run from start to end, on one host or several."""
+"""Trains one run from start to end, or continues it, on one host or several."""
 
 import contextlib
 import dataclasses
@@ -15,23 +15,21 @@ import jax
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.errors import (
+    ConfigError,
     DiskError,
     InterruptedRunError,
     LostProcessError,
     RunError,
+    reason_of,
 )
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, LEARNING_CURVE_FILE
+from muzero_jax.core.files import writing
+from muzero_jax.core.keys import run_keys
 from muzero_jax.core.user_code import describe_error
-from muzero_jax.process.devices import prepare_devices
-from muzero_jax.process.disk import writing
-from muzero_jax.process.jax_process import find_devices
+from muzero_jax.process.jax_process import find_devices, prepare_devices
 from muzero_jax.process.signals import StopRequest
 from muzero_jax.runs import multihost
 from muzero_jax.runs.build import build
-from muzero_jax.runs.changed_time_limit import (
-    check_limit_can_go,
-    find_start_under_any_limit,
-)
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.runs.continuing import (
     check_has_work,
@@ -40,17 +38,15 @@ from muzero_jax.runs.continuing import (
     is_extended,
     keep_changes,
 )
-from muzero_jax.runs.host_loop import Lockstep
-from muzero_jax.runs.initial_agent import (
-    InitialAgent,
-    load_initial_agent,
-    load_recorded_agent,
-)
+from muzero_jax.runs.host_loop import HostLoop
+from muzero_jax.runs.initial_agent import InitialAgent, load_initial_agent, load_recorded_agent
 from muzero_jax.runs.run_folder import load_config, locked, new_run_folder, read_result
-from muzero_jax.runs.run_start import Start
-from muzero_jax.runs.run_writer import Follower, RunWriter
+from muzero_jax.runs.run_start import Start, check_limit_can_go, find_start_under_any_limit
+from muzero_jax.runs.run_writer import Run, RunWriter
+from muzero_jax.settings import apply_settings
 from muzero_jax.tracking.progress import Display, make_display
 from muzero_jax.tracking.wandb_sink import check_login
+from muzero_jax.training.train_state import TrainState
 
 
 def train(
@@ -63,20 +59,21 @@ def train(
     """Trains from the start, in a new run folder.
 
     Args:
-      config: the settings.
-      out: the run folder; a new one under `runs/` where None.
-      num_devices: devices that a run of several shards is spread over, see `build` where 0.
-      init_from: folder of a run with whose learned parameters this one begins; None for new ones.
-      checkpoint: checkpoint of that run, see `load_run`.
+      config: settings of the run.
+      out: run folder; None for a new one under `runs/`.
+      num_devices: number of devices over which a run of several shards is spread; 0 lets `build`
+        choose.
+      init_from: folder of a run with whose learned parameters this run begins; None for new ones.
+      checkpoint: name of that run's checkpoint, see `load_run`.
 
     Returns:
-      The content of `result.json`.
+      The content of `result.json`; nothing in processes other than the main one.
 
     Raises:
       ConfigError: a setting cannot work; nothing is left behind.
-      EnvironmentCreationError: there is no such environment, it cannot be made, or it is the
-        user's own and breaks a rule of the protocol; nothing is left behind.
-      RunError: the run ended early, see `training.errors`.
+      EnvironmentCreationError: the environment cannot be made, or is the user's own and breaks a
+        rule of the protocol; nothing is left behind.
+      RunError: the run ended early.
     """
     started = time.perf_counter()
     if multihost.is_main():
@@ -102,22 +99,23 @@ def resume(
     """Continues a run, bit for bit as if it had not been interrupted.
 
     Args:
-      run_dir: the run folder.
-      num_devices: as for `train`; with other devices the run goes on to rounding.
-      changes: settings with which the run goes on, see `continued_config`.
+      run_dir: run folder.
+      num_devices: number of devices, see `train`. On other devices than before, the numbers are the
+        same up to rounding.
+      changes: settings that change, by dotted name, see `continued_config`.
       restart: whether a run that has lost its checkpoints begins anew.
 
     Returns:
       The content of `result.json`, at once if the run is finished.
 
     Raises:
-      ConfigError: a changed setting cannot work, or the run is to be sent to W&B and nobody is
-        logged in; nothing is changed then.
-      InvalidRunError: it is not a run folder, or it cannot go on.
-      RunError: the run ended early, see `training.errors`.
+      ConfigError: a changed setting cannot work, or the run uses W&B and nobody is logged in;
+        nothing is changed then.
+      InvalidRunError: the folder is not a run folder, or its run cannot go on.
+      RunError: the run ended early.
     """
     started = time.perf_counter()
-    continued_config(run_dir, load_config(run_dir), changes)  # It refuses before a lock is made.
+    continued_config(run_dir, load_config(run_dir), changes)  # Refuses before a lock is made.
     devices = _devices(num_devices)
     with locked(run_dir) if multihost.is_main() else contextlib.nullcontext():
         config = load_config(run_dir)
@@ -137,14 +135,14 @@ def resume(
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What is to be done on a run.
+    """What a process knows of the run that it is about to train.
 
     Attributes:
-      programs: programs of the run.
+      programs: compiled programs of the run.
       before: settings of the run so far.
-      config: settings with which it goes on.
-      started: when this process began to work on it.
-      initial: agent that the run begins with; None for a new one.
+      config: settings with which the run goes on.
+      started: `time.perf_counter()` when this process began to work on the run.
+      initial: agent with which the run begins; None for a new agent.
       restart: whether the run begins anew if it has lost its checkpoints.
     """
 
@@ -157,14 +155,14 @@ class _Work:
 
 
 def _recorded_agent(run_dir: Path, restart: bool) -> InitialAgent | None:
-    """The agent that a run began with; None for other runs, and where a checkpoint is taken up."""
+    """The agent with which a run began; None if it was new, or if a checkpoint is taken up."""
     if checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) and not restart:
         return None
     return load_recorded_agent(run_dir)
 
 
 def _warn_of_endless_episodes(programs: Programs, config: ExperimentConfig) -> None:
-    """Says at the start what happens where nobody knows that an episode ends."""
+    """Warns at the start of a run whose episodes have no known limit."""
     if programs.experiment.env.spec.max_episode_steps is None:
         print(
             f"warning: {config.environment.name} names no limit to the length of its episodes. An "
@@ -176,7 +174,7 @@ def _warn_of_endless_episodes(programs: Programs, config: ExperimentConfig) -> N
 
 
 def _devices(num_devices: int) -> list[jax.Device] | None:
-    """The devices that are asked for; None where `build` chooses among those that there are."""
+    """The devices that the user asks for; None to let `build` choose."""
     if num_devices:
         return prepare_devices(num_devices)
     find_devices()
@@ -184,22 +182,19 @@ def _devices(num_devices: int) -> list[jax.Device] | None:
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
-    """The final score and what it took, in half a sentence."""
+    """The final score and its cost, in half a sentence."""
+    cut = result.get("episodes_cut", 0)
+    told = f" ({cut} of them cut)" if cut else ""
     return (
         f"score {result['score_mean']:.4g} ± {result['score_std']:.3g} over {result['episodes']} "
-        f"greedy episodes{_describe_cut(result)} after {result['env_steps']:,} environment steps, "
+        f"greedy episodes{told} after {result['env_steps']:,} environment steps, "
         f"{result['train_seconds']:.1f} s of training and {result['compile_seconds']:.1f} s of "
         "compiling"
     )
 
 
-def _describe_cut(result: Mapping[str, Any]) -> str:
-    cut = result.get("episodes_cut", 0)
-    return f" ({cut} of them cut)" if cut else ""
-
-
 def _execute(work: _Work, run_dir: Path) -> dict[str, Any]:
-    """Works on a run until it is finished; the caller holds the folder's lock."""
+    """Trains a run until it is finished; the caller holds the folder's lock."""
     config, device = work.config, jax.local_devices()[0].device_kind
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
     display = make_display(config, config.total_env_steps, title, is_silent=not multihost.is_main())
@@ -217,7 +212,7 @@ def _execute(work: _Work, run_dir: Path) -> dict[str, Any]:
         if run.failure is not None:
             raise run.failure
         if run.result is None:
-            return {}  # The main process has it.
+            return {}  # The main process has the result.
         display.activity("drawing the learning curve")
         if notice := _draw_learning_curve(run_dir):
             display.note(notice)
@@ -227,31 +222,39 @@ def _execute(work: _Work, run_dir: Path) -> dict[str, Any]:
 
 def _bring_to_end(
     work: _Work, run_dir: Path, display: Display, stop: StopRequest, stack: contextlib.ExitStack
-) -> RunWriter:
-    """Takes a run up, brings it to its end, and returns its writer, which `stack` closes."""
+) -> Run:
+    """Takes a run up, trains it to its end, and returns it; `stack` closes it."""
     start = _find_start(run_dir, work)
     if multihost.is_main():
         with writing(run_dir):
             keep_changes(run_dir, work.before, work.config)
         if notice := describe_stretched(work.before, work.config):
             display.note(notice)
-    kind = RunWriter if multihost.is_main() else Follower
-    run = kind(work.config, run_dir, start, display, work.started)
+        run: Run = RunWriter(work.config, run_dir, start, display, work.started)
+    else:
+        run = Run(work.config, start, display)
     stack.callback(run.close)
     begins, states = start.state is None, [] if start.state is None else [start.state]
-    # The lists are the only references to the states, which the chunks are given to write over.
+    # The list holds the only reference to the state, which the chunks overwrite.
     del start
     begin_with = work.initial.put_into if begins and work.initial is not None else None
-    Lockstep(work.programs, [run], states, stop, begin_with=begin_with).finish()
+    HostLoop(work.programs, [run], states, stop, begin_with=begin_with).finish()
     return run
 
 
 def _find_start(run_dir: Path, work: _Work) -> Start:
-    """The main process reads the checkpoint; the others get what it has read."""
+    """Where the run is taken up; the main process reads the checkpoint and sends its state."""
     shapes, start = work.programs.whole_shapes, Start.fresh()
+
+    def other_shapes() -> TrainState:
+        limit = 0 if work.config.environment.time_limit else 1
+        other = build(apply_settings(work.config, {"environment.time_limit": limit}))
+        found: TrainState = jax.eval_shape(other.train.init, run_keys(0)[0])
+        return found
+
     if multihost.is_main():
         start = find_start_under_any_limit(
-            run_dir, work.before, work.config, shapes, restart=work.restart
+            run_dir, work.before, shapes, other_shapes, restart=work.restart
         )
     env_steps = multihost.agree(None if start.state is None else start.counters.env_steps)
     if env_steps is None:
@@ -266,27 +269,24 @@ def _resume_command(run_dir: Path) -> str:
 
 
 def _explain(error: Exception, run_dir: Path) -> Exception:
-    """What an error of a compiled program means, and how the run goes on."""
+    """Turns an error of a compiled program into one that says how the run goes on."""
     if not multihost.has_several():
         return RunError(
             f"a compiled program failed: {describe_error(error)} Go on from the last checkpoint "
             f"with: {_resume_command(run_dir)}"
         )
-    reason = str(error).strip().splitlines()[0][:160]
     return LostProcessError(
-        f"another process of the run has ended ({reason}); continue from the last checkpoint with: "
-        f"{_resume_command(run_dir)}"
+        f"another process of the run has ended ({reason_of(error, 160)}); continue from the last "
+        f"checkpoint with: {_resume_command(run_dir)}"
     )
 
 
 def _draw_learning_curve(run_dir: Path) -> str | None:
-    """Draws it, or says in one line why there is none."""
-    from muzero_jax.reports.extras import MissingExtraError
+    """Draws the learning curve, or returns one line that says why there is none."""
     from muzero_jax.reports.plots import plot_runs
-    from muzero_jax.reports.runs import RunFolderError
 
     try:
         plot_runs([run_dir], run_dir / LEARNING_CURVE_FILE)
-    except (MissingExtraError, RunFolderError, OSError) as error:
+    except (ConfigError, OSError) as error:
         return f"notice: there is no learning curve. {error}"
     return None

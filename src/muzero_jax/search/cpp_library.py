@@ -1,8 +1,8 @@
-"""The search kernel in C++, compiled for this machine when it is first wanted.
+"""The search kernel in C++, compiled for this machine when it is first used.
 
-It needs a C++17 compiler (`$CXX`, c++, g++ or clang++; GCC from version 12 on); its headers come
-with JAX. The library is kept in the folder of compiled programs. It is made again when its source,
-the compiler's options, the processor or JAX change, and when its file is damaged. Without a
+The kernel needs a C++17 compiler (`$CXX`, c++, g++ or clang++; GCC from version 12 on); its headers
+come with JAX. The library is kept in the folder of compiled programs. It is compiled again when its
+source, the compiler's options, the processor or JAX change, or when its file is damaged. Without a
 compiler searches run in XLA's kernel (one_kernel.py), with the same results.
 """
 
@@ -27,8 +27,8 @@ from muzero_jax.core.cache_folder import cache_folder, is_private, kind_of_proce
 
 SOURCES = Path(__file__).parent / "cpp"
 TARGETS = ("muzero_search_gumbel", "muzero_search_puct")
-# Products go into sums where the source says so (lanes.h), and nowhere else. Words of a node are
-# integers or floats.
+# A product is fused with a sum only where the source says so (lanes.h). The words of a node are
+# read both as integers and as floats.
 OPTIONS = (
     *("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"),
@@ -36,14 +36,14 @@ OPTIONS = (
 
 
 class CppUnavailableError(RuntimeError):
-    """There is no cpp kernel on this machine; says why."""
+    """There is no C++ kernel on this machine; the message says why."""
 
 
 _LOADING = threading.Lock()
 
 
 def is_available() -> bool:
-    """Whether searches can run in the cpp kernel; compiles it where that was not done yet."""
+    """Whether searches can run in the C++ kernel, which is compiled first where it has not been."""
     with _LOADING:
         return _try_to_load()
 
@@ -60,7 +60,7 @@ def _try_to_load() -> bool:
 
 
 def load() -> None:
-    """Compiles the library where needed, and makes it known to XLA.
+    """Compiles the library where needed, and registers it with XLA.
 
     Raises:
       CppUnavailableError: there is no compiler, it failed, or its library cannot be loaded.
@@ -71,13 +71,13 @@ def load() -> None:
             return _register(ctypes.CDLL(str(_library_in(folder))))
         except CppUnavailableError as error:
             problems.append(str(error))
-        except OSError as error:  # For example a disk that no program may be run from.
+        except OSError as error:  # For example, programs may not be run from this disk.
             problems.append(f"{error}.")
     raise CppUnavailableError(" ".join(dict.fromkeys(problems)))
 
 
 def _folders() -> Iterator[Path]:
-    """The folder of compiled programs, and one that goes with this process."""
+    """The folder of compiled programs, and a folder that is removed when this process ends."""
     if folder := cache_folder():
         yield folder
     with contextlib.suppress(OSError):
@@ -91,11 +91,10 @@ def _register(library: ctypes.CDLL) -> None:
 
 
 def _library_in(folder: Path) -> Path:
-    """The library, compiled where the folder has none yet, or a damaged one.
+    """The library in a folder, which is compiled where the folder has none or a damaged one.
 
-    A library that is cut short ends the process at the first look at what is missing, so its name
-    holds the digest of its content. Files whose content is another, or that others can change, are
-    removed.
+    Loading a file that was cut short would end the process. So the name of a library holds the
+    digest of its content; files with another content, or that others can change, are removed.
 
     Raises:
       CppUnavailableError: there is no compiler, or it failed.
@@ -113,7 +112,7 @@ def _library_in(folder: Path) -> Path:
 
 
 def _is_whole(library: Path) -> bool:
-    """Whether a file is the library that was written, and nobody else can change it."""
+    """Whether a file has the content that its name says, and nobody else can change it."""
     try:
         descriptor = os.open(library, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -129,7 +128,7 @@ def _digest(content: bytes) -> str:
 
 
 def _compiled_in(folder: Path, stem: str, compilers: Sequence[str]) -> Path:
-    """Writes the library whole or not at all: other processes may be doing the same."""
+    """Compiles the library and writes it whole or not at all, as other processes may do too."""
     problems = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         result = Path(scratch) / "cpp.so"
@@ -142,7 +141,7 @@ def _compiled_in(folder: Path, stem: str, compilers: Sequence[str]) -> Path:
 
 
 def _keep(result: Path, folder: Path, stem: str) -> Path:
-    """Moves what was compiled to where it stays, also if the machine stops right after that."""
+    """Moves a compiled library to its place, where it stays even if the machine then stops."""
     result.chmod(0o755)
     with result.open("rb") as file:
         library = folder / f"{stem}-{_digest(file.read())}.so"
@@ -157,7 +156,7 @@ def _keep(result: Path, folder: Path, stem: str) -> Path:
 
 
 def _compile(compiler: str, result: Path) -> str | None:
-    """What went wrong, in a sentence, or None."""
+    """Compiles the library; returns a sentence about what went wrong, or None."""
     include = f"-I{jax.ffi.include_dir()}"
     command = [compiler, *OPTIONS, include, str(SOURCES / "kernel.cc"), "-o", str(result)]
     done = subprocess.run(command, capture_output=True, check=False)

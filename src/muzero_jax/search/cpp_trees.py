@@ -1,7 +1,7 @@
 """Trees that the kernel in C++ grows (cpp/): the rules of this project, in float32, on a CPU.
 
-A node is a record of 32-bit words, in the order that `cpp/tree.h` gives; some are integers and
-some are floats. What is computed, and in which order, is what the other trees compute.
+A node is a record of 32-bit words, integers and floats, in the order that `cpp/tree.h` gives. The
+kernel computes the same numbers in the same order as XLA's kernel.
 """
 
 import dataclasses
@@ -15,74 +15,80 @@ import numpy as np
 
 from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.search import cpp_library
-from muzero_jax.search.gumbel_rules import (
+from muzero_jax.search.gumbel import (
     CompletedQValues,
     ImprovedPolicyRule,
     SequentialHalvingRule,
     considered_visits,
 )
-from muzero_jax.search.nodes import Roots, values_of_children
-from muzero_jax.search.puct_rule import PuctRule
+from muzero_jax.search.nodes import Leaf, Roots, values_of_children
+from muzero_jax.search.puct import PuctRule
 from muzero_jax.search.row_call import RowCall
-from muzero_jax.search.walk import Walk
-from muzero_jax.search.walk_state import Leaf
+from muzero_jax.search.rules import TreeSpec
 
 _HEAD_WORDS = 6
 _LEAF_WORDS = 7
 _WORDS_PER_CACHE_LINE = 16
 
 
+def cpp_trees(
+    spec: TreeSpec, root: mctx.RootFnOutput, roots: Roots, rng_key: PRNGKey
+) -> "_CppTrees | None":
+    """Returns trees for a search, or None where the kernel has no code for the search.
+
+    Args:
+      spec: rules and sizes of the trees.
+      root: the network's output at the roots.
+      roots: what only the rule at a root may read.
+      rng_key: the key of the search; only its type is read.
+    """
+    rule, max_depth = spec.root_rule, spec.max_depth
+    are_floats = root.prior_logits.dtype == root.value.dtype == jnp.float32
+    is_something = len(root.value) > 0 and spec.num_nodes > 1
+    is_place = jax.default_backend() == "cpu" and not jax.config.values["jax_enable_x64"]
+    if not (isinstance(max_depth, int) and are_floats and is_something and is_place):
+        return None
+    # A class that is derived from one of these rules may decide otherwise.
+    if type(rule) is SequentialHalvingRule:
+        is_known = _has_numbers(rule.completed)
+        has_code = is_known and spec.interior_rule == ImprovedPolicyRule(rule.completed)
+    elif type(rule) is PuctRule:
+        is_known = _has_numbers(rule) and rule.scaling == "node" and _is_default_key(rng_key)
+        has_code = is_known and spec.interior_rule == rule
+    else:
+        return None
+    if not (has_code and cpp_library.is_available()):
+        return None
+    return _CppTrees(rule, root, roots, spec.num_nodes, max_depth)
+
+
 @dataclasses.dataclass(frozen=True)
-class CppTrees:
+class _CppTrees:
     """See `engine.Trees`.
 
     Attributes:
-      root_rule: at the roots; that below them is known by it.
-      roots: what only that may read.
-      num_nodes: `N + 1`.
-      max_depth: see `engine.search`.
+      root_rule: the rule at the roots, which determines the rule below them.
+      root: the network's output at the roots.
+      roots: what only the rule at a root may read.
+      num_nodes: room in each tree, `N + 1`.
+      max_depth: longest path from a root, in edges.
     """
 
     root_rule: SequentialHalvingRule | PuctRule
+    root: mctx.RootFnOutput
     roots: Roots
     num_nodes: int
     max_depth: int
 
-    @classmethod
-    def of_search(
-        cls, walk: Walk, roots: Roots, root: mctx.RootFnOutput, rng_key: PRNGKey
-    ) -> "CppTrees | None":
-        """Trees for a search with these rules and keys, or None where there is no code for it."""
-        rule, max_depth = walk.root_rule, walk.max_depth
-        are_floats = root.prior_logits.dtype == root.value.dtype == jnp.float32
-        is_something = len(root.value) > 0 and walk.num_nodes > 1
-        is_place = jax.default_backend() == "cpu" and not jax.config.values["jax_enable_x64"]
-        if not (isinstance(max_depth, int) and are_floats and is_something and is_place):
-            return None
-        # A rule that is derived from one of these may do something else.
-        if type(rule) is SequentialHalvingRule:
-            is_known = _has_numbers(rule.completed)
-            has_code = is_known and walk.interior_rule == ImprovedPolicyRule(rule.completed)
-        elif type(rule) is PuctRule:
-            is_known = _has_numbers(rule) and rule.scaling == "node" and _is_default_key(rng_key)
-            has_code = is_known and walk.interior_rule == rule
-        else:
-            return None
-        if not (has_code and cpp_library.is_available()):
-            return None
-        return cls(rule, roots, walk.num_nodes, max_depth)
-
-    def plant(
-        self, root: mctx.RootFnOutput, rng_key: PRNGKey, embeddings: PyTree
-    ) -> tuple[Array, Leaf]:
-        """See `engine.Trees`."""
+    def plant(self, rng_key: PRNGKey, embeddings: PyTree) -> tuple[Array, Leaf]:
         del embeddings
+        root = self.root
         batch_size, num_actions = root.prior_logits.shape
         num_words = _Words(num_actions).per_node
         records = jnp.zeros((batch_size * self.num_nodes, num_words), jnp.int32)
         links = jnp.full((batch_size, _LEAF_WORDS), mctx.Tree.UNVISITED, jnp.int32)
         if isinstance(self.root_rule, PuctRule):
-            # What the kernel makes the keys of a row with.
+            # The kernel makes the keys of a row from the key of the search and the row number.
             key = jax.lax.bitcast_convert_type(jax.random.key_data(rng_key), jnp.int32)
             parts = jnp.tile(key, (batch_size, 1)), jnp.arange(batch_size)[:, None]
             links = jnp.concatenate([links[:, :4], *parts], axis=1)
@@ -101,18 +107,16 @@ class CppTrees:
         rng_key: PRNGKey,
         embeddings: PyTree,
     ) -> tuple[Array, Leaf]:
-        """See `engine.Trees`."""
-        del numbers, rng_key, embeddings  # The kernel knows them.
+        del numbers, rng_key, embeddings  # The kernel counts the nodes and makes the keys itself.
         return self._simulate(records, leaf, step)
 
-    def as_tree(self, root: mctx.RootFnOutput, records: Array, embeddings: PyTree) -> mctx.Tree:
-        """See `engine.Trees`."""
-        batch_size, num_actions = root.prior_logits.shape
+    def as_tree(self, records: Array, embeddings: PyTree) -> mctx.Tree:
+        batch_size, num_actions = self.root.prior_logits.shape
         words = _Words(num_actions)
         integers = records.reshape(batch_size, self.num_nodes, -1)
         floats = jax.lax.bitcast_convert_type(integers, jnp.float32)
         visit_count = floats[..., words.visit_count].astype(jnp.int32)
-        # A depth limit leaves records that no simulation reached: all zeros.
+        # With a depth limit some records are never written; they are all zeros.
         exists = visit_count > 0
 
         def link(x: Array) -> Array:
@@ -139,10 +143,10 @@ class CppTrees:
     def _simulate(
         self, records: Array, leaf: Leaf, step: mctx.RecurrentFnOutput
     ) -> tuple[Array, Leaf]:
-        """Adds the nodes of a `step` to the trees, and finds the next leaves."""
+        """Adds a node to each tree, backs its value up, and finds the next leaves."""
         name, of_rows, shared, attributes = self._rule_arguments()
         batch_size, num_actions = self.roots.invalid_actions.shape
-        # The kernel does not look at shapes.
+        # The kernel does not check shapes.
         chex.assert_shape([step.reward, step.discount, step.value], (batch_size,))
         chex.assert_shape([step.prior_logits, *of_rows], (batch_size, num_actions))
         chex.assert_shape(records, (None, _Words(num_actions).per_node))
@@ -161,7 +165,7 @@ class CppTrees:
         return records, Leaf(links)
 
     def _rule_arguments(self) -> tuple[str, list[Array], list[Array], dict[str, Any]]:
-        """The function's name, and its arguments: of each row, of all rows, and attributes."""
+        """Name of the kernel's function, arrays with rows, arrays without rows, and attributes."""
         rule = self.root_rule
         attributes: dict[str, Any] = {"max_depth": np.int32(self.max_depth)}
         if isinstance(rule, PuctRule):
@@ -177,23 +181,24 @@ class CppTrees:
 
 
 def _has_numbers(rule: CompletedQValues | PuctRule) -> bool:
-    """Whether its settings are numbers, and not arrays, which may be traced."""
+    """Whether the settings of a rule are numbers; arrays may be traced."""
     is_own = type(rule) in (CompletedQValues, PuctRule)
     return is_own and not any(isinstance(value, jax.Array) for value in vars(rule).values())
 
 
 def _is_default_key(rng_key: PRNGKey) -> bool:
-    """Whether the kernel can make the numbers that JAX makes of a key."""
+    """Whether the kernel can compute the random numbers that JAX draws with a key."""
     is_typed = jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)
     is_partitionable = jax.config.values["jax_threefry_partitionable"]
     return is_typed and is_partitionable and str(jax.random.key_impl(rng_key)) == "threefry2x32"
 
 
 def _prior_weights(rule: PuctRule, num_nodes: int) -> Array:
-    """`[2, N + 2]` what the prior is multiplied by at a node of so many visits.
+    """`[2, N + 2]` weights of the prior by the number of visits of a node.
 
-    Once as the rule has it, and once rounded as in mctx, which asks XLA: were the visits known to
-    the compiler, it would calculate the logarithm by itself, and not to the same last digit.
+    The first row is computed by NumPy, as in the rule; the second is rounded as in mctx, which
+    computes it with XLA. If the compiler knew the visits, it would compute the logarithm itself,
+    with another last digit.
     """
     visits = np.arange(num_nodes + 1, dtype=np.int32)
     as_mctx = rule.prior_weight(jax.lax.optimization_barrier(jnp.asarray(visits)), jnp)
@@ -202,7 +207,7 @@ def _prior_weights(rule: PuctRule, num_nodes: int) -> Array:
 
 
 class _Words:
-    """Where the parts of a record are: `Head` and `Layout` of cpp/tree.h."""
+    """Positions of the words of a record: `Head` and `Layout` of cpp/tree.h."""
 
     parent, action, reward, discount = 0, 1, 4, 5
 

@@ -1,12 +1,15 @@
-"""A batched search whose cost is proportional to the nodes that its simulations pass through.
+"""The engine: builds the search trees of a batch of roots.
 
-A drop-in for `mctx.search`: the same arguments, and the same `mctx.Tree`. docs/search.md shows the
-arrays and says what was measured. In short: a simulation is the network and one call of a kernel
-that, root by root, adds the new node, backs its value up, lets each node on the path choose again,
-and follows the choices down to the next leaf. There are two kernels: in C++ for the rules of this
-project (cpp_trees.py), and compiled by XLA for any (xla_trees.py). A model that answers for
-single nodes is part of the latter; then all simulations of a root are done before the next root's
-(row_model.py).
+The engine of this project is a drop-in for `mctx.search`, with the same arguments and the same
+`mctx.Tree`, whose cost is proportional to the nodes that the simulations pass through.
+docs/search.md shows the arrays and says what was measured.
+
+A simulation is one call of the network, and one call of a kernel that, root by root, adds the new
+node, backs its value up, lets each node on the path choose again (backward.py), and follows the
+choices down to the next leaf (simulate.py). There are two kernels: one in C++ for the rules of this
+project (cpp_trees.py), and one that XLA compiles from those files, for any rule. A model that
+answers for single nodes can be part of the latter; then all simulations of a root are done before
+the next root's (row_model.py).
 """
 
 import dataclasses
@@ -20,14 +23,24 @@ import mctx
 from flax import struct
 
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
-from muzero_jax.search.cpp_trees import CppTrees
-from muzero_jax.search.nodes import Roots, as_rows, take_each, to_tree, with_room
+from muzero_jax.search.backward import backward
+from muzero_jax.search.cpp_trees import cpp_trees
+from muzero_jax.search.nodes import (
+    Leaf,
+    NewNode,
+    Nodes,
+    Roots,
+    as_rows,
+    first_nodes,
+    new_nodes,
+    take_each,
+    to_tree,
+    with_room,
+)
 from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
-from muzero_jax.search.row_model import NodeModel, bind_parameters, grow_trees
-from muzero_jax.search.rules import as_rule
-from muzero_jax.search.walk import Walk
-from muzero_jax.search.walk_state import Leaf
-from muzero_jax.search.xla_trees import XlaTrees
+from muzero_jax.search.row_model import NodeModel, grow_trees
+from muzero_jax.search.rules import TreeSpec, as_rule
+from muzero_jax.search.simulate import Context, simulate
 
 RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
 LoopFn = Callable[[int, int, Callable[[Any, Any], Any], Any], Any]
@@ -48,70 +61,68 @@ def search(
     loop_fn: LoopFn = jax.lax.fori_loop,
     cpp: bool = False,
 ) -> mctx.Tree:
-    """Searches a batch of roots; see `mctx.search`, whose arguments and result these are.
+    """Searches a batch of roots as `mctx.search` does.
 
     Rules of `search/rules.py` are asked only where a node changed. Any other function is called, as
-    mctx calls it, at every node on the way down; it is given a tree of that one node, so that it
-    may read the node it is asked about (as all of mctx's do) and no other.
+    mctx calls it, at every node on the way down. It is given a tree that holds that one node, so it
+    may read the node it is asked about (as all of mctx's functions do) and no other.
 
     Args:
-      params: handed to `recurrent_fn`.
+      params: parameters for `recurrent_fn`.
       rng_key: consumed.
       root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
       recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput, embedding)`;
         a `NodeModel` is asked inside of the kernel where the rules need no chance.
       root_action_selection_fn: `(rng_key, tree, node_index)` to an action, for one root.
       interior_action_selection_fn: `(rng_key, tree, node_index, depth)` to an action, below it.
-      num_simulations: N.
+      num_simulations: number of simulations `N`.
       max_depth: longest path in edges; a leaf there is evaluated again; None for no limit.
       invalid_actions: `[B, A]`, nonzero where the root's action may not be taken.
-      extra_data: `[B, ...]`, shown to the rules at the root.
-      loop_fn: runs the simulations, as `jax.lax.fori_loop`.
-      cpp: in the kernel in C++ where that has code for the search (cpp_trees.py).
+      extra_data: `[B, ...]` data that the rules may read at the root.
+      loop_fn: loop that runs the simulations, with the arguments of `jax.lax.fori_loop`.
+      cpp: whether to use the kernel in C++ where it has code for the search (cpp_trees.py).
 
     Returns:
       The tree of `N + 1` nodes a root, in the order of their expansion.
     """
-    batch_size, num_actions = root.prior_logits.shape
     if invalid_actions is None:
         invalid_actions = jnp.zeros_like(root.prior_logits)
-    walk = Walk(
+    spec = TreeSpec(
         root_rule=as_rule(root_action_selection_fn),
         interior_rule=as_rule(interior_action_selection_fn),
         num_nodes=num_simulations + 1,
-        num_actions=num_actions,
+        num_actions=root.prior_logits.shape[1],
         max_depth=num_simulations if max_depth is None else max_depth,
     )
     roots = Roots(invalid_actions, extra_data)
-    is_plain = walk.needs_only_nodes and loop_fn is jax.lax.fori_loop and num_simulations > 0
+    is_plain = spec.needs_only_nodes and loop_fn is jax.lax.fori_loop and num_simulations > 0
     if is_plain and isinstance(recurrent_fn, NodeModel):
-        row_model = bind_parameters(recurrent_fn, params, rng_key, root.embedding)
-        nodes, embeddings = grow_trees(walk, row_model, root, roots)
+        nodes, embeddings = grow_trees(spec, recurrent_fn, params, rng_key, root, roots)
         return to_tree(root, nodes, embeddings, roots)
-    trees: Trees | None = CppTrees.of_search(walk, roots, root, rng_key) if cpp else None
-    trees = trees or XlaTrees(walk, roots)
-    model = functools.partial(recurrent_fn, params)
-    simulations = _Simulations(
-        trees, model, batch_size, walk.num_nodes, leaves_are_new=max_depth is None
+    trees: Trees | None = cpp_trees(spec, root, roots, rng_key) if cpp else None
+    trees = trees or _XlaTrees(spec, root, roots)
+    embeddings = jax.tree.map(lambda x: with_room(x, spec.num_nodes), root.embedding)
+    nodes, leaf = trees.plant(rng_key, embeddings)
+    simulate_all = functools.partial(
+        _simulate, trees, recurrent_fn, params, leaves_are_new=max_depth is None
     )
-    state = simulations.first(rng_key, root)
-    state = loop_fn(0, num_simulations, simulations.simulate, state)
-    return trees.as_tree(root, state.nodes, state.embeddings)
+    state = _State(rng_key, nodes, embeddings, leaf)
+    state = loop_fn(0, num_simulations, simulate_all, state)
+    return trees.as_tree(state.nodes, state.embeddings)
 
 
 class Trees(Protocol):
-    """How trees are kept, and what a simulation does to them.
+    """How a kernel stores the trees of a batch of roots, and what a simulation does to them.
 
-    `embeddings` are `[B, N + 1, ...]`, those of the new nodes included. What the trees keep of
-    their nodes is their own affair.
+    The storage of the nodes (`nodes`) is opaque: only the class itself reads it. The embeddings
+    `[B, N + 1, ...]` are kept apart, and the engine has stored the new nodes' ones already.
     """
 
-    def plant(
-        self, root: mctx.RootFnOutput, rng_key: PRNGKey, embeddings: PyTree
-    ) -> tuple[PyTree, Leaf]:
-        """The roots, and the leaves of the first simulation.
+    def plant(self, rng_key: PRNGKey, embeddings: PyTree) -> tuple[PyTree, Leaf]:
+        """Returns trees that are roots only, and the leaves of the first simulation.
 
-        That is found with the second of three parts of the `rng_key`, as in mctx.
+        The leaves are found with the second of the three keys that `rng_key` is split into, as in
+        mctx.
         """
         ...
 
@@ -124,19 +135,88 @@ class Trees(Protocol):
         rng_key: PRNGKey,
         embeddings: PyTree,
     ) -> tuple[PyTree, Leaf]:
-        """Adds the nodes of `step` as the nodes `numbers [B]`, and finds the next leaves.
+        """Adds a node to each tree, backs its value up, and finds the next leaves.
 
-        Each `rng_key` is the first of three parts of the one before.
+        Args:
+          nodes: stored nodes.
+          leaf: where the new nodes are added.
+          step: the model's answers about the leaves, `[B, ...]`.
+          numbers: `[B]` numbers of the new nodes in their trees.
+          rng_key: the first of the three keys that the last simulation's key is split into.
+          embeddings: `[B, N + 1, ...]` embeddings of the nodes, the new ones included.
+
+        Returns:
+          The nodes, and the leaves of the next simulation.
         """
         ...
 
-    def as_tree(self, root: mctx.RootFnOutput, nodes: PyTree, embeddings: PyTree) -> mctx.Tree:
-        """As mctx has them."""
+    def as_tree(self, nodes: PyTree, embeddings: PyTree) -> mctx.Tree:
+        """Converts the trees to mctx's form."""
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class _XlaTrees:
+    """Trees that XLA's kernel grows: any rule, any type of number, any model; see `Trees`."""
+
+    spec: TreeSpec
+    root: mctx.RootFnOutput
+    roots: Roots
+
+    def plant(self, rng_key: PRNGKey, embeddings: PyTree) -> tuple[Nodes, Leaf]:
+        batch_size = len(self.root.value)
+        nodes = first_nodes(self.root, self.spec)
+        inputs = nodes, self._context(rng_key, embeddings)
+        leaf = Leaf(jnp.zeros((batch_size, 3), jnp.int32))
+
+        def find_leaf(row: Array, leaf: Leaf, inputs: tuple[Nodes, Context]) -> Leaf:
+            return Leaf(put_row(leaf.links, row, simulate(self.spec, row, *inputs)))
+
+        return nodes, for_each_row(find_leaf, leaf, inputs, batch_size)
+
+    def grow(
+        self,
+        nodes: Nodes,
+        leaf: Leaf,
+        step: mctx.RecurrentFnOutput,
+        numbers: Array,
+        rng_key: PRNGKey,
+        embeddings: PyTree,
+    ) -> tuple[Nodes, Leaf]:
+        new = new_nodes(self.spec, step, leaf, numbers)
+        inputs = new, self._context(rng_key, embeddings)
+
+        def grow_row(row: Array, state: tuple[Nodes, Leaf], inputs: tuple[NewNode, Context]) -> Any:
+            (nodes, leaf), (new, context) = state, inputs
+            new = jax.tree.map(lambda x: take_row(x, row), new)
+            nodes, root = backward(self.spec, row, nodes, new)
+            links = simulate(self.spec, row, nodes, context, root)
+            return nodes, Leaf(put_row(leaf.links, row, links))
+
+        return for_each_row(grow_row, (nodes, leaf), inputs, len(leaf.links))
+
+    def as_tree(self, nodes: Nodes, embeddings: PyTree) -> mctx.Tree:
+        return to_tree(self.root, nodes, embeddings, self.roots)
+
+    def _context(self, rng_key: PRNGKey, embeddings: PyTree) -> Context:
+        """What a choice may read; the keys are those that mctx's next simulation would use."""
+        keys = jax.random.split(jax.random.split(rng_key, 3)[1], len(self.root.value))
+        return Context(
+            roots=self.roots,
+            embeddings=jax.tree.map(as_rows, embeddings) if self.spec.shows_embeddings else None,
+            keys=keys if self.spec.needs_keys else None,
+        )
+
+
 class _State(struct.PyTreeNode):
-    """Between two simulations; `embeddings` are `[B, N + 1, ...]`, `leaf` the next to expand."""
+    """What is carried from one simulation to the next.
+
+    Attributes:
+      rng_key: the key of the last simulation.
+      nodes: the stored nodes, see `Trees`.
+      embeddings: `[B, N + 1, ...]` embeddings of the nodes.
+      leaf: where the next simulation expands.
+    """
 
     rng_key: PRNGKey
     nodes: PyTree
@@ -144,54 +224,46 @@ class _State(struct.PyTreeNode):
     leaf: Leaf
 
 
-@dataclasses.dataclass(frozen=True)
-class _Simulations:
-    """The simulations of a batch of roots.
+def _simulate(
+    trees: Trees,
+    recurrent_fn: RecurrentFn,
+    params: Params,
+    simulation: Array,
+    state: _State,
+    *,
+    leaves_are_new: bool,
+) -> _State:
+    """Expands the leaves, backs their values up, and finds the next leaves.
 
-    Attributes:
-      trees: which grow.
-      model: `recurrent_fn` with its parameters.
-      batch_size: B.
-      num_nodes: N + 1.
-      leaves_are_new: no depth limit leads to the same leaf twice.
+    `leaves_are_new` says that there is no depth limit, which can lead to the same leaf twice.
     """
+    rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
+    leaf = state.leaf
+    embedding = jax.tree.map(lambda x: take_each(x, leaf.parent), state.embeddings)
+    step, embedding = recurrent_fn(params, expand_key, leaf.action, embedding)
+    numbers = leaf.numbers(simulation + 1)
+    if leaves_are_new:  # Then all new nodes have the number of the simulation.
+        store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=simulation + 1, axis=1)
+        embeddings = jax.tree.map(store, state.embeddings, embedding)
+    else:
+        embeddings = _store(state.embeddings, embedding, numbers)
+    # The key of the last simulation finds a leaf that is not expanded.
+    nodes, leaf = trees.grow(state.nodes, leaf, step, numbers, rng_key, embeddings)
+    return _State(rng_key, nodes, embeddings, leaf)
 
-    trees: Trees
-    model: Callable[[PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
-    batch_size: int
-    num_nodes: int
-    leaves_are_new: bool
 
-    def first(self, rng_key: PRNGKey, root: mctx.RootFnOutput) -> _State:
-        """Before the first simulation."""
-        embeddings = jax.tree.map(lambda x: with_room(x, self.num_nodes), root.embedding)
-        nodes, leaf = self.trees.plant(root, rng_key, embeddings)
-        return _State(rng_key, nodes, embeddings, leaf)
+def _store(embeddings: PyTree, new: PyTree, numbers: Array) -> PyTree:
+    """Stores the embeddings of the nodes `numbers [B]`, which may be different in each tree."""
 
-    def simulate(self, simulation: Array, state: _State) -> _State:
-        """Expands the leaves, backs their values up, and finds the next."""
-        rng_key, _, expand_key = jax.random.split(state.rng_key, 3)
-        leaf = state.leaf
-        embedding = jax.tree.map(lambda x: take_each(x, leaf.parent), state.embeddings)
-        step, embedding = self.model(expand_key, leaf.action, embedding)
-        numbers = leaf.numbers(simulation + 1)
-        embeddings = self._store(state.embeddings, embedding, numbers, simulation + 1)
-        # The key of the last simulation finds a leaf that nobody expands.
-        nodes, leaf = self.trees.grow(state.nodes, leaf, step, numbers, rng_key, embeddings)
-        return _State(rng_key, nodes, embeddings, leaf)
+    def store_row(row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
+        numbers, new = inputs
+        index = row * num_nodes + take_row(numbers, row)
+        return jax.tree.map(lambda x, y: put_row(x, index, take_row(y, row)), embeddings, new)
 
-    def _store(self, embeddings: PyTree, new: PyTree, numbers: Array, number: Array) -> PyTree:
-        """The embeddings with those of the new nodes."""
-        if self.leaves_are_new:  # Then all have the number of the simulation.
-            store = functools.partial(jax.lax.dynamic_update_index_in_dim, index=number, axis=1)
-            return jax.tree.map(store, embeddings, new)
-
-        def store_row(row: Array, embeddings: PyTree, inputs: PyTree) -> PyTree:
-            numbers, new = inputs
-            index = row * self.num_nodes + take_row(numbers, row)
-            return jax.tree.map(lambda x, y: put_row(x, index, take_row(y, row)), embeddings, new)
-
-        rows = jax.tree.map(as_rows, embeddings)
-        if jax.tree.leaves(rows):
-            rows = for_each_row(store_row, rows, (numbers, new), self.batch_size)
-        return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)
+    leaves = jax.tree.leaves(embeddings)
+    if not leaves:
+        return embeddings
+    num_nodes = leaves[0].shape[1]
+    rows = jax.tree.map(as_rows, embeddings)
+    rows = for_each_row(store_row, rows, (numbers, new), len(numbers))
+    return jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)

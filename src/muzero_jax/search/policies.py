@@ -1,7 +1,14 @@
-"""Search policies behind one signature: Gumbel MuZero and MuZero's PUCT, on either engine.
+"""`make_search`: a search as agents see it, put together from a policy, its rules and an engine.
 
-Environments say which actions are legal (True = legal); only this room turns that into mctx's
-`invalid_actions`.
+* A *policy* (gumbel.py, puct.py) is what surrounds the tree search: it adds noise to the root
+  before the search, and reads an action and an improved policy from the tree after it.
+* A *rule* (rules.py) chooses the action that a simulation takes at a node. The policy gives its
+  rules to the engine: one for the roots, one for all other nodes.
+* An *engine* (`mctx.search`, or engine.py) builds the trees by running the simulations. Every
+  engine takes the same arguments and returns the same `mctx.Tree`.
+
+Environments say which actions are legal (True = legal). Only this room turns their masks into
+mctx's `invalid_actions`.
 """
 
 import functools
@@ -13,34 +20,23 @@ import jax
 import jax.numpy as jnp
 import mctx
 from flax import struct
-from mctx import RecurrentFnOutput, RootFnOutput
+from mctx import RecurrentFnOutput as RecurrentFnOutput
+from mctx import RootFnOutput as RootFnOutput
 
-from muzero_jax.config import SearchConfig
-from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
+from muzero_jax.core.types import Array, Params, PRNGKey
 from muzero_jax.maths.masked_logits import finite_logits
 from muzero_jax.search import engine
-from muzero_jax.search.depth import depths_by_doubling, depths_in_order
-from muzero_jax.search.gumbel_rules import CompletedQValues
-from muzero_jax.search.puct_rule import PuctRule
-from muzero_jax.search.root_policies import (
+from muzero_jax.search.engine import RecurrentFn as RecurrentFn
+from muzero_jax.search.gumbel import CompletedQValues, gumbel_policy
+from muzero_jax.search.puct import PuctRule, puct_policy
+from muzero_jax.search.root_policy import (
     RootPolicy,
     SearchTree,
-    gumbel_policy,
-    puct_policy,
+    depths_by_doubling,
+    depths_in_order,
     summarise_roots,
 )
-
-__all__ = [
-    "RecurrentFn",
-    "RecurrentFnOutput",
-    "RootFnOutput",
-    "Search",
-    "SearchNoise",
-    "SearchOutput",
-    "make_search",
-]
-
-RecurrentFn = Callable[[Params, PRNGKey, Array, PyTree], tuple[RecurrentFnOutput, PyTree]]
+from muzero_jax.search.settings import SearchConfig
 
 
 class SearchNoise(struct.PyTreeNode):
@@ -49,7 +45,7 @@ class SearchNoise(struct.PyTreeNode):
     Attributes:
       gumbel_scale: scale of the root's Gumbel noise.
       dirichlet_alpha: concentration of the root's Dirichlet noise (PUCT).
-      dirichlet_fraction: its share in the root's prior (PUCT).
+      dirichlet_fraction: share of the Dirichlet noise in the root's prior (PUCT).
       temperature: softmax temperature over the visit counts (PUCT).
     """
 
@@ -60,7 +56,7 @@ class SearchNoise(struct.PyTreeNode):
 
     @classmethod
     def none(cls) -> "SearchNoise":
-        """No noise and no temperature: evaluation and reanalysis."""
+        """No noise and no temperature, for evaluation and reanalysis."""
         return cls(0.0, 1.0, 0.0, 0.0)
 
 
@@ -73,7 +69,7 @@ class SearchOutput(struct.PyTreeNode):
       search_value: `[B]` the value of the root after the search (`SearchConfig.root_value`).
       depth_mean: `[B]` mean depth of the nodes in edges from the root.
       depth_max: `[B]` depth of the deepest node.
-      tree: the searched trees, or None where nobody looks at them.
+      tree: the searched trees, or None where they are not kept.
     """
 
     action: Array
@@ -99,19 +95,19 @@ class Search(Protocol):
         """Runs the search. The `rng_key` is consumed.
 
         Args:
-          params: handed to `recurrent_fn`.
-          rng_key: randomness of the noise and of tie-breaking.
+          params: parameters for `recurrent_fn`.
+          rng_key: key of the noise and of tie-breaking.
           root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
           recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput,
-            embedding)`; its discount is negative where the next state's value is the opponent's.
-          legal_action_mask: `[B, A]` bool, at the root; inside the tree every action is tried.
-          noise: how much to explore.
+            embedding)`. The discount is negative where the next state's value is the opponent's.
+          legal_action_mask: `[B, A]` bool mask at the root; inside the tree every action is tried.
+          noise: how much the search explores.
         """
         ...
 
 
 def make_search(config: SearchConfig) -> Search:
-    """The search that `config` describes."""
+    """Returns the search that `config` describes."""
     search_tree, depths_of = _engine(config.engine)
     policy = _gumbel_policy if config.policy == "gumbel" else _puct_policy
 
@@ -125,7 +121,7 @@ def make_search(config: SearchConfig) -> Search:
     ) -> SearchOutput:
         chex.assert_rank([root.prior_logits, legal_action_mask], 2)
         chex.assert_equal_shape([root.prior_logits, legal_action_mask])
-        # Illegal actions get lower logits than the legal ones that a network masks.
+        # Illegal actions must get lower logits than legal actions that a network masks.
         root = root.replace(prior_logits=finite_logits(root.prior_logits))
         grow = functools.partial(
             search_tree,
@@ -152,7 +148,7 @@ def make_search(config: SearchConfig) -> Search:
 
 
 def _engine(name: str) -> tuple[SearchTree, Callable[[Array], Array]]:
-    """The search, and how the depths of its nodes are found on the devices it suits."""
+    """Returns an engine, and a function for the depths of nodes that suits the same devices."""
     if name == "auto":
         name = "cpp" if jax.default_backend() == "cpu" else "mctx"
     if name == "mctx":
@@ -171,7 +167,7 @@ def _gumbel_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., Ro
 
 
 def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., RootPolicy]:
-    # A simulation visits a node once at most, and the root was visited before the first.
+    # A simulation visits a node once at most, and the root has a visit before the first simulation.
     rule = PuctRule(
         config.pb_c_init,
         config.pb_c_base,
@@ -189,9 +185,10 @@ def _puct_policy(config: SearchConfig, noise: SearchNoise) -> Callable[..., Root
 
 
 def _root_value(config: SearchConfig, output: RootPolicy, prior_value: Array) -> Array:
-    """`[B]` value of the searched roots; actions that were not tried count with the prior value.
+    """`[B]` values of the searched roots.
 
-    Where Q-values are not normalised they count 0, as they do in the search.
+    An action that was not tried counts with the prior value, or with 0 where Q-values are not
+    normalised, as in the search.
     """
     summary = summarise_roots(output.tree)
     if config.root_value == "mean":

@@ -1,22 +1,23 @@
 """Searches of one root after the other, the model included, in one kernel.
 
-A model of a few operations on a few numbers, as a table is, costs less than starting the kernels
+A model of a few operations on a few numbers, such as a table, costs less than starting the kernels
 that would ask it about all roots at once. Here it is asked about one node at a time.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mctx
 
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
-from muzero_jax.search.nodes import Nodes, Roots, as_rows, first_nodes, with_room
-from muzero_jax.search.one_kernel import for_each_row_sharing, put_row, take_row
-from muzero_jax.search.walk import Walk
-from muzero_jax.search.walk_state import Context, Leaf
+from muzero_jax.search.backward import backward
+from muzero_jax.search.nodes import Leaf, Nodes, Roots, as_rows, first_nodes, new_nodes, with_room
+from muzero_jax.search.one_kernel import for_each_row, put_row, take_row
+from muzero_jax.search.rules import TreeSpec
+from muzero_jax.search.simulate import Context, simulate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,8 @@ class NodeModel:
     """A `recurrent_fn` that the engine may ask about one node at a time, inside its kernel.
 
     Attributes:
-      function: what it says of a node depends on the node and the parameters alone, not on the key,
-        the row of the batch or the size of the batch.
+      function: the `recurrent_fn`. Its answer about a node depends on the node and the parameters
+        alone, not on the key, nor on the row of the batch or the size of the batch.
     """
 
     function: Callable[[Params, PRNGKey, Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
@@ -33,32 +34,17 @@ class NodeModel:
     def __call__(
         self, params: Params, rng_key: PRNGKey, action: Array, embedding: PyTree
     ) -> tuple[mctx.RecurrentFnOutput, PyTree]:
-        """The same of a batch, as mctx calls it."""
+        """Answers about a batch of nodes, as mctx asks."""
         return self.function(params, rng_key, action, embedding)
 
 
-class RowModel(NamedTuple):
-    """A model with its parameters, of a single node.
-
-    Attributes:
-      ask: from `constants`, an action `[1]` and an embedding `[1, ...]` to what the model says.
-      constants: arrays that it reads; the kernel copies them for each root.
-    """
-
-    ask: Callable[[Sequence[Array], Array, PyTree], tuple[mctx.RecurrentFnOutput, PyTree]]
-    constants: Sequence[Array]
-
-
-def bind_parameters(
+def _bind_parameters(
     model: NodeModel, params: Params, rng_key: PRNGKey, embedding: PyTree
-) -> RowModel:
-    """The model of `params`, taken apart into a function and the arrays that it closes over.
+) -> tuple[Callable[..., tuple[mctx.RecurrentFnOutput, PyTree]], Sequence[Array]]:
+    """Splits a model and its parameters into a function and the arrays that the function reads.
 
-    Args:
-      model: see there.
-      params: of the model.
-      rng_key: not consumed.
-      embedding: `[B, ...]` of any nodes, of which only shapes and types are read.
+    The function takes the arrays, an action `[1]` and an embedding `[1, ...]`. Only the shapes and
+    types of `embedding [B, ...]` are read. The `rng_key` is not consumed.
     """
 
     def ask_about(action: Array, embedding: PyTree) -> tuple[mctx.RecurrentFnOutput, PyTree]:
@@ -73,25 +59,33 @@ def bind_parameters(
         outputs = jax.core.eval_jaxpr(traced.jaxpr, constants, *inputs)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
-    return RowModel(ask, traced.consts)
+    return ask, traced.consts
 
 
 def grow_trees(
-    walk: Walk, model: RowModel, root: mctx.RootFnOutput, roots: Roots
+    spec: TreeSpec,
+    model: NodeModel,
+    params: Params,
+    rng_key: PRNGKey,
+    root: mctx.RootFnOutput,
+    roots: Roots,
 ) -> tuple[Nodes, PyTree]:
-    """All simulations of all roots.
+    """Runs all simulations of all roots.
 
     Args:
-      walk: the way through one tree.
-      model: asked about each new node.
-      root: of each tree.
+      spec: rules and sizes of the trees.
+      model: the model, which is asked about each new node.
+      params: parameters of the model; the kernel copies the arrays that the model reads.
+      rng_key: a key for the model, which does not read it; not consumed.
+      root: the network's output at each root.
       roots: what only the rule at a root may read.
 
     Returns:
       The nodes, and the embeddings `[B, N + 1, ...]`.
     """
-    num_nodes, batch_size = walk.num_nodes, len(root.value)
-    nodes = first_nodes(root, num_nodes, with_bounds=walk.needs_bounds)
+    ask, constants = _bind_parameters(model, params, rng_key, root.embedding)
+    num_nodes, batch_size = spec.num_nodes, len(root.value)
+    nodes = first_nodes(root, spec)
     embeddings = jax.tree.map(lambda x: with_room(x, num_nodes), root.embedding)
 
     def grow(row: Array, state: PyTree, roots: Roots, constants: Sequence[Array]) -> PyTree:
@@ -100,24 +94,25 @@ def grow_trees(
         def parent_embedding(embeddings: PyTree, links: Array) -> PyTree:
             return jax.tree.map(lambda x: take_row(x, row * num_nodes + links[0]), embeddings)
 
-        def simulate(simulation: Array, state: PyTree) -> PyTree:
+        def grow_once(simulation: Array, state: PyTree) -> PyTree:
             nodes, embeddings, links, embedding = state
             embedding = jax.tree.map(lambda x: x[None], embedding)
-            step, embedding = model.ask(constants, links[1][None], embedding)
+            step, embedding = ask(constants, links[1][None], embedding)
             leaf = Leaf(links[None])
-            new = walk.new_node(step, leaf, leaf.numbers(simulation + 1))
+            new = new_nodes(spec, step, leaf, leaf.numbers(simulation + 1))
             new = jax.tree.map(lambda x: x[0], new)
             index = row * num_nodes + new.links[0]
             embeddings = jax.tree.map(lambda x, e: put_row(x, index, e), embeddings, embedding)
-            nodes, links = walk.next_links(row, nodes, new, context)
-            # Read here, after the writing: read before it, XLA would copy all embeddings.
+            nodes, root = backward(spec, row, nodes, new)
+            links = simulate(spec, row, nodes, context, root)
+            # This is read after the writing; if it were read before, XLA would copy all embeddings.
             return nodes, embeddings, links, parent_embedding(embeddings, links)
 
         nodes, embeddings = state
-        links = walk.first_links(row, nodes, context)
+        links = simulate(spec, row, nodes, context)
         state = nodes, embeddings, links, parent_embedding(embeddings, links)
-        return jax.lax.fori_loop(0, num_nodes - 1, simulate, state)[:2]
+        return jax.lax.fori_loop(0, num_nodes - 1, grow_once, state)[:2]
 
     state = nodes, jax.tree.map(as_rows, embeddings)
-    nodes, rows = for_each_row_sharing(grow, state, roots, model.constants, batch_size)
+    nodes, rows = for_each_row(grow, state, roots, batch_size, (constants,))
     return nodes, jax.tree.map(lambda x, like: x.reshape(like.shape), rows, embeddings)

@@ -1,13 +1,18 @@
-"""What the engine asks of a rule, and what a rule may know: one node.
+"""Rules: which action a simulation takes at a node.
 
-A rule decides from one node's statistics alone, so that the engine can ask it when the node has
-just changed and remember the answer. Each rule is also callable as mctx's rule of the same name,
-which is its definition: tests hold the two to the same actions.
+A search has two rules, one for the roots and one for the nodes below them. A simulation starts at a
+root and follows the choices of the rules down the tree, to an action that leads to no node yet.
+mctx calls such a function an action selection function.
+
+A rule of this project decides from the statistics of one node (`Node`). The engine can therefore
+ask the rule when a node has just changed, and remember the answer until the node changes again. A
+rule can also be called with the arguments of mctx's rule of the same name; it then is that rule,
+which defines what the rule means. Tests hold the two forms to the same actions.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +23,18 @@ UNDECIDED = -1
 
 
 class Node(NamedTuple):
-    """What a rule may know of one node.
+    """The statistics of one node, which are all that a rule may read.
 
     Attributes:
-      prior_logits: `[A]`.
-      prior_probs: `[A]` their softmax, at least the smallest normal number.
-      visits: `[A]` int32, of the actions.
+      prior_logits: `[A]` logits of the network's policy.
+      prior_probs: `[A]` softmax of the logits, at least the smallest normal number.
+      visits: `[A]` int32 visits of each action.
       qvalues: `[A]` reward and discounted value of each action; 0 where it was not tried.
-      raw_value: `[]` the network's value.
-      value: `[]` the mean of the backed-up values.
-      visit_count: `[]` int32, of the node itself.
+      raw_value: `[]` the network's value of the node.
+      value: `[]` mean of the values that were backed up to the node.
+      visit_count: `[]` int32 visits of the node itself.
       visited_prob: `[]` sum of `prior_probs` over the actions that were visited.
-      q_bounds: `[2]` lowest and highest Q-value that the tree has had; None where no rule asks.
+      q_bounds: `[2]` lowest and highest Q-value that the tree has had; None where no rule reads it.
       invalid_actions: `[A]` nonzero where the action may not be taken; None below the root.
       extra_data: the tree's `extra_data`; None below the root.
     """
@@ -47,66 +52,105 @@ class Node(NamedTuple):
     extra_data: Any = None
 
 
-class Rule(Protocol):
+class Rule:
     """A rule that the engine can ask about a single node.
 
-    Attributes:
-      always_decides: whether `decide` never answers `UNDECIDED`.
-      needs_bounds: whether it reads the lowest and highest Q-value of the tree; if not, a decision
-        holds until the node itself changes.
+    A rule answers `UNDECIDED` where chance must decide; the engine then calls the rule. The methods
+    of this class never decide.
     """
 
     @property
     def always_decides(self) -> bool:
-        """See above."""
-        ...
+        """Whether `decide` and `decide_unvisited` never answer `UNDECIDED`."""
+        return False
 
     @property
     def needs_bounds(self) -> bool:
-        """See above."""
-        ...
+        """Whether the rule reads the lowest and highest Q-value of the whole tree.
+
+        A decision of a rule that does not read them holds until the node itself changes.
+        """
+        return False
 
     def decide(self, node: Node) -> Array:
-        """`[]` int32, the action to take at the node, or `UNDECIDED` where chance must decide."""
-        ...
-
-    def decide_unvisited(self, prior_probs: Array) -> Array:
-        """The same for a node none of whose actions was tried, from its `[A]` probabilities."""
-        ...
-
-    def __call__(
-        self, rng_key: PRNGKey, tree: Any, node_index: Array | int, depth: Array | int = 0
-    ) -> Array:
-        """The action by mctx's own rule. The `rng_key` is consumed."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class OpaqueRule:
-    """Any function with the signature of mctx's rules."""
-
-    function: Callable[..., Array]
-    always_decides: bool = False
-    needs_bounds: bool = False
-
-    def decide(self, node: Node) -> Array:
-        """Never."""
+        """`[]` int32, the action to take at the node, or `UNDECIDED`."""
         del node
         return jnp.int32(UNDECIDED)
 
     def decide_unvisited(self, prior_probs: Array) -> Array:
-        """Never."""
+        """The decision at a node that has no visited action, from its `[A]` probabilities."""
         del prior_probs
         return jnp.int32(UNDECIDED)
 
+    def __call__(
+        self, rng_key: PRNGKey, tree: Any, node_index: Array | int, depth: Array | int = 0
+    ) -> Array:
+        """The action that mctx's rule takes. The `rng_key` is consumed."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class OpaqueRule(Rule):
+    """A function with the signature of mctx's rules, which can only be called.
+
+    Attributes:
+      function: from `(rng_key, tree, node_index)`, and `depth` below the root, to an action.
+    """
+
+    function: Callable[..., Array]
+
     def __call__(self, *args: Any, **options: Any) -> Array:
-        """What the function says."""
+        """The action that the function takes."""
         return self.function(*args, **options)
 
 
 def as_rule(function: Callable[..., Array]) -> Rule:
-    """The function itself where it is a rule, or an `OpaqueRule` around it."""
-    return cast(Rule, function) if hasattr(function, "decide") else OpaqueRule(function)
+    """Returns the function itself where it is a rule, and an `OpaqueRule` around it elsewhere."""
+    return function if isinstance(function, Rule) else OpaqueRule(function)
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeSpec:
+    """The rules and the sizes of the trees of a search; the same for all trees of a batch.
+
+    Attributes:
+      root_rule: chooses at the roots.
+      interior_rule: chooses at all other nodes.
+      num_nodes: room in each tree, `N + 1`.
+      num_actions: `A`.
+      max_depth: longest path from a root, in edges.
+    """
+
+    root_rule: Rule
+    interior_rule: Rule
+    num_nodes: int
+    num_actions: int
+    max_depth: Array | int
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether a rule may have to be called with a key."""
+        return not (self.root_rule.always_decides and self.interior_rule.always_decides)
+
+    @property
+    def needs_bounds(self) -> bool:
+        """Whether a rule reads the lowest and highest Q-value of the tree."""
+        return self.root_rule.needs_bounds or self.interior_rule.needs_bounds
+
+    @property
+    def remembers_choices(self) -> bool:
+        """Whether the choice of an interior node holds until the node changes."""
+        return not (self.interior_rule.needs_bounds or isinstance(self.interior_rule, OpaqueRule))
+
+    @property
+    def shows_embeddings(self) -> bool:
+        """Whether a rule may read the embedding of a node."""
+        return any(isinstance(r, OpaqueRule) for r in (self.root_rule, self.interior_rule))
+
+    @property
+    def needs_only_nodes(self) -> bool:
+        """Whether the rules decide without a key and without an embedding."""
+        return not (self.needs_keys or self.shows_embeddings)
 
 
 def highest(x: Array) -> Array:
@@ -115,12 +159,12 @@ def highest(x: Array) -> Array:
 
 
 def lowest(x: Array) -> Array:
-    """`[]` smallest of `x [A]`, floating."""
+    """`[]` smallest of the floating-point numbers `x [A]`."""
     return jax.lax.reduce(x, -_least(x), lambda a, b: jnp.where(b < a, b, a), (0,))
 
 
 def best_action(scores: Array) -> Array:
-    """`[]` int32, the first of the greatest of `scores [A]`; 0 where all are -inf."""
+    """`[]` int32, the first action of the highest of `scores [A]`; 0 where all are -inf."""
 
     def better(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
         return jnp.where(b[0] > a[0], b[0], a[0]), jnp.where(b[0] > a[0], b[1], a[1])

@@ -1,4 +1,4 @@
-"""Pictures of search trees: who was visited, what it is worth, and the path that was chosen."""
+"""Pictures of search trees: visits, values, and the path that was chosen."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,11 +20,10 @@ class DrawnNode:
     """One node of a picture.
 
     Attributes:
-      index: in the tree.
-      x: from the left, in units of a leaf's width.
+      index: number of the node in the tree.
+      x: distance from the left, in units of a leaf's width.
       depth: edges from the root.
-      is_chosen: on the path that a simulation that follows the most visited actions takes, of which
-        the first is the action that was taken.
+      is_chosen: whether the node is on the chosen path, see `chosen_path`.
     """
 
     index: int
@@ -34,17 +33,17 @@ class DrawnNode:
 
 
 def draw_tree(tree: mctx.Tree, action: int, title: str, out: Sequence[Path]) -> None:
-    """Draws one tree; of a large one the nodes that were visited most.
+    """Draws one tree, or the most visited nodes of a large one.
 
-    A disc is a node: its area grows with its visits, its colour with its value, which it shows
-    together with its visits. An edge is an action, with its prior; it is as wide as its share of
-    the visits. The path that was chosen is orange.
+    A disc is a node. Its area grows with the visits and its colour with the value, and both are
+    written in it. An edge is an action; its width is its share of the visits, and its prior is
+    written beside it. The chosen path is orange.
 
     Args:
-      tree: unbatched, of NumPy arrays.
-      action: that was taken at the root.
-      title: of the picture.
-      out: files; their endings (.svg, .png) say how. Their folders are made.
+      tree: an unbatched tree of NumPy arrays.
+      action: the action that was taken at the root.
+      title: text above the picture.
+      out: files to write; the ending of each (.svg, .png) is its format. Missing folders are made.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
@@ -68,7 +67,13 @@ def draw_tree(tree: mctx.Tree, action: int, title: str, out: Sequence[Path]) -> 
 
 
 def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[DrawnNode]:
-    """Places the most visited nodes: children side by side, parents above their middle."""
+    """Places the most visited nodes: children side by side, parents above their middle.
+
+    Args:
+      tree: an unbatched tree of NumPy arrays.
+      action: the action that was taken at the root.
+      max_nodes: number of nodes to place.
+    """
     visits = np.asarray(tree.node_visits)
     by_visits = np.argsort(-visits, kind="stable")
     kept = {int(i) for i in by_visits[:max_nodes] if visits[i] > 0}
@@ -78,7 +83,7 @@ def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[Dr
 
     def place(index: int, depth: int) -> float:
         nonlocal next_leaf
-        # A parent is visited more often than its children, so that what is kept is connected.
+        # A parent is visited more often than its children, so the kept nodes are connected.
         children = [int(c) for c in tree.children_index[index] if int(c) in kept]
         xs = [place(child, depth + 1) for child in children]
         if not xs:
@@ -92,7 +97,7 @@ def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[Dr
 
 
 def chosen_path(tree: mctx.Tree, action: int) -> list[int]:
-    """Nodes from the root by `action` and then by the most visited actions."""
+    """The nodes that are reached from the root by `action` and then by the most visited actions."""
     path, child = [0], int(tree.children_index[0, action])
     while child >= 0:
         path.append(child)
@@ -101,7 +106,7 @@ def chosen_path(tree: mctx.Tree, action: int) -> list[int]:
 
 
 def prior_of(tree: mctx.Tree, index: int) -> np.ndarray:
-    """`[A]` probabilities that the network gave the actions of a node."""
+    """`[A]` prior probabilities of the actions of node `index`."""
     logits = np.asarray(tree.children_prior_logits[index], np.float64)
     unnormalised = np.exp(logits - logits.max())
     return unnormalised / unnormalised.sum()
@@ -145,15 +150,7 @@ def _draw_nodes(figure: Any, axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNo
         zorder=3,
     )
     for node, value, count in zip(nodes, values, visits, strict=True):
-        axes.text(
-            node.x,
-            node.depth,
-            f"{value:.3g}\n{count}",
-            fontsize=6.5,
-            ha="center",
-            va="center",
-            color=_INK,
-            zorder=4,
-        )
+        place = {"x": node.x, "y": node.depth, "ha": "center", "va": "center", "zorder": 4}
+        axes.text(s=f"{value:.3g}\n{count}", fontsize=6.5, color=_INK, **place)
     bar = figure.colorbar(discs, ax=axes, shrink=0.6, pad=0.01)
     bar.set_label("value", fontsize=8)

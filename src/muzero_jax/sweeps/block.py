@@ -10,12 +10,11 @@ import jax
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, discard_after
 from muzero_jax.core.errors import DiskError, RunError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, CONFIG_FILE, OUTCOME_FILE, RESULT_FILE
-from muzero_jax.core.files import write_json
-from muzero_jax.process.disk import writing
+from muzero_jax.core.files import write_json, writing
 from muzero_jax.process.signals import StopAsked
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.runs.host_loop import KeepGoing, Lockstep
-from muzero_jax.runs.lost_checkpoints import forget_checkpoints
+from muzero_jax.runs.continuing import forget_checkpoints
+from muzero_jax.runs.host_loop import HostLoop, KeepGoing
 from muzero_jax.runs.run_folder import write_config
 from muzero_jax.runs.run_start import Start, find_start
 from muzero_jax.runs.run_writer import RunWriter
@@ -70,7 +69,7 @@ def run_block(
       stop: is asked between chunks whether to save and stop.
       begin: notes that a run is taken up, and returns the listener that hears how far it is.
       compile_seconds: seconds that these runs have waited for `programs`.
-      keep_going: decides at evaluations whether the runs go on, see `Lockstep`. With it all runs go
+      keep_going: decides at evaluations whether the runs go on, see `HostLoop`. With it all runs go
         in step, from a number of steps at which all can be taken up, and none goes on alone.
 
     Returns:
@@ -98,7 +97,7 @@ def run_block(
             states = [start.state for start in starts if start.state is not None]
             del starts  # The states are donated: nobody else may hold them.
             go_on = keep_going or (lambda env_steps: True)
-            if not Lockstep(programs, runs, states, stop, go_on, _MOST_SAVING).finish():
+            if not HostLoop(programs, runs, states, stop, go_on, _MOST_SAVING).finish():
                 return False
         pending = [member for member in pending if member not in part]
     return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from muzero_jax.core.errors import ConfigError, DoesNotFitError, RunLockedError
-from muzero_jax.process.disk import writing
+from muzero_jax.core.files import writing
 from muzero_jax.runs.host_loop import KeepGoing
 from muzero_jax.runs.run_folder import locked
 from muzero_jax.sweeps.block import give_up, is_over

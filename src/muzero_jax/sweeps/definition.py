@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from muzero_jax.config import TRACED_SETTINGS, ConfigError, ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core.checks import require, require_seed
 from muzero_jax.core.dotted import describe_setting
 from muzero_jax.core.file_names import MEMBERS_FOLDER
@@ -219,7 +219,7 @@ def group_key(config: ExperimentConfig) -> str:
     One compiled program can advance such runs.
     """
     settings = all_settings(config)
-    static = {k: v for k, v in settings.items() if k not in (*TRACED_SETTINGS, "seed")}
+    static = {k: v for k, v in settings.items() if k not in (*traced_settings(config), "seed")}
     return json.dumps(static, sort_keys=True)
 
 

@@ -17,6 +17,7 @@ from muzero_jax.core.file_names import OUTCOME_FILE, RESULT_FILE
 from muzero_jax.core.files import replacing
 from muzero_jax.core.trust import code_references, module_of, seal_folder
 from muzero_jax.reports.extras import import_extra
+from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.claims import Locks
 from muzero_jax.sweeps.definition import Member, Study, Sweep
 from muzero_jax.sweeps.ray_worker import RayWorker
@@ -68,9 +69,11 @@ class RayCluster(contextlib.ExitStack):
         token.touch()
         self.callback(token.unlink, missing_ok=True)
         # The driver has decided whose code is run; its workers are told so, and where it lies.
-        found = [user_code.folder_of(module_of(name)) for name in references_of(sweep)]
+        # A module of the user's own must be found before an object of it can be sent.
+        tree = sweep.to_dict()
+        found = [user_code.folder_of(module_of(name)) for name in references_of(tree)]
         code_folders = dict.fromkeys([*filter(None, found), *user_code.search_folders()])
-        arguments = (sweep, token, self.num_workers, tuple(code_folders), width)
+        arguments = (tree, token, self.num_workers, tuple(code_folders), width)
         resources: dict[str, Any] = {f"num_{self.kind.lower()}s": 1}
         # `stop` and `answer` are called while `work` goes on.
         actor = self.ray.remote(RayWorker).options(max_concurrency=2, **resources)
@@ -169,7 +172,7 @@ class _WorkerThread:
         """Seals run folders with the key of the driver's user; the workers seal nothing."""
         for member in members:
             run_dir = self._folder / member.folder
-            if references := code_references([member.config.environment.name]):
+            if references := code_references(config_to_dict(member.config)):
                 run_dir.mkdir(parents=True, exist_ok=True)
                 seal_folder(run_dir, references)
 

@@ -11,7 +11,7 @@ import jax
 from muzero_jax.config import ConfigError
 from muzero_jax.core.errors import InterruptedRunError
 from muzero_jax.core.file_names import SWEEP_FILE
-from muzero_jax.process.devices import prepare_devices
+from muzero_jax.process.jax_process import prepare_devices
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.sweeps.claims import Locks

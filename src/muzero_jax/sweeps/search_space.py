@@ -11,14 +11,8 @@ from typing import Any, Literal
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.dotted import describe_setting, flatten
 from muzero_jax.core.plain_yaml import parse_yaml
-from muzero_jax.settings import (
-    apply_settings,
-    check_names,
-    config_to_dict,
-    convert_setting,
-    setting_names,
-    setting_type,
-)
+from muzero_jax.core.settings import check_names, convert
+from muzero_jax.settings import apply_settings, config_to_dict, setting_types
 
 # Settings that repeat, name or report a run do not make another experiment of it.
 _CANNOT_VARY = ("seed", "name", "logging.")
@@ -92,8 +86,12 @@ class Range:
 Axis = Values | Range
 
 
-def parse_axis(text: str) -> Axis:
+def parse_axis(base: ExperimentConfig, text: str) -> Axis:
     """Reads `name=1,2,3`, `name=lo..hi` or `name=lo..hi:log`.
+
+    Args:
+      base: the settings of which one varies.
+      text: what is written.
 
     Raises:
       ConfigError: the text has another form, or see `make_axis`.
@@ -103,25 +101,27 @@ def parse_axis(text: str) -> Axis:
         raise ConfigError(
             f"cannot vary {text!r}; give NAME=1,2,3 or NAME=low..high or NAME=low..high:log."
         )
-    return make_axis(name, values)
+    return make_axis(base, name, values)
 
 
-def make_axis(name: str, values: Any) -> Axis:
+def make_axis(base: ExperimentConfig, name: str, values: Any) -> Axis:
     """An axis from what a person writes.
 
     Args:
+      base: the settings of which one varies.
       name: name of the setting; its section may be left out where the rest is unique.
       values: a list of values, one value, or a text such as `1e-4..1e-2:log` or `4,16,32`.
 
     Raises:
       ConfigError: there is no such setting, it cannot vary, or the values do not suit it.
     """
-    name = full_name(name)
+    name = full_name(base, name)
+    hint = setting_types(base)[name]
     if name.startswith(_CANNOT_VARY):
         told = "use --seeds" if name == "seed" else "it does not change what is learned"
         raise ConfigError(f"{name} cannot be swept: {told}.")
     if isinstance(values, str) and ".." in values:
-        return _parse_range(name, values)
+        return _parse_range(name, values, hint)
     if isinstance(values, str):
         values = _parse_list(name, values)
     listed = values if isinstance(values, list | tuple) else [values]
@@ -129,21 +129,26 @@ def make_axis(name: str, values: Any) -> Axis:
         raise ConfigError(f"{name} needs at least one value to take.")
     if len({str(value) for value in listed}) < len(listed):
         raise ConfigError(f"{name} is given a value twice: {', '.join(map(str, listed))}.")
-    return Values(name, tuple(convert_setting(name, value) for value in listed))
+    return Values(name, tuple(convert(name, value, hint) for value in listed))
 
 
-def full_name(name: str) -> str:
+def full_name(base: ExperimentConfig, name: str) -> str:
     """The dotted name of a setting whose section may have been left out.
+
+    Args:
+      base: the settings among which there is one of that name.
+      name: the name, with or without its section.
 
     Raises:
       ConfigError: there is no such setting, or there are several.
     """
-    found = [known for known in setting_names() if name in (known, known.rpartition(".")[2])]
+    names = tuple(setting_types(base))
+    found = [known for known in names if name in (known, known.rpartition(".")[2])]
     exact = [known for known in found if known == name]
     if len(found) > 1 and not exact:
         raise ConfigError(f"{name} is ambiguous: say {' or '.join(found)}.")
     if not found:
-        check_names([name])
+        check_names([name], names)
     return (exact or found)[0]
 
 
@@ -208,10 +213,9 @@ def check_setting(base: ExperimentConfig, setting: Mapping[str, Any]) -> Experim
         ) from error
 
 
-def _parse_range(name: str, text: str) -> Range:
+def _parse_range(name: str, text: str, hint: Any) -> Range:
     ends, _, scale = text.partition(":")
     low_text, _, high_text = ends.partition("..")
-    hint = setting_type(name)
     if hint not in (int, float):
         raise ConfigError(f"{name} has no range, for it is no number; list its values: {name}=A,B.")
     if scale not in ("", "log", "linear"):

@@ -15,7 +15,7 @@ from muzero_jax.reports.sweep_table import usable_sweep_file
 from muzero_jax.runs.run_folder import locked, occupied
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.search_space import Values, all_settings, make_axis
+from muzero_jax.sweeps.search_space import all_settings, make_axis
 
 # More trials of the same study may be asked for.
 _MAY_CHANGE = ("trials",)
@@ -28,26 +28,21 @@ def load_sweep(folder: Path) -> Sweep | Study:
       ConfigError: the folder is no sweep folder, or its `sweep.yaml` was damaged.
       UntrustedCodeError: the file names code that this user has not sealed.
     """
-    sweep = _read_sweep(folder)
-    admit(folder, references_of(sweep))
-    return sweep
-
-
-def _read_sweep(folder: Path) -> Sweep | Study:
     with usable_sweep_file(folder) as tree:
-        return _from_dict(tree)
+        admit(folder, references_of(tree))
+        return sweep_from_dict(tree)
 
 
-def references_of(sweep: Sweep | Study) -> tuple[str, ...]:
-    """The names of code outside this package among the environments of a sweep."""
-    name = "environment.name"
-    values: list[Any] = [sweep.base.environment.name]
-    if isinstance(sweep, Sweep):
-        values += [flatten(setting).get(name) for setting in sweep.settings]
-    else:
-        axes = [axis for axis in sweep.space if isinstance(axis, Values) and axis.name == name]
-        values += [value for axis in axes for value in axis.values]
-    return code_references(values)
+def references_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of code outside this package in the content of a sweep's file.
+
+    Args:
+      tree: the content; a range of numbers, such as `1e-4..1e-2:log`, names nothing.
+    """
+    space = tree.get("space")
+    axes = space.values() if isinstance(space, Mapping) else ()
+    listed = [values for values in axes if not isinstance(values, str)]
+    return code_references([tree.get("base"), tree.get("settings"), listed])
 
 
 @contextlib.contextmanager
@@ -75,12 +70,13 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     if not has_one_writer:
         refuse_links(folder)  # As `locked` does for one process.
     with locked(folder) if has_one_writer else contextlib.nullcontext():
-        seal_folder(folder, references_of(sweep))
+        seal_folder(folder, references_of(sweep.to_dict()))
         write_text(path, dump_yaml(sweep.to_dict()))
         yield
 
 
-def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
+def sweep_from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
+    """The sweep or study that `to_dict` has turned into plain data."""
     kind = ("space", "trials", "pruner", "sample_seed") if "study" in tree else ("settings",)
     for name in ("seeds", "base", "changed", *kind):
         if name not in tree:
@@ -96,7 +92,9 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
     return Study(
         **shared,
         name=tree["study"],
-        space=tuple(make_axis(name, values) for name, values in tree["space"].items()),
+        space=tuple(
+            make_axis(shared["base"], name, values) for name, values in tree["space"].items()
+        ),
         num_trials=tree["trials"],
         pruner=tree["pruner"],
         sample_seed=tree["sample_seed"],
@@ -106,7 +104,7 @@ def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
 
 
 def _check_same(folder: Path, asked: Sweep | Study) -> None:
-    before, now = _read_sweep(folder).to_dict(), asked.to_dict()
+    before, now = load_sweep(folder).to_dict(), asked.to_dict()
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name) and name not in _MAY_CHANGE:
             told = _difference(name, before.get(name), now.get(name))
@@ -125,6 +123,6 @@ def _difference(name: str, before: Any, now: Any) -> str:
         return f"a setting is {describe_setting(old)}, asked for {describe_setting(new)}"
     if name == "base":
         old, new = (all_settings(config_from_dict(tree)) for tree in (before, now))
-        name = next(key for key in old if old[key] != new[key])
-        before, now = old[name], new[name]
+        name = next(key for key in {**old, **new} if old.get(key) != new.get(key))
+        before, now = old.get(name), new.get(name)
     return f"{name} is {before or 'none'}, asked for {now or 'none'}"

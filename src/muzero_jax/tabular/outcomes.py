@@ -1,7 +1,8 @@
-"""What actions of a finite process lead to, as counted or as known, and backups over it.
+"""Outcomes of the actions of a finite process, counted or known, and backups over them.
 
-States are numbered; `S` itself, one past the last, stands for the end of an episode, whose value is
-0. Tables of values have a row for it. Nothing is batched; lift with `jax.vmap`.
+States are numbered. The number `S`, one past the last state, stands for the end of an episode; its
+value is 0, and tables of values `[S + 1, A]` have a row for it. Nothing is batched; lift with
+`jax.vmap`.
 """
 
 import jax
@@ -12,12 +13,12 @@ from muzero_jax.core.types import Array
 
 
 class OutcomeTable(struct.PyTreeNode):
-    """At most `K` different outcomes of every state and action.
+    """A model: at most `K` different outcomes of every pair of a state and an action.
 
     Attributes:
       next_state: `[S, A, K]` int32; `S` where the episode ended.
-      count: `[S, A, K]` float32, how often, or how probably; 0 where there is no outcome.
-      reward: `[S, A, K]` float32, the mean.
+      count: `[S, A, K]` float32 count or probability; 0 where there is no outcome.
+      reward: `[S, A, K]` float32 mean reward.
     """
 
     next_state: Array
@@ -36,12 +37,12 @@ class OutcomeTable(struct.PyTreeNode):
 
     @property
     def visits(self) -> Array:
-        """`[S, A]` how often each pair was observed, but for outcomes that were replaced."""
+        """`[S, A]` number of observations of each pair, without outcomes that were replaced."""
         return self.count.sum(axis=-1)
 
 
 class Steps(struct.PyTreeNode):
-    """Single steps, one after the other: fields `[N]`; `next_state` is `S` where it ended."""
+    """Steps one after the other, fields `[N]`; `next_state` is `S` where an episode ended."""
 
     state: Array
     action: Array
@@ -50,7 +51,13 @@ class Steps(struct.PyTreeNode):
 
 
 def empty_table(num_states: int, num_actions: int, num_outcomes: int) -> OutcomeTable:
-    """A table of nothing, `[num_states, num_actions, num_outcomes]`."""
+    """A table without outcomes.
+
+    Args:
+      num_states: number of states `S`.
+      num_actions: number of actions `A`.
+      num_outcomes: room for each pair, `K`.
+    """
     shape = (num_states, num_actions, num_outcomes)
     return OutcomeTable(jnp.zeros(shape, jnp.int32), jnp.zeros(shape), jnp.zeros(shape))
 
@@ -58,8 +65,8 @@ def empty_table(num_states: int, num_actions: int, num_outcomes: int) -> Outcome
 def count_outcome(table: OutcomeTable, step: Steps) -> OutcomeTable:
     """Adds one observed step, whose fields are `[]`.
 
-    An outcome for which there is no room takes the place of the rarest: with room for one, the
-    table holds what happened last.
+    A new outcome for which there is no room replaces the rarest one, so a table with room for one
+    outcome holds the last one.
     """
     place = (step.state, step.action)
     counts = table.count[place]
@@ -94,11 +101,11 @@ def follow(
     """Q-learning along steps, one after the other (Watkins and Dayan 1992).
 
     Args:
-      qvalue: `[S + 1, A]`.
-      steps: `[N]`.
+      qvalue: `[S + 1, A]` values.
+      steps: `[N]` steps.
       step_size: share of the way to the target.
-      discount: of one step.
-      counts: `[N]` bool, the steps to follow; all where None.
+      discount: discount of one step.
+      counts: `[N]` bool, whether to learn from a step; None learns from all.
 
     Returns:
       The new `[S + 1, A]` values, and the `[N]` distances from the targets.
@@ -115,10 +122,11 @@ def follow(
 
 
 def likeliest_outcome(table: OutcomeTable) -> tuple[Array, Array, Array]:
-    """The most frequent outcome of every pair, `[S, A]` each, or `[...]` of `[..., K]` rows of it.
+    """The most frequent outcome of each pair of a table `[..., K]`.
 
     Returns:
-      The next state and the reward, meaningless where nothing was observed, and whether it was.
+      `[...]` next state and reward, which are meaningless where nothing was observed, and whether
+      an outcome was observed.
     """
     num_outcomes = table.count.shape[-1]
     is_likeliest = jax.nn.one_hot(jnp.argmax(table.count, axis=-1), num_outcomes, dtype=bool)
@@ -132,9 +140,16 @@ def likeliest_outcome(table: OutcomeTable) -> tuple[Array, Array, Array]:
 def draw_outcome(
     table: OutcomeTable, rng_key: Array, state: Array, action: Array
 ) -> tuple[Array, Array]:
-    """The reward `[]` and next state `[]` of an outcome, drawn as often as it was observed.
+    """Draws an outcome with the frequency with which it was observed.
 
-    The `rng_key` is consumed. Of a pair that was never observed the answer is meaningless.
+    Args:
+      table: the model.
+      rng_key: consumed.
+      state: `[]` int32.
+      action: `[]` int32.
+
+    Returns:
+      `[]` reward and next state; meaningless where the pair was never observed.
     """
     counts = table.count[state, action]
     slot = jax.random.categorical(rng_key, jnp.log(counts)) if counts.shape[0] > 1 else 0
@@ -144,21 +159,26 @@ def draw_outcome(
 def backup_pair(
     table: OutcomeTable, qvalue: Array, discount: Array | float, state: Array, action: Array
 ) -> Array:
-    """`[]` the expected backup of one pair (Sutton and Barto 2018, equation 4.2).
+    """`[]` expected backup of one pair (Sutton and Barto 2018, equation 4.2).
 
     Args:
       table: the model.
-      qvalue: `[S + 1, A]`.
-      discount: of one step.
-      state: `[]`.
-      action: `[]`.
+      qvalue: `[S + 1, A]` values.
+      discount: discount of one step.
+      state: `[]` int32.
+      action: `[]` int32.
     """
-    place = (state, action)
-    return _expected(table, qvalue.max(axis=-1), discount, place)
+    return _expected(table, qvalue.max(axis=-1), discount, (state, action))
 
 
 def backup_all(table: OutcomeTable, qvalue: Array, discount: Array | float) -> Array:
-    """`[S, A]` the expected backups of all pairs at once; 0 for those that were never observed."""
+    """`[S, A]` expected backups of all pairs; 0 where a pair was never observed.
+
+    Args:
+      table: the model.
+      qvalue: `[S + 1, A]` values.
+      discount: discount of one step.
+    """
     return _expected(table, qvalue.max(axis=-1), discount, ())
 
 
@@ -167,11 +187,11 @@ def _expected(
 ) -> Array:
     counts = table.count[place]
     targets = table.reward[place] + discount * value[table.next_state[place]]
-    # Of a single outcome the frequency is exactly 1, and its target is not rounded.
+    # A single outcome has a frequency of exactly 1, so its target is not rounded.
     frequency = counts / jnp.maximum(counts.sum(axis=-1, keepdims=True), 1e-9)
     return (frequency * targets).sum(axis=-1)
 
 
 def leads_to(table: OutcomeTable, state: Array) -> Array:
-    """`[S, A]` bool, the pairs that were observed to lead to `state`."""
+    """`[S, A]` bool, whether a pair was observed to lead to `state`."""
     return ((table.next_state == state) & (table.count > 0)).any(axis=-1)

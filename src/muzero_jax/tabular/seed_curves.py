@@ -1,7 +1,8 @@
 """Learning curves of many seeds on a tabular environment, in memory and in one compiled program.
 
-For experiments of seconds, where folders, checkpoints and played episodes would cost more than the
-runs: all seeds are vmapped, and after every chunk their greedy policies are evaluated exactly.
+All seeds are vmapped, and after every chunk their greedy policies are evaluated exactly. This is
+for experiments of seconds, where folders, checkpoints and played episodes would cost more than the
+runs themselves.
 """
 
 import dataclasses
@@ -14,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.stages import Tally, stage
 from muzero_jax.core.types import PyTree
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.tabular.exact_evaluation import ExactEvaluation
+from muzero_jax.training.loop import ChangeCollect
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,12 +30,12 @@ class SeedCurves:
 
     Attributes:
       env_steps: `[N]` environment steps of each run at each chunk's end.
-      metrics: `[num_seeds, N]` by name, those of the chunks and of the exact evaluation.
-      value: `[num_seeds, N, S]` what the agents have learned that the states are worth.
-      optimal_return: exact, of the environment.
-      train_seconds: of all chunks, compilation and evaluation apart.
-      compile_seconds: of the programs.
-      agents: the agents' states after the last chunk, `[num_seeds, ...]`.
+      metrics: `[num_seeds, N]` by name, metrics of the chunks and of the exact evaluation.
+      value: `[num_seeds, N, S]` values of the states as the agents have learned them.
+      optimal_return: exact discounted return of an optimal policy.
+      train_seconds: wall-clock of all chunks, compilation and evaluation apart.
+      compile_seconds: wall-clock of compiling the programs.
+      agents: `[num_seeds, ...]` states of the agents after the last chunk.
     """
 
     env_steps: np.ndarray
@@ -50,9 +52,9 @@ class SeedCurves:
         return self.metrics["oracle/greedy_return"]
 
     def steps_to(self, share: float) -> np.ndarray:
-        """`[num_seeds]` environment steps until a greedy policy has this share of the optimum.
+        """`[num_seeds]` steps until the greedy policy first has this share of the optimal return.
 
-        Infinite where none of a seed has; what becomes of it later is of no account.
+        The number is infinite for a seed whose policy never has it.
         """
         reached = self.greedy_return >= share * self.optimal_return - 1e-9
         steps = self.env_steps[reached.argmax(axis=1)].astype(float)
@@ -60,7 +62,7 @@ class SeedCurves:
 
 
 Solved = Callable[[np.ndarray], np.ndarray]
-"""From greedy returns `[num_seeds]` to whether each needs no more training, `[num_seeds]` bool."""
+"""From greedy returns `[num_seeds]` to whether each seed is done, `[num_seeds]` bool."""
 
 
 def learn_curves(
@@ -68,28 +70,31 @@ def learn_curves(
     num_seeds: int,
     solved: Solved | None = None,
     on_chunk: Callable[[float], None] | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
 ) -> SeedCurves:
     """Trains the seeds `config.seed`, `config.seed + 1`, ... side by side.
 
     Args:
-      config: the settings; a chunk is the distance of two points of the curves.
-      num_seeds: at least 2.
-      solved: ends the training early where it holds for all seeds.
-      on_chunk: told after each chunk which share of all chunks is done.
+      config: the settings; the curves have a point for each chunk.
+      num_seeds: number of seeds, at least 2.
+      solved: function that says which seeds are done; the training ends when all are.
+      on_chunk: function that is called after each chunk with the share of chunks that are done.
+      change_collect: function that gives another way of collecting in the place of the usual one.
 
     Raises:
-      ConfigError: the environment is not tabular, or a setting does not suit it.
+      ConfigError: the environment is not tabular, or a setting does not suit the environment.
       EnvironmentCreationError: there is no such environment.
     """
     start = time.perf_counter()
-    programs = Programs(build(config), num_seeds)
-    exact = programs.evaluate.exact
-    if exact is None:
-        raise ConfigError(f"{config.environment.name} is not tabular, so nothing is exact there.")
+    experiment = build(config, change_collect=change_collect)
+    exact = ExactEvaluation(experiment.env, experiment.agent)
+    programs = Programs(experiment, num_seeds)
     programs.compile()
     seeds = [dataclasses.replace(config, seed=config.seed + number) for number in range(num_seeds)]
     state = programs.init(seeds)
-    answers = jax.jit(jax.vmap(exact.answers)).lower(state.agent).compile()
+    ask = jax.jit(jax.vmap(exact.answers, in_axes=(0, None)))
+    rng_key = jax.random.key(config.seed)
+    answers = ask.lower(state.agent, rng_key).compile()
     compile_seconds = time.perf_counter() - start
     train_seconds, points, values = 0.0, [], []
     for number in range(config.num_chunks):
@@ -97,9 +102,9 @@ def learn_curves(
         state, metrics = programs.train_chunk(state)
         points.append(jax.device_get(metrics))
         train_seconds += time.perf_counter() - start
-        actions, value = jax.device_get(answers(state.agent))
-        points[-1] |= _exact_metrics(exact, actions, value)
-        values.append(value)
+        answer = jax.device_get(answers(state.agent, rng_key))
+        points[-1] |= _exact_metrics(exact, answer)
+        values.append(answer["value"])
         if on_chunk is not None:
             on_chunk((number + 1) / config.num_chunks)
         if solved is not None and solved(points[-1]["oracle/greedy_return"]).all():
@@ -116,23 +121,31 @@ def learn_curves(
 
 
 def _exact_metrics(
-    exact: ExactEvaluation, actions: np.ndarray, values: np.ndarray
+    exact: ExactEvaluation, answers: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    rows = [exact.metrics(*answer) for answer in zip(actions, values, strict=True)]
+    num_seeds = len(answers["action"])
+    rows = [exact.metrics({k: x[seed] for k, x in answers.items()}) for seed in range(num_seeds)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def learn_curves_of(
-    configs: Mapping[str, ExperimentConfig], num_seeds: int, solved: Solved | None = None
+    configs: Mapping[str, ExperimentConfig],
+    num_seeds: int,
+    solved: Solved | None = None,
+    change_collect: ChangeCollect = lambda collect: collect,
 ) -> dict[str, SeedCurves]:
-    """The curves of several settings, a thread for each core, with a line for each on the screen.
+    """Trains several settings in a thread for each core, and prints a line for each setting.
 
-    How many settings are done and how long the others will take is said on stderr.
+    stderr shows how many settings are done and how long the others will take.
 
     Args:
-      configs: settings by name; the longest first.
-      num_seeds: of each.
-      solved: see `learn_curves`.
+      configs: settings by name, the setting that takes longest first.
+      num_seeds: number of seeds of each setting.
+      solved: function that says which seeds are done, see `learn_curves`.
+      change_collect: function that gives another way of collecting, see `learn_curves`.
+
+    Raises:
+      ConfigError: an environment is not tabular, or a setting does not suit its environment.
     """
     num_threads = min(os.cpu_count() or 1, len(configs))
     tally = Tally(len(configs), "arms", f" of {num_seeds} seeds each, {num_threads} at a time")
@@ -141,7 +154,7 @@ def learn_curves_of(
         on_chunk = functools.partial(tally.advance, name)
         on_chunk(0.0)
         stage(f"compiling {name}")
-        curves = learn_curves(configs[name], num_seeds, solved, on_chunk)
+        curves = learn_curves(configs[name], num_seeds, solved, on_chunk, change_collect)
         reached = np.median(curves.greedy_return[:, -1])
         print(
             f"{name}: {num_seeds} seeds of {curves.env_steps[-1]:,} steps in "

@@ -1,15 +1,16 @@
-"""Markdown tables of the studies, from the CSVs that they leave."""
+"""Markdown tables of the studies, made from the CSVs that the studies leave."""
 
-import csv
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from muzero_jax.reports.statistics import order_quantile
+from muzero_jax.reports.extras import import_extra
+from muzero_jax.reports.results import table_line
+from muzero_jax.tabular.study_plots import quartiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +19,9 @@ class StudyTable:
 
     Attributes:
       study: name of the CSV, without its ending.
-      by: columns of the CSV whose combinations are the rows of the table.
-      values: columns to summarise, with their headings.
-      across: a column whose values become columns of the table; none where empty.
+      by: columns of the CSV; each combination of their values is a row of the table.
+      values: columns of the CSV to summarise, each with its heading.
+      across: a column of the CSV whose values become columns of the table; none where empty.
       statistic: `median`, with quartiles, or `mean`, with the standard deviation over seeds.
     """
 
@@ -58,49 +59,41 @@ STUDY_TABLES = (
 
 
 def make_study_table(results_dir: Path, table: StudyTable) -> str:
-    """The table in Markdown.
+    """Makes a table in Markdown from the CSVs in a folder.
 
-    Args:
-      results_dir: folder of the CSVs.
-      table: what to show.
+    Raises:
+      MissingExtraError: pandas is not installed.
     """
+    pandas = import_extra("pandas", purpose="Tables of studies", package="pandas")
     path = results_dir / f"{table.study}.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    across = list(dict.fromkeys(row[table.across] for row in rows)) if table.across else [""]
+    rows = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    across = list(rows[table.across].unique()) if table.across else [""]
     if all(name.isdecimal() for name in across):
         across.sort(key=int)
     headings = [heading for _, heading in table.values]
     if table.across:
         headings = [f"{table.across} {name}" if name.isdecimal() else name for name in across]
     titles = [name.replace("_", " ").replace("num ", "") for name in table.by]
-    lines = [_line([*titles, *headings]), _line(["---"] * len([*titles, *headings]))]
-    for key in dict.fromkeys(tuple(row[name] for name in table.by) for row in rows):
-        own = [row for row in rows if tuple(row[name] for name in table.by) == key]
-        cells = [
-            _summary([row[column] for row in own if not name or row[table.across] == name], table)
-            for name in across
-            for column, _ in table.values
-        ]
-        lines.append(_line([*key, *cells]))
+    lines = [table_line([*titles, *headings]), table_line(["---"] * len([*titles, *headings]))]
+    for key, own in rows.groupby(list(table.by), sort=False):
+        parts = [own[own[table.across] == name] if name else own for name in across]
+        cells = [_summary(part[column], table) for part in parts for column, _ in table.values]
+        lines.append(table_line([*key, *cells]))
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _summary(cells: Iterable[str], table: StudyTable) -> str:
+    """One cell of the table, from cells of the CSV.
 
-
-def _summary(cells: Sequence[str], table: StudyTable) -> str:
-    """One cell of the table, from those of the CSV.
-
-    There an empty one is a time that was longer than the study, and a dash what nobody counted.
+    An empty cell of the CSV means that the threshold was not reached within the study; a dash means
+    that the learner does not count this.
     """
     if set(cells) <= {"-"}:
         return "-"
     numbers = np.array([float(cell) if cell else math.inf for cell in cells])
     if table.statistic == "mean" and np.isfinite(numbers).all():
         return f"{numbers.mean():.3f} ± {numbers.std():.3f}"
-    low, middle, high = (float(order_quantile(numbers, share)) for share in (0.25, 0.5, 0.75))
+    low, middle, high = map(float, quartiles(numbers))
     if low == high:
         return _number(middle)
     return f"{_number(middle)} ({_number(low)} to {_number(high)})"

@@ -10,11 +10,15 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.config import ConfigError, TableConfig
+from muzero_jax.agents.base import Rollout
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, PRNGKey, Transition
-from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.networks.model import MuZeroModel
+from muzero_jax.envs.base import Environment, require_discrete
+from muzero_jax.envs.wrappers import TimeLimit
+from muzero_jax.search.policies import RecurrentFn, RecurrentFnOutput, RootFnOutput
+from muzero_jax.search.row_model import NodeModel
 from muzero_jax.tabular.outcomes import OutcomeTable, Steps, empty_table, likeliest_outcome
+from muzero_jax.tabular.settings import TableConfig
 
 # Pairs of states and actions for which all answers of a table are worked out before a search, and
 # copied by its kernel for each root. Of many more, a search asks but few.
@@ -51,34 +55,18 @@ class SearchTable(struct.PyTreeNode):
     value: Array
 
 
-def make_table_model(config: TableConfig, spec: EnvironmentSpec) -> MuZeroModel:
-    """Builds the model.
-
-    In a stochastic environment it plans with the most frequent outcome of each pair.
-
-    Args:
-      config: of the table.
-      spec: of the environment.
-
-    Raises:
-      ConfigError: the environment's states are not numbered.
-    """
-    table = _Table(config, require_num_states(spec), spec.num_actions)
-    return MuZeroModel(
-        init=table.init,
-        represent=lambda params, observation: state_number(observation),
-        predict=table.predict,
-        dynamics=table.dynamics,
-        support_spacing=None,
-        prepare=table.prepare,
-        is_asked_node_by_node=table.is_small,
-        may_mask_actions=False,
-    )
-
-
 @dataclasses.dataclass(frozen=True)
-class _Table:
-    """The functions of a `MuZeroModel`, of what was counted or of what was prepared from it."""
+class TableModel:
+    """A table as a search calls it: the functions of `agents.muzero.planning.SearchModel`.
+
+    They take what was counted, or what was prepared from it. In a stochastic environment the search
+    plans with the most frequent outcome of each pair.
+
+    Attributes:
+      config: the settings of the table.
+      num_states: `S`.
+      num_actions: `A`.
+    """
 
     config: TableConfig
     num_states: int
@@ -89,8 +77,8 @@ class _Table:
         """Whether all answers are worked out before a search."""
         return (self.num_states + 1) * self.num_actions <= _MOST_PREPARED
 
-    def init(self, rng_key: PRNGKey) -> TableParams:
-        del rng_key  # Nothing is random.
+    def init(self) -> TableParams:
+        """A table of what was never tried."""
         value = jnp.full(self.num_states + 1, self.config.initial_value, jnp.float32)
         return TableParams(
             model=empty_table(self.num_states, self.num_actions, self.config.num_outcomes),
@@ -98,7 +86,33 @@ class _Table:
             policy_count=jnp.ones((self.num_states + 1, self.num_actions)),
         )
 
+    def root(self, params: TableParams | SearchTable, observation: Array) -> RootFnOutput:
+        """The state that `[B]` observations show, with its prior and value."""
+        state = state_number(observation)
+        prior_logits, value = self.predict(params, state)
+        return RootFnOutput(prior_logits=prior_logits, value=value, embedding=state)
+
+    def recurrent_fn(self, discount: Array | float) -> RecurrentFn:
+        """One step of the table; the engine may ask a small table about one node at a time."""
+
+        def recurrent_fn(
+            params: TableParams | SearchTable, rng_key: PRNGKey, action: Array, state: Array
+        ) -> tuple[RecurrentFnOutput, Array]:
+            del rng_key  # The model is deterministic.
+            state, reward = self.dynamics(params, state, action)
+            prior_logits, value = self.predict(params, state)
+            step = RecurrentFnOutput(
+                reward=reward,
+                discount=jnp.full_like(reward, discount),
+                prior_logits=prior_logits,
+                value=value,
+            )
+            return step, state
+
+        return NodeModel(recurrent_fn) if self.is_small else recurrent_fn
+
     def prepare(self, params: TableParams | SearchTable) -> TableParams | SearchTable:
+        """All answers of a small table, worked out before a search."""
         if isinstance(params, SearchTable) or not self.is_small:
             return params
         next_state, reward = self._outcome(params.model, jnp.arange(self.num_states)[:, None])
@@ -111,6 +125,7 @@ class _Table:
         )
 
     def predict(self, params: TableParams | SearchTable, state: Array) -> tuple[Array, Array]:
+        """Prior logits `[B, A]` and values `[B]` of states `[B]`."""
         if isinstance(params, SearchTable):
             return _look_up(params.prior_logits, state), _look_up(params.value, state)
         return _log_frequency(params.policy_count[state]), params.value[state]
@@ -118,6 +133,7 @@ class _Table:
     def dynamics(
         self, params: TableParams | SearchTable, state: Array, action: Array
     ) -> tuple[Array, Array]:
+        """Next states `[B]` and rewards `[B]` of actions `[B]` in states `[B]`."""
         if isinstance(params, SearchTable):
             next_state, reward = params.next_state, params.reward
             return _look_up(next_state, state, action), _look_up(reward, state, action)
@@ -145,22 +161,31 @@ def _look_up(table: Array, *index: Array) -> Array:
     return table.at[index].get(mode="promise_in_bounds")
 
 
-def require_num_states(spec: EnvironmentSpec) -> int:
+def require_num_states(env: Environment, agent: str) -> int:
     """The number of states of an environment that a table can be learned of.
 
     All actions are taken to be legal everywhere, which a description does not tell.
 
+    Args:
+      env: the environment; numbered states are told by its attribute `num_states`.
+      agent: the name of the agent, for the message.
+
     Raises:
-      ConfigError: its states are not numbered, or two players alternate.
+      ConfigError: the states are not numbered, actions are not counted, or two players alternate.
     """
+    spec = env.spec
+    require_discrete(spec, agent)
     if spec.num_players != 1:
         raise ConfigError(f"tables are learned for one player, but {spec.name} has two.")
-    if spec.num_states is None:
+    while isinstance(env, TimeLimit):
+        env = env.env
+    num_states = getattr(env, "num_states", None)
+    if num_states is None:
         raise ConfigError(
             f"{spec.name} has no numbered states, which tables need; maze, line, chain, deep_sea "
-            "and random_mdp have, and environments whose spec has num_states."
+            "and random_mdp have, and environments of your own with an attribute num_states."
         )
-    return spec.num_states
+    return int(num_states)
 
 
 def state_number(observation: Array) -> Array:
@@ -170,19 +195,56 @@ def state_number(observation: Array) -> Array:
     return jnp.argmax(observation, axis=-1).astype(jnp.int32)
 
 
-def in_sequence(transitions: Transition) -> Transition:
-    """A rollout `[T, num_envs]` as `[T * num_envs]` transitions, one after the other."""
-    flat: Transition = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), transitions)
-    return flat
+def rollout_steps(rollout: Rollout, num_states: int) -> tuple[Transition, Steps]:
+    """The steps of a rollout `[T, num_envs]` one after the other, `[T * num_envs]`.
+
+    Args:
+      rollout: the rollout.
+      num_states: `S`, which also stands for the end of an episode.
+
+    Returns:
+      The transitions, whose observations lead nowhere any more, and the steps between states.
+    """
+    transitions = rollout.transitions
+    following = jnp.concatenate([transitions.observation[1:], rollout.timestep.observation[None]])
+    if transitions.final_observation is not None:
+        cut = transitions.truncated.reshape(
+            *transitions.truncated.shape, *[1] * (following.ndim - 2)
+        )
+        following = jnp.where(cut, transitions.final_observation, following)
+    flat: tuple[Transition, Array] = jax.tree.map(
+        lambda x: x.reshape((-1, *x.shape[2:])), (transitions, following)
+    )
+    return flat[0], steps_between(*flat, num_states)
 
 
-def steps_of(transitions: Transition, num_states: int) -> Steps:
-    """`[N]` transitions as steps between numbered states."""
-    assert transitions.final_observation is not None
+def replayed_steps(windows: Transition, num_states: int) -> Steps:
+    """The first steps of replayed windows `[B, 2, ...]` as `[B]` steps between states.
+
+    Args:
+      windows: the windows.
+      num_states: `S`, which also stands for the end of an episode.
+    """
+    following = windows.observation[:, 1]
+    if windows.final_observation is not None:
+        cut = windows.truncated[:, 0].reshape(-1, *[1] * (following.ndim - 1))
+        following = jnp.where(cut, windows.final_observation, following)
+    first = jax.tree.map(lambda x: x[:, 0], windows.replace(final_observation=None))
+    return steps_between(first, following, num_states)
+
+
+def steps_between(transitions: Transition, following: Array, num_states: int) -> Steps:
+    """`[N]` transitions as steps between numbered states.
+
+    Args:
+      transitions: `[N, ...]`.
+      following: `[N, ...]` the observations that the transitions led to.
+      num_states: `S`, which also stands for the end of an episode.
+    """
     has_ended = transitions.discount == 0.0
     return Steps(
         state=state_number(transitions.observation),
         action=transitions.action,
         reward=transitions.reward,
-        next_state=jnp.where(has_ended, num_states, state_number(transitions.final_observation)),
+        next_state=jnp.where(has_ended, num_states, state_number(following)),
     )

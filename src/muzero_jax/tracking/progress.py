@@ -1,9 +1,8 @@
-"""What a run shows while it goes: a live display in a terminal, a few plain lines elsewhere."""
+"""Shows a run while it goes: a live display in a terminal, a few plain lines elsewhere."""
 
 import math
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from muzero_jax.config import ExperimentConfig
@@ -13,62 +12,55 @@ from muzero_jax.tracking.screen import Screen
 
 
 class Listener(Protocol):
-    """Who is told what happens in a run."""
+    """Hears what happens in a run, and ignores it unless a method is overridden."""
 
     def activity(self, text: str) -> None:
-        """What is being done now, for example `compiling`."""
-        ...
+        """Hears what the run does now, for example `compiling`."""
+        return None
 
     def metrics(self, row: Mapping[str, float]) -> None:
-        """The counters and metrics of a chunk."""
-        ...
+        """Hears the counters and metrics of a chunk."""
+        return None
 
     def evaluation(self, row: Mapping[str, float]) -> None:
-        """The row of an evaluation."""
-        ...
+        """Hears the row of an evaluation."""
+        return None
 
     def note(self, text: str) -> None:
-        """A line that stays."""
-        ...
-
-
-class Display(Listener, Protocol):
-    """A listener that shows it; a context manager."""
-
-    def __enter__(self) -> Self:
-        """Starts to show."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Ends, leaving the last state visible."""
-        ...
+        """Hears a line that stays visible."""
+        return None
 
 
 def make_display(
     config: ExperimentConfig, total_env_steps: int, title: str, is_silent: bool = False
-) -> Display:
-    """A live display where a terminal can show it, else a quiet one, or a silent one.
+) -> "Display":
+    """A live display where a terminal can show it, else plain lines.
 
     Args:
       config: settings of the run.
       total_env_steps: environment steps at which the run is finished.
-      title: what the live display names the run.
-      is_silent: whether nothing shall be shown at all.
+      title: line above the live display that names the run.
+      is_silent: whether nothing is shown at all.
     """
     if is_silent:
-        return _SilentDisplay()
+        return Display()
     if is_live():
         return _LiveDisplay(config.name, total_env_steps, title)
-    return _PlainDisplay()
+    return _PlainDisplay(Screen())
 
 
-class _ScreenDisplay:
-    """What all displays share: the screen is entered with them, and it shows their notes."""
+class Display(Listener):
+    """A listener that is a context manager; this one shows nothing, and its subclasses do."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+class _PlainDisplay(Display):
+    """Shows notes, and a line for each evaluation, on a screen that is entered with the display."""
 
     def __init__(self, screen: Screen):
         self._screen = screen
@@ -77,45 +69,20 @@ class _ScreenDisplay:
         self._screen.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._screen.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        self._screen.__exit__(*error)
 
     def note(self, text: str) -> None:
         self._screen.print(text)
-
-
-class _PlainDisplay(_ScreenDisplay):
-    """A line for each evaluation, for logs."""
-
-    def __init__(self) -> None:
-        super().__init__(Screen())
-
-    def activity(self, text: str) -> None:
-        return None
-
-    def metrics(self, row: Mapping[str, float]) -> None:
-        return None
 
     def evaluation(self, row: Mapping[str, float]) -> None:
         self.note(f"{row['env_steps']:,.0f} steps, {row['train_seconds']:.1f} s: {_score(row)}")
 
 
-class _SilentDisplay(_PlainDisplay):
-    """Nothing."""
+class _LiveDisplay(_PlainDisplay):
+    """Shows a bar with the run's progress, and below it the newest numbers.
 
-    def note(self, text: str) -> None:
-        return None
-
-
-class _LiveDisplay(_ScreenDisplay):
-    """A bar with the speed and the time left, and below it the newest numbers.
-
-    The run's thread only replaces attributes; the screen's thread reads them when it draws.
+    The run's thread only replaces attributes, which the screen's thread reads when it draws.
     """
 
     def __init__(self, name: str, total_env_steps: int, title: str):
@@ -136,14 +103,9 @@ class _LiveDisplay(_ScreenDisplay):
         self._evaluation: Mapping[str, float] = {}
         self._screen.print(title, style="dim")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._activity = ""
-        super().__exit__(kind, error, traceback)
+        super().__exit__(*error)
 
     def activity(self, text: str) -> None:
         self._since, self._activity = time.perf_counter(), text
@@ -170,34 +132,30 @@ class _LiveDisplay(_ScreenDisplay):
         return whole
 
     def _lines(self) -> list[tuple[str, str]]:
-        """The rows below the bar, those that have something to say."""
-        lines = [
-            ("speed", _speed(self._metrics)),
-            ("time", _times(self._metrics, self._total)),
-            ("training", _episodes(self._metrics)),
-            ("losses", _losses(self._metrics)),
-            ("evaluation", _evaluation_line(self._evaluation)),
-            ("now", self._now()),
-        ]
+        """The rows below the bar, without those that are empty."""
+        row, evaluation, lines = self._metrics, self._evaluation, []
+        if row:
+            lines += [("speed", _speed(row)), ("time", _times(row, self._total))]
+            lines += [("training", _episodes(row)), ("losses", _losses(row))]
+        if evaluation:
+            after = f"after {evaluation['env_steps']:,.0f} steps"
+            lines.append(("evaluation", f"{_score(evaluation)}, {after}"))
+        lines.append(("now", self._now()))
         return [(name, text) for name, text in lines if text]
 
     def _now(self) -> str:
-        """What is being done, and since when if that takes long."""
+        """What the run does now, and for how long if it takes more than two seconds."""
         seconds = time.perf_counter() - self._since
         patience = f", {seconds:.0f} s" if seconds >= 2 else ""
         return f"{self._activity}{patience}" if self._activity else ""
 
 
 def _speed(row: Mapping[str, float]) -> str:
-    if not row:
-        return ""
     steps, updates = row["time/env_steps_per_second"], row["time/updates_per_second"]
     return f"{steps:,.0f} steps/s, {updates:,.0f} updates/s"
 
 
 def _times(row: Mapping[str, float], total_env_steps: int) -> str:
-    if not row:
-        return ""
     trained = row["time/train_seconds"]
     left = trained / row["env_steps"] * (total_env_steps - row["env_steps"])
     compiled = row["time/compile_seconds"]
@@ -216,10 +174,6 @@ def _losses(row: Mapping[str, float]) -> str:
     names.sort(key=lambda name: name != "loss/total")
     losses = {name.removeprefix("loss/"): row[name] for name in names}
     return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-
-
-def _evaluation_line(row: Mapping[str, float]) -> str:
-    return f"{_score(row)}, after {row['env_steps']:,.0f} steps" if row else ""
 
 
 def _score(row: Mapping[str, float]) -> str:

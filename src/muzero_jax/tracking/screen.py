@@ -1,4 +1,4 @@
-"""The one owner of what a command shows: a thread that prints the lines and draws the picture."""
+"""The terminal's one owner: a thread that prints all lines of a command and draws its picture."""
 
 import contextlib
 import os
@@ -7,32 +7,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 Draw = Callable[[], Any]
 
 
 class Screen:
-    """Lines that stay, and in a terminal a picture below them that is drawn again and again.
+    """Shows lines that stay, and below them in a terminal a picture that is drawn again and again.
 
-    Any thread may call `print`, also one that answers signals: the call puts the line into a queue
-    and never waits. The screen's own thread takes the lines out; it alone writes to the terminal
-    and calls rich, and it holds nobody's lock while it does. So a terminal that is slow, stopped or
-    closed does not hold up the work.
-
-    Where nobody reads any more, the screen falls silent and the work goes on. A picture that cannot
-    be drawn ends with a notice, and the lines go on.
+    Any thread may call `print`, also a thread that answers signals: the call puts the line into a
+    queue and never waits. The screen's own thread alone writes to the terminal and calls rich, and
+    it holds no lock meanwhile. So a terminal that is slow, stopped or closed does not hold up the
+    work. If the output has lost its reader, the screen falls silent. If the picture cannot be
+    drawn, it ends with a notice, and the lines go on.
 
     Args:
-      draw: makes the picture, something that rich can print; the screen's thread calls it. None
-        where there is no picture.
-      draws_per_second: how often the picture is drawn.
+      draw: function that makes a picture for rich to print, called by the screen's thread; None for
+        a screen without a picture.
+      draws_per_second: number of drawings per second.
     """
 
     def __init__(self, draw: Draw | None = None, draws_per_second: float = 4.0):
         self._draw, self._period = draw, 1.0 / draws_per_second
-        # Of the standard library's queues this one may be put to from everywhere, without a lock.
+        # This is the standard library's only queue that can be filled from everywhere, lock-free.
         self._lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._has_ended = threading.Event()
         self._is_silent = False
@@ -46,12 +43,7 @@ class Screen:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         assert self._thread is not None
         self._lines.put(None)
         self._thread.join()
@@ -59,20 +51,18 @@ class Screen:
         self._print_waiting()
 
     def print(self, text: str, style: str = "") -> None:
-        """Hands over a line that stays; a line that comes too early or too late is shown as well.
+        """Hands over a line that stays; lines before and after the block are shown too.
 
-        Args:
-          text: the line.
-          style: rich's name of how it looks beside a picture, for example `dim`.
+        `style` is rich's name of a style, for example `dim`, which is used beside a picture.
         """
         self._lines.put((text, style))
         if self._has_ended.is_set():
             self._print_waiting()
 
     def _show(self) -> None:
-        """What the screen's thread does, until it is told to end."""
+        """Prints and draws in the screen's thread, until `None` comes out of the queue."""
         if self._picture is not None:
-            self._guard(self._picture.start)
+            self._guard(self._picture.live.start)
         next_drawing = 0.0
         while True:
             if self._picture is not None and time.monotonic() >= next_drawing:
@@ -106,10 +96,10 @@ class Screen:
     def _end_picture(self) -> None:
         picture, self._picture = self._picture, None
         if picture is not None:
-            picture.stop()
+            picture.live.stop()
 
     def _print_waiting(self) -> None:
-        """Prints lines that came after the thread had ended."""
+        """Prints the lines that came after the thread had ended."""
         with contextlib.suppress(queue.Empty):
             while True:
                 line = self._lines.get_nowait()
@@ -117,11 +107,7 @@ class Screen:
                     self._show_line(*line)
 
     def _guard(self, show: Callable[[], None]) -> None:
-        """Calls `show`; what it meets must not end the work that is shown.
-
-        Args:
-          show: writes to the terminal, to the picture as long as there is one.
-        """
+        """Calls `show`, which writes to the terminal; its errors must not end the work."""
         if self._is_silent:
             return
         try:
@@ -130,7 +116,7 @@ class Screen:
             self._fall_silent()
         except Exception as error:
             if self._picture is None:
-                return self._fall_silent()  # stdout is closed or cannot hold any text.
+                return self._fall_silent()  # stdout is closed, or accepts no text.
             with contextlib.suppress(Exception, SystemExit):
                 self._end_picture()
             told = f"{type(error).__name__}: {error}"
@@ -138,11 +124,11 @@ class Screen:
             self._guard(show)
 
     def _fall_silent(self) -> None:
-        """Nobody reads: whatever is printed from now on is thrown away."""
+        """Throws away everything that is printed from now on, because nobody reads it."""
         self._is_silent = True
         with contextlib.suppress(Exception, SystemExit):
             self._end_picture()
-        # What Python has kept for stdout must not fail once more when the process ends.
+        # Text that Python still holds for stdout must not fail again when the process ends.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
@@ -157,18 +143,12 @@ class _Picture:
         from rich.live import Live
 
         self._draw, self._console = draw, Console()
-        # Without rich's own thread. Others' prints, such as warnings, go above the picture: rich
-        # then repeats the last drawing, and never calls `draw` itself.
-        self._live = Live(console=self._console, auto_refresh=False)
-
-    def start(self) -> None:
-        self._live.start()
-
-    def stop(self) -> None:
-        self._live.stop()
+        # rich's own thread is not used. rich shows prints of others, such as warnings, above the
+        # picture and repeats the last drawing; it never calls `draw` itself.
+        self.live = Live(console=self._console, auto_refresh=False)
 
     def redraw(self) -> None:
-        self._live.update(self._draw(), refresh=True)
+        self.live.update(self._draw(), refresh=True)
 
     def print(self, text: str, style: str) -> None:
         self._console.print(

@@ -1,14 +1,14 @@
-"""Tells once that a run's values or rewards lie beyond what its networks can express."""
+"""Warns once that a run's values or rewards lie beyond what its networks can express."""
 
 import math
 from collections.abc import Mapping
 
-from muzero_jax.config import NetworkConfig
+from muzero_jax.config import ExperimentConfig, NetworkConfig
 from muzero_jax.maths.value_support import EPSILON
 
-# A value target rests on predictions that may overshoot early; a reward is a fact.
+# Value targets contain predictions, which may overshoot early; rewards do not.
 _MOST_CLIPPED = {"value": 0.01, "reward": 0.001}
-# The largest target seen rests on clipped predictions, so that later ones will be larger.
+# The largest target so far was made from clipped predictions, so that later ones will be larger.
 _HEADROOM = 1.25
 
 
@@ -16,14 +16,16 @@ class SupportWarning:
     """Watches the metrics of a run's chunks.
 
     Args:
-      config: the network's section of the settings.
+      config: the settings of the run, whose agent may have networks with a support.
     """
 
-    def __init__(self, config: NetworkConfig):
-        self._config, self._has_told = config, False
+    def __init__(self, config: ExperimentConfig):
+        network = getattr(config.learner, "network", None)
+        self._network = network if isinstance(network, NetworkConfig) else NetworkConfig()
+        self._has_told = False
 
     def watch(self, metrics: Mapping[str, float]) -> str | None:
-        """The warning, with the first chunk in which too many targets are clipped; else None."""
+        """The warning at the first chunk in which too many targets are clipped; otherwise None."""
         told = [
             f"{_percent(share)} of the {name} targets"
             for name, most in _MOST_CLIPPED.items()
@@ -40,12 +42,12 @@ class SupportWarning:
         )
 
     def _advice(self, largest: float) -> str:
-        """What to change so that `largest` would not be clipped."""
+        """The setting to change so that a target of size `largest` is not clipped."""
         reach = _HEADROOM * transformed(largest)
         if not math.isfinite(reach):
             return "look at the rewards of the environment"
-        size = math.ceil(reach / self._config.support_spacing)
-        spacing = reach / self._config.support_size
+        size = math.ceil(reach / self._network.support_spacing)
+        spacing = reach / self._network.support_size
         return (
             f"raise network.support_size to {size}, or network.support_spacing to {spacing:.2g}, "
             "or make the rewards of the environment smaller"
@@ -53,10 +55,10 @@ class SupportWarning:
 
 
 def _percent(share: float) -> str:
-    """A share in percent: whole ones, and two digits of a smaller one."""
+    """A share in percent, with two digits if it is below ten percent."""
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def transformed(x: float) -> float:
-    """`maths.value_support.signed_hyperbolic` of a number of at least 0, on the host."""
+    """`maths.value_support.signed_hyperbolic` on the host, for a number of at least 0."""
     return math.sqrt(x + 1.0) - 1.0 + EPSILON * x

@@ -1,4 +1,4 @@
-"""What a run reports: metrics and evaluations, to files that can be cut back to a checkpoint."""
+"""Writes the metrics and evaluations of a run to files that can be cut back to a checkpoint."""
 
 import contextlib
 import csv
@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,11 +40,11 @@ EVALUATION_COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Lengths of the files at some moment, in bytes.
+    """Lengths of the report files at some moment.
 
     Attributes:
-      metrics: of `metrics.jsonl`.
-      evaluation: of `evaluation.csv`.
+      metrics: bytes of `metrics.jsonl`.
+      evaluation: bytes of `evaluation.csv`.
     """
 
     metrics: int = 0
@@ -52,30 +52,27 @@ class Position:
 
 
 class Sink(Protocol):
-    """Where scalars go beside the files."""
+    """Receives the scalars of a run beside the files."""
 
     def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
-        """Writes scalars by name."""
-        ...
+        """Receives scalars by name."""
 
     def flush(self) -> None:
-        """Makes what was written last."""
-        ...
+        """Waits until all scalars so far are safe."""
 
     def close(self) -> None:
         """Ends the sink."""
-        ...
 
 
 class Tracker:
-    """The reports of one run.
+    """Writes the report files of one run, and sends scalars to its sinks.
 
     Args:
-      run_dir: the run folder.
-      config: of the run; `logging` says which sinks there are.
-      position: where a resumed run goes on: everything later in the files is cut off. None starts
-        them anew.
-      env_steps: where a resumed run goes on, for the sinks.
+      run_dir: run folder.
+      config: settings of the run; the `logging` section names the sinks.
+      position: lengths of the files where the run is taken up; everything later is cut off. None
+        starts the files anew.
+      env_steps: environment steps after which the run is taken up.
     """
 
     def __init__(
@@ -87,23 +84,20 @@ class Tracker:
     ):
         position = position or Position()
         self._metrics = _AppendFile(run_dir / METRICS_FILE, position.metrics)
-        self._columns: tuple[str, ...] = EVALUATION_COLUMNS
-        if position.evaluation:
-            self._columns = _header(run_dir / EVALUATION_FILE)
         self._evaluation = _AppendFile(run_dir / EVALUATION_FILE, position.evaluation)
         if not self._evaluation.length():
-            self._evaluation.append(_csv_line(self._columns))
-        self._sinks = _make_sinks(run_dir, config, env_steps)
+            self._evaluation.append(_csv_line(EVALUATION_COLUMNS))
+        self._sinks = list(_make_sinks(run_dir, config, env_steps))
 
     def write_metrics(self, row: Mapping[str, float]) -> None:
-        """Writes one line; what is not finite, for want of anything to average, is left out."""
+        """Writes one line; metrics that are not finite, such as empty averages, are left out."""
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         self._metrics.append(json.dumps(finite) + "\n")
         self._send(int(row["env_steps"]), finite)
 
     def write_evaluation(self, row: Mapping[str, float]) -> None:
-        """Writes one row with the values of the file's columns."""
-        self._evaluation.append(_csv_line([row.get(name, "") for name in self._columns]))
+        """Writes one row with the values of `EVALUATION_COLUMNS`."""
+        self._evaluation.append(_csv_line([row.get(name, "") for name in EVALUATION_COLUMNS]))
         names = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
         self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in names})
 
@@ -112,14 +106,14 @@ class Tracker:
         return Position(self._metrics.length(), self._evaluation.length())
 
     def sync(self) -> None:
-        """Returns when what was written is safe on disk."""
+        """Returns when everything that was written is safe on disk."""
         for sink in self._sinks:
             sink.flush()
         self._metrics.sync()
         self._evaluation.sync()
 
     def close(self) -> None:
-        """Closes files and sinks; what could not be written was told when it was."""
+        """Closes files and sinks; an error of a sink was told when it occurred."""
         for sink in self._sinks:
             with contextlib.suppress(OSError):
                 sink.close()
@@ -133,7 +127,7 @@ class Tracker:
 
 
 def summarise(result: EvaluationResult) -> dict[str, float]:
-    """Mean, spread and extremes of an evaluation, by the names of the columns."""
+    """The mean, spread and extremes of an evaluation, by the names of `EVALUATION_COLUMNS`."""
     scores, lengths = result.scores, result.lengths
     return {
         "score_mean": float(scores.mean()),
@@ -150,9 +144,9 @@ def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> Non
     """Writes every episode of the final evaluation to `evaluation_scores.csv`.
 
     Args:
-      run_dir: the run folder.
-      env_steps: environment steps that the evaluated agent was trained for.
-      result: the evaluation.
+      run_dir: run folder.
+      env_steps: environment steps for which the evaluated agent was trained.
+      result: scores and lengths of the episodes.
     """
     lines = [_csv_line(("env_steps", "episode", "score", "length"))]
     episodes = zip(result.scores.tolist(), result.lengths.tolist(), strict=True)
@@ -161,10 +155,10 @@ def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> Non
 
 
 class _AppendFile:
-    """A text file that starts as the first `length` bytes of what is there.
+    """A text file of which the first `length` bytes are kept, and to which lines are appended.
 
-    Every line is one unbuffered write: a killed process leaves at most a torn last line, which is
-    past the position of any checkpoint.
+    Every line is one unbuffered write. So a killed process leaves at most a torn last line, which
+    lies past the position of every checkpoint.
     """
 
     def __init__(self, path: Path, length: int):
@@ -179,7 +173,7 @@ class _AppendFile:
         self._file.truncate(min(found, length))
 
     def append(self, text: str) -> None:
-        """Writes a line whole: the system takes a part of it where the disk is nearly full."""
+        """Writes a whole line, of which the system may take a part at a time on a full disk."""
         rest = text.encode()
         while rest:
             rest = rest[self._file.write(rest) :]
@@ -199,9 +193,9 @@ def _open_to_append(path: str, flags: int) -> int:
 
 
 class _TensorBoard:
-    """Events through tensorboardX; those after a resumed run's checkpoint are declared void.
+    """Writes events with tensorboardX; events after a resumed run's checkpoint are declared void.
 
-    Its `SummaryWriter` would write in a thread, whose errors nobody hears.
+    tensorboardX's `SummaryWriter` is not used, because errors of its thread would be lost.
     """
 
     def __init__(self, folder: Path, env_steps: int):
@@ -210,7 +204,7 @@ class _TensorBoard:
 
         folder.mkdir(exist_ok=True)
         self._make_event, self._scalar = Event, tensorboardX.summary.scalar
-        # Files are named by the second; the suffix keeps a quick restart from replacing one.
+        # A file's name holds the second; the suffix keeps a quick restart from replacing a file.
         self._writer = tensorboardX.event_file_writer.EventsWriter(
             str(folder / "events"), f".from{env_steps}"
         )
@@ -234,31 +228,23 @@ class _TensorBoard:
         self._writer.close()
 
 
-def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> list[Sink]:
-    """The sinks that are asked for and installed; the lack of one is told in one line."""
-    wanted: dict[str, Any] = {}
-    if config.logging.tensorboard:
-        folder = run_dir / TENSORBOARD_FOLDER
-        wanted["tensorboard"] = lambda: _TensorBoard(folder, env_steps)
-    if config.logging.wandb:
-        wanted["wandb"] = lambda: WandbSink(run_dir, config)
-    sinks: list[Sink] = []
-    for name, make in wanted.items():
+def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iterator[Sink]:
+    """The sinks that the settings ask for; a sink that is not installed is told in one line."""
+    makers: dict[str, Callable[[], Sink]] = {
+        "tensorboard": lambda: _TensorBoard(run_dir / TENSORBOARD_FOLDER, env_steps),
+        "wandb": lambda: WandbSink(run_dir, config),
+    }
+    for name in [name for name in makers if getattr(config.logging, name)]:
         try:
-            sinks.append(make())
+            sink = makers[name]()
         except ModuleNotFoundError as error:
             print(
                 f"notice: logging.{name} is left out, the module {error.name!r} is not installed: "
                 f"pip install 'muzero-jax[{name}]'.",
                 file=sys.stderr,
             )
-    return sinks
-
-
-def _header(path: Path) -> tuple[str, ...]:
-    """The columns of a file that an older version may have begun; ours where it is lost."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return tuple(next(csv.reader(text.splitlines()), EVALUATION_COLUMNS))
+        else:
+            yield sink
 
 
 def _csv_line(values: Sequence[Any]) -> str:

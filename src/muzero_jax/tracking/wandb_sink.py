@@ -1,4 +1,4 @@
-"""Scalars of a run to Weights & Biases, where each run of a sweep has a run of its own."""
+"""Sends the scalars of a run to Weights & Biases, where each run of a sweep has its own run."""
 
 import contextlib
 import netrc
@@ -11,25 +11,26 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ExperimentConfig
+from muzero_jax.core.errors import ConfigError, reason_of
 from muzero_jax.core.file_names import MEMBERS_FOLDER
 from muzero_jax.core.files import write_text
 from muzero_jax.settings import config_to_dict
 
 _ID_FILE = "wandb_id"
 _NO_LOGIN_NEEDED = ("offline", "dryrun", "disabled")
-# Lanes of a sweep begin runs in threads of one process, which share W&B's settings.
+# The threads of a sweep begin runs in one process, and share W&B's settings.
 _BEGINNING = threading.Lock()
 
 
 class WandbSink:
-    """Weights & Biases; a resumed run goes on in the same run there.
+    """Sends scalars to W&B; a resumed run goes on in the same run there.
 
-    What W&B cannot take is told in one line and left out: the run's own files hold everything.
+    An error of W&B ends the sending with one line; the run's own files hold everything.
 
     Args:
-      run_dir: the run folder. Its `wandb_id` names the run at W&B.
-      config: of the run.
+      run_dir: run folder, whose file `wandb_id` names the run at W&B.
+      config: settings of the run.
 
     Raises (when constructed):
       ModuleNotFoundError: the package `wandb` is not installed.
@@ -51,7 +52,7 @@ class WandbSink:
                 group=group,
                 id=id_file.read_text(encoding="utf-8"),
                 resume="allow",
-                # Without this W&B hands out the run that another thread has begun.
+                # Otherwise W&B returns the run that another thread has begun.
                 reinit="create_new",
                 dir=str(run_dir),
                 config=config_to_dict(config),
@@ -67,34 +68,31 @@ class WandbSink:
                 self._run.log({"env_steps": env_steps, **scalars})
 
     def flush(self) -> None:
-        """W&B sends what it gets by itself."""
+        """Does nothing, because W&B sends by itself."""
 
     def close(self) -> None:
-        """Returns when W&B has everything."""
+        """Waits until W&B has received everything."""
         if self._run is not None:
             with self._failures_told():
                 self._run.finish()
 
     @contextlib.contextmanager
     def _failures_told(self) -> Any:
-        """An outage of W&B ends what is sent there, not the run."""
+        """Turns an error of W&B into a notice, after which nothing is sent any more."""
         try:
             yield
         except self._error as error:
             self._run = None
-            reason = " ".join(str(error).split())
-            print(f"notice: the run goes on without W&B: {reason}", file=sys.stderr)
+            print(f"notice: the run goes on without W&B: {reason_of(error)}", file=sys.stderr)
 
 
 def check_login(configs: Iterable[ExperimentConfig]) -> None:
-    """Refuses runs that are to be sent to W&B where nobody is logged in.
+    """Refuses runs with these settings if they use W&B, W&B needs a login, and nobody is logged in.
 
-    Args:
-      configs: of the runs that are about to begin. Nothing is checked where none of them asks for
-        W&B, or where the package `wandb` is not installed, which is told later.
+    Nothing is checked if the package `wandb` is not installed, which is told later.
 
     Raises:
-      ConfigError: W&B is asked for, needs a login, and has none.
+      ConfigError: W&B needs a login.
     """
     if not any(config.logging.wandb for config in configs):
         return
@@ -112,7 +110,7 @@ def check_login(configs: Iterable[ExperimentConfig]) -> None:
 
 
 def _has_login(settings: Any) -> bool:
-    """Whether one of the places where W&B looks for a key or a token has one."""
+    """Whether there is a key or a token in one of the places where W&B looks."""
     if settings.api_key or getattr(settings, "identity_token_file", None):
         return True
     host = urllib.parse.urlsplit(settings.base_url).hostname or ""
@@ -125,7 +123,7 @@ def _has_login(settings: Any) -> bool:
 
 
 def _name_and_group(run_dir: Path) -> tuple[str, str | None]:
-    """What a run is called at W&B, and the sweep that it is shown under, where it is of one."""
+    """The name of a run at W&B, and the name of the sweep that groups it, or None."""
     if run_dir.parent.parent.name != MEMBERS_FOLDER:
         return "-".join(run_dir.parts[-2:]), None
     sweep = run_dir.parents[2].name

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from muzero_jax.agents.base import Agent, Hyperparameters
+from muzero_jax.agents.base import Hyperparameters
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.types import Metrics, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
 from muzero_jax.replay.buffer import ReplayState
-from muzero_jax.training.loop import Train, make_train
+from muzero_jax.training.loop import Train, make_agent, make_train
 from muzero_jax.training.shards import Shards
 from muzero_jax.training.train_state import TrainState
 
@@ -73,7 +73,6 @@ def make_layout(num_shards: int, devices: Sequence[jax.Device]) -> Layout:
 
 def make_parallel_train(
     env: Environment,
-    make_agent: Callable[[Shards], Agent],
     config: ExperimentConfig,
     layout: Layout,
 ) -> Train:
@@ -84,12 +83,12 @@ def make_parallel_train(
 
     Args:
       env: one environment, neither batched nor auto-resetting.
-      make_agent: makes the learner for the shards that it is told of.
       config: sizes of the whole run.
       layout: of the shards.
     """
-    shards = layout.shards
-    one = make_train(env, make_agent(shards), shard_config(config), shards=shards)
+    shards, part = layout.shards, shard_config(config)
+    agent = make_agent(part, env, shards.average)
+    one = make_train(env, agent, part, shards)
     return Train(
         init=_spread_init(one, layout),
         train_chunk=_spread_chunk(one, layout),
@@ -98,16 +97,24 @@ def make_parallel_train(
 
 
 def shard_config(config: ExperimentConfig) -> ExperimentConfig:
-    """The sizes of one shard: its share of environments, replay, batch and steps."""
+    """The sizes of one shard: its share of environments, replay, batch and steps.
+
+    Args:
+      config: sizes of the whole run.
+    """
     num_shards, replay, training = config.training.num_shards, config.replay, config.training
-    return dataclasses.replace(
-        config,
-        replay=dataclasses.replace(
+    learner = config.learner
+    if replay is not None:
+        part = dataclasses.replace(
             replay,
             capacity=replay.capacity // num_shards,
             min_size=-(-replay.min_size // num_shards),
             batch_size=replay.batch_size // num_shards,
-        ),
+        )
+        learner = dataclasses.replace(learner, replay=part)
+    return dataclasses.replace(
+        config,
+        learner=learner,
         training=dataclasses.replace(
             training,
             num_shards=1,
@@ -172,13 +179,9 @@ def _by_field(own: Any, shared: Any) -> TrainState:
     return TrainState(
         agent=shared,
         replay=ReplayState(transitions=own, priorities=own, head=shared, size=shared),
-        env_state=own,
-        timestep=own,
-        rng_key=own,
-        episode_return=own,
-        episode_length=own,
-        num_env_steps=shared,
         first_failure=shared,
+        collector=own,
+        num_env_steps=shared,
     )
 
 

@@ -11,19 +11,19 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from muzero_jax.agents.base import Agent
+from muzero_jax.agents.base import ActFn, Agent, Moment
 from muzero_jax.config import EvaluationConfig
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
-from muzero_jax.tabular.exact_evaluation import make_exact_evaluation
+from muzero_jax.training.collect import choose_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +33,37 @@ class EvaluationResult:
     Attributes:
       scores: the returns.
       lengths: in steps.
-      oracle: the comparison with the exact answers, by name; empty where there are none.
+      observed: the metrics of the observers, by name.
       num_cut: how many of the episodes did not end by themselves and were cut.
     """
 
     scores: np.ndarray
     lengths: np.ndarray
-    oracle: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    observed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     num_cut: int = 0
+
+
+class Observer(Protocol):
+    """Something else that an evaluation asks of an agent, beside its greedy episodes.
+
+    A factory `(env, agent) -> Observer`, named `module:factory`, makes one: the registry names
+    those of an environment, and `evaluation.observers` those that the user wants.
+    """
+
+    def answers(self, agent_state: PyTree, rng_key: PRNGKey) -> PyTree:
+        """What the agent answers; pure, to be compiled and vmapped. The `rng_key` is consumed."""
+        ...
+
+    def metrics(self, answers: PyTree) -> Mapping[str, float]:
+        """What the answers are worth, by slash-grouped name; called on the host."""
+        ...
 
 
 class _EvaluationState(struct.PyTreeNode):
     rng_key: PRNGKey
     env_state: EnvState
     timestep: TimeStep
+    memory: PyTree
     episode_return: Array
     episode_length: Array
     scores: Array
@@ -66,12 +83,22 @@ class Evaluate:
       agent: the learner.
       config: sizes.
       width: agents that `each` evaluates in one call; more than one are vmapped.
+      observers: what else is asked of the agent.
+      act: the way of acting; the agent's first greedy one where None.
     """
 
-    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig, width: int = 1):
+    def __init__(
+        self,
+        env: Environment,
+        agent: Agent,
+        config: EvaluationConfig,
+        width: int = 1,
+        observers: Sequence[Observer] = (),
+        act: ActFn | None = None,
+    ):
         self.env, self.config, self.width = env, config, width
-        self.slots = _Slots(env, agent, config)
-        self.exact = make_exact_evaluation(env, agent)
+        self.slots = _Slots(env, agent, config, act or agent.act_greedily)
+        self.observers = tuple(observers)
         self._lock = threading.Lock()
         self._program: Callable[..., Any] | None = None
 
@@ -118,38 +145,39 @@ class Evaluate:
         keys = rng_keys[0] if self.width == 1 else jnp.stack(list(rng_keys))
         outputs = jax.device_get(self.prepare(agent_states)(agent_states, keys, quota))
         if self.width == 1:
-            return [self._result(quota, *outputs)]
-        return [self._result(quota, *rows) for rows in zip(*outputs, strict=True)]
+            return [self._result(quota, outputs)]
+        rows = [jax.tree.map(lambda x, row=row: x[row], outputs) for row in range(self.width)]
+        return [self._result(quota, row) for row in rows]
 
-    def _run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> tuple[Array, ...]:
-        """What one agent's episodes come to, and its exact answers where there are any."""
-        exact = () if self.exact is None else self.exact.answers(agent_state)
-        return (*self.slots.run(agent_state, rng_key, quota), *exact)
+    def _run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> PyTree:
+        """What one agent's episodes come to, and what it answers the observers."""
+        # The key of the episodes stays what it is without observers.
+        answers = [
+            observer.answers(agent_state, jax.random.fold_in(rng_key, number))
+            for number, observer in enumerate(self.observers)
+        ]
+        return self.slots.run(agent_state, rng_key, quota), answers
 
-    def _result(
-        self,
-        quota: np.ndarray,
-        scores: np.ndarray,
-        lengths: np.ndarray,
-        cut: np.ndarray,
-        *answers: np.ndarray,
-    ) -> EvaluationResult:
+    def _result(self, quota: np.ndarray, outputs: PyTree) -> EvaluationResult:
+        (scores, lengths, cut), answers = outputs
         chosen = np.arange(self.slots.max_quota)[None] < quota[:, None]
-        oracle = {} if self.exact is None else self.exact.metrics(*answers)
+        observed: dict[str, float] = {}
+        for observer, answer in zip(self.observers, answers, strict=True):
+            observed |= observer.metrics(answer)
         num_cut = int(cut[chosen].sum())
-        return EvaluationResult(scores[chosen], lengths[chosen], oracle, num_cut)
+        return EvaluationResult(scores[chosen], lengths[chosen], observed, num_cut)
 
 
 class _Slots:
     """The compiled part: every slot plays until it has finished its quota."""
 
-    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig):
+    def __init__(self, env: Environment, agent: Agent, config: EvaluationConfig, act: ActFn):
         most = max(config.num_episodes, config.final_num_episodes)
         self.num_slots = min(config.num_envs, most)
         self.max_quota = -(-most // self.num_slots)
         self.max_episode_steps, bound = config.max_episode_steps, env.spec.max_episode_steps
         self.may_cut = bound is None or bound > config.max_episode_steps
-        self.agent, self.num_players = agent, env.spec.num_players
+        self.agent, self.act, self.num_players = agent, act, env.spec.num_players
         self.env = Vectorised(AutoReset(env), self.num_slots)
 
     def seat(self, state: _EvaluationState) -> Array:
@@ -164,6 +192,7 @@ class _Slots:
             rng_key=rng_key,
             env_state=env_state,
             timestep=timestep,
+            memory=self.agent.init_memory(self.num_slots),
             episode_return=jnp.zeros(self.num_slots),
             episode_length=jnp.zeros(self.num_slots, jnp.int32),
             scores=jnp.zeros((self.num_slots, self.max_quota)),
@@ -181,7 +210,7 @@ class _Slots:
     def _step(self, agent_state: PyTree, state: _EvaluationState) -> _EvaluationState:
         rng_key, act_key, env_key = jax.random.split(state.rng_key, 3)
         seat = self.seat(state)
-        action = self._act(agent_state, act_key, state.timestep, seat)
+        action, memory = self._act(agent_state, act_key, state, seat)
         env_state, timestep = self.env.step(env_key, state.env_state, action)
         outcome = env_state.outcome
         reward = jnp.take_along_axis(outcome.reward, seat[:, None], axis=1)[:, 0]
@@ -198,6 +227,7 @@ class _Slots:
             rng_key=rng_key,
             env_state=env_state,
             timestep=timestep,
+            memory=choose_rows(ended, self.agent.init_memory(self.num_slots), memory),
             episode_return=jnp.where(ended, 0.0, episode_return),
             episode_length=jnp.where(ended, 0, episode_length),
             scores=state.scores.at[slot, column].set(episode_return, mode="drop"),
@@ -215,23 +245,23 @@ class _Slots:
             # The key has been used for the step; folded it is another one, and the keys of
             # evaluations in which nothing is cut stay what they were.
             fresh = self.env.reset(jax.random.fold_in(rng_key, 1))
-            choose = functools.partial(_choose_rows, cut)
-            chosen: tuple[EnvState, TimeStep] = jax.tree.map(choose, fresh, (env_state, timestep))
+            chosen: tuple[EnvState, TimeStep] = choose_rows(cut, fresh, (env_state, timestep))
             return chosen
 
         return jax.lax.cond(cut.any(), restart, lambda: (env_state, timestep))
 
-    def _act(self, agent_state: PyTree, rng_key: PRNGKey, timestep: TimeStep, seat: Array) -> Array:
-        """The agent's greedy action, or in its opponent's turn a random legal one."""
+    def _act(
+        self, agent_state: PyTree, rng_key: PRNGKey, state: _EvaluationState, seat: Array
+    ) -> tuple[Array, PyTree]:
+        """The agent's action and notes; in its opponent's turn the action is a random legal one."""
+        timestep = state.timestep
+        moment = Moment(timestep, state.memory, state.episode_length, state.env_state.env_state)
         if self.num_players == 1:
-            return self.agent.act(agent_state, rng_key, timestep, False).action
+            output = self.act(agent_state, rng_key, moment)
+            return output.action, output.memory
         act_key, opponent_key = jax.random.split(rng_key)
-        action = self.agent.act(agent_state, act_key, timestep, False).action
+        output = self.act(agent_state, act_key, moment)
         opponent_action = random_legal_action(opponent_key, timestep.legal_action_mask)
         is_own_turn = timestep.to_play == seat
-        return jnp.where(is_own_turn, action, opponent_action.astype(action.dtype))
-
-
-def _choose_rows(wanted: Array, x: Array, otherwise: Array) -> Array:
-    """The rows of `x` where `wanted` `[num_rows]`, else those of `otherwise`."""
-    return jnp.where(wanted.reshape(-1, *[1] * (x.ndim - 1)), x, otherwise)
+        action = jnp.where(is_own_turn, output.action, opponent_action.astype(output.action.dtype))
+        return action, output.memory

@@ -3,21 +3,9 @@
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
-from muzero_jax.envs.base import EnvState
-from muzero_jax.replay.buffer import ReplayState
-
-
-class FirstFailure(struct.PyTreeNode):
-    """The first update whose metrics were not finite; neither it nor any later one is applied.
-
-    Attributes:
-      update: `[]` int32, which update, or -1.
-      term: `[]` int32, index of the offending metric in `Train.learn_metric_names`.
-    """
-
-    update: Array
-    term: Array
+from muzero_jax.core.types import Array, PyTree
+from muzero_jax.training.collect import Collector
+from muzero_jax.training.learn import FirstFailure, Learner
 
 
 class StepCount(struct.PyTreeNode):
@@ -51,22 +39,30 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       agent: the agent's state.
-      replay: the ring.
-      env_state: of `num_envs` auto-resetting environments.
-      timestep: `[num_envs, ...]` what they last returned.
-      rng_key: the only stored key of the loop.
-      episode_return: `[num_envs]` undiscounted return so far, of the first player.
-      episode_length: `[num_envs]` int32, steps so far.
+      replay: the ring; `()` for an agent that learns from rollouts.
+      first_failure: the first update that was not applied.
+      collector: where collecting is.
       num_env_steps: environment steps so far, over all environments.
-      first_failure: see `FirstFailure`.
     """
 
     agent: PyTree
-    replay: ReplayState
-    env_state: EnvState
-    timestep: TimeStep
-    rng_key: PRNGKey
-    episode_return: Array
-    episode_length: Array
-    num_env_steps: StepCount
+    replay: PyTree
     first_failure: FirstFailure
+    collector: Collector
+    num_env_steps: StepCount
+
+    @classmethod
+    def of(cls, learner: Learner, collector: Collector, num_env_steps: StepCount) -> "TrainState":
+        """The state of a run from its parts.
+
+        Args:
+          learner: what learning changes.
+          collector: where collecting is.
+          num_env_steps: environment steps so far.
+        """
+        return cls(learner.agent, learner.replay, learner.first_failure, collector, num_env_steps)
+
+    @property
+    def learner(self) -> Learner:
+        """What learning changes."""
+        return Learner(self.agent, self.replay, self.first_failure)

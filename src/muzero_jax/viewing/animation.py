@@ -1,6 +1,7 @@
 """Captioned animations as GIF files."""
 
 import dataclasses
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,11 @@ from muzero_jax.core.files import replacing
 from muzero_jax.reports.extras import import_extra
 
 _STRIP_HEIGHT = 26
-# Room for both captions; a narrower picture stands in the middle.
+# The captions need this width; a narrower picture stands in the middle.
 _MIN_WIDTH = 220
 _STRIP_COLOUR, _TEXT_COLOUR = (255, 255, 255), (51, 51, 51)
-_NUM_COLOURS = 64
-# How many frames of an animation its palette is taken from.
-_PALETTE_FRAMES = 12
+# The palette of an animation has this many colours, and is made from this many of its frames.
+_NUM_COLOURS, _PALETTE_FRAMES = 64, 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Frame:
 
     Attributes:
       image: `[H, W, 3]` uint8.
-      left: caption at the left, below the picture.
-      right: caption at the right.
-      seconds: how long it is shown.
+      left: caption below the picture, at the left.
+      right: caption below the picture, at the right.
+      seconds: time for which the picture is shown.
     """
 
     image: np.ndarray
@@ -42,8 +42,8 @@ def write_gif(frames: Sequence[Frame], out: Path) -> None:
     All frames share one palette of 64 colours, so that nothing flickers and the file stays small.
 
     Args:
-      frames: at least one; their images have the same shape.
-      out: the file to write; its folder is made.
+      frames: at least one frame; all images have the same shape.
+      out: the GIF to write; its folder is made where it is missing.
 
     Raises:
       ValueError: there are no frames, or their shapes differ.
@@ -52,7 +52,7 @@ def write_gif(frames: Sequence[Frame], out: Path) -> None:
     shapes = {frame.image.shape for frame in frames}
     if len(shapes) != 1:
         raise ValueError(f"an animation needs frames of one shape, found {sorted(shapes)}.")
-    image_module = import_extra("PIL.Image", purpose="Animations", package="pillow")
+    image_module = _pillow("Image")
     pictures = [_add_captions(frame) for frame in frames]
     chosen = np.unique(np.linspace(0, len(pictures) - 1, _PALETTE_FRAMES).round().astype(int))
     mosaic = np.concatenate([np.asarray(pictures[index]) for index in chosen])
@@ -71,11 +71,13 @@ def write_gif(frames: Sequence[Frame], out: Path) -> None:
         )
 
 
+def _pillow(module: str) -> types.ModuleType:
+    return import_extra(f"PIL.{module}", purpose="Animations", package="pillow")
+
+
 def _add_captions(frame: Frame) -> Any:
     """Puts the picture above a strip with its captions."""
-    image_module = import_extra("PIL.Image", purpose="Animations", package="pillow")
-    draw_module = import_extra("PIL.ImageDraw", purpose="Animations", package="pillow")
-    font_module = import_extra("PIL.ImageFont", purpose="Animations", package="pillow")
+    image_module, draw_module, font_module = map(_pillow, ("Image", "ImageDraw", "ImageFont"))
     height, image_width, _ = frame.image.shape
     width = max(image_width, _MIN_WIDTH)
     picture = image_module.new("RGB", (width, height + _STRIP_HEIGHT), _STRIP_COLOUR)

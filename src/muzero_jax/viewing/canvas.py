@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 Colour: TypeAlias = tuple[int, int, int]
-# From pixel centres `x [1, W]` and `y [H, 1]` to the distance from a shape's edge, negative inside.
 SignedDistance: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From pixel centres `x [1, W]` and `y [H, 1]` to the distance from a shape, negative inside."""
 
 
 def parse_colour(code: str) -> Colour:
@@ -21,7 +21,7 @@ def parse_colour(code: str) -> Colour:
 class Canvas:
     """An image to draw shapes on; `x` goes right and `y` down, in pixels from the top left corner.
 
-    Edges are antialiased: a pixel is covered by as much as its distance to the edge says.
+    Edges are antialiased: the distance from a pixel to the edge decides how much of it is covered.
     """
 
     def __init__(self, height: int, width: int, colour: Colour):
@@ -32,12 +32,26 @@ class Canvas:
         return np.round(self._pixels).astype(np.uint8)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
-        """Fills a circle."""
-        bounds = (x - radius, y - radius, x + radius, y + radius)
-        self._fill(bounds, lambda px, py: np.hypot(px - x, py - y) - radius, colour)
+        """Fills a circle.
+
+        Args:
+          x: horizontal place of the centre.
+          y: vertical place of the centre.
+          radius: radius of the circle.
+          colour: colour of the circle.
+        """
+        self.line([(x, y), (x, y)], 2 * radius, colour)
 
     def ring(self, x: float, y: float, radius: float, width: float, colour: Colour) -> None:
-        """Draws a circle with a line of `width`."""
+        """Draws a circle.
+
+        Args:
+          x: horizontal place of the centre.
+          y: vertical place of the centre.
+          radius: distance from the centre to the middle of the line.
+          width: width of the line.
+          colour: colour of the line.
+        """
         reach = radius + width / 2
 
         def distance(px: np.ndarray, py: np.ndarray) -> np.ndarray:
@@ -46,7 +60,15 @@ class Canvas:
         self._fill((x - reach, y - reach, x + reach, y + reach), distance, colour)
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """Fills a rectangle."""
+        """Fills a rectangle.
+
+        Args:
+          left: left edge.
+          top: upper edge.
+          right: right edge.
+          bottom: lower edge.
+          colour: colour of the rectangle.
+        """
 
         def distance(px: np.ndarray, py: np.ndarray) -> np.ndarray:
             outside_x = np.maximum(left - px, px - right)
@@ -54,11 +76,21 @@ class Canvas:
 
         self._fill((left, top, right, bottom), distance, colour)
 
-    def line(
-        self, start: tuple[float, float], end: tuple[float, float], width: float, colour: Colour
+    def line(self, points: Sequence[tuple[float, float]], width: float, colour: Colour) -> None:
+        """Draws straight lines with round ends from point to point.
+
+        Args:
+          points: horizontal and vertical place of each point.
+          width: width of the lines.
+          colour: colour of the lines.
+        """
+        for start, end in itertools.pairwise(points):
+            self._segment(start, end, width / 2, colour)
+
+    def _segment(
+        self, start: tuple[float, float], end: tuple[float, float], reach: float, colour: Colour
     ) -> None:
-        """Draws a straight line with round ends."""
-        (x0, y0), (x1, y1), reach = start, end, width / 2
+        (x0, y0), (x1, y1) = start, end
         squared = max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-12)
 
         def distance(px: np.ndarray, py: np.ndarray) -> np.ndarray:
@@ -70,18 +102,13 @@ class Canvas:
         top, bottom = min(y0, y1) - reach, max(y0, y1) + reach
         self._fill((left, top, right, bottom), distance, colour)
 
-    def path(self, points: Sequence[tuple[float, float]], width: float, colour: Colour) -> None:
-        """Draws straight lines from point to point."""
-        for start, end in itertools.pairwise(points):
-            self.line(start, end, width, colour)
-
     def _fill(
         self,
         bounds: tuple[float, float, float, float],
         signed_distance: SignedDistance,
         colour: Colour,
     ) -> None:
-        """Blends a shape in; `bounds` are its left, top, right and bottom, to look no further."""
+        """Blends a shape in; outside of `bounds` (left, top, right, bottom) nothing changes."""
         height, width, _ = self._pixels.shape
         left, top = max(math.floor(bounds[0]) - 1, 0), max(math.floor(bounds[1]) - 1, 0)
         right, bottom = min(math.ceil(bounds[2]) + 1, width), min(math.ceil(bounds[3]) + 1, height)

@@ -9,13 +9,14 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from muzero_jax.agents.planning import Planner
-from muzero_jax.core.errors import RunError
+from muzero_jax.agents.base import Moment
+from muzero_jax.core.errors import ConfigError, RunError
 from muzero_jax.core.stages import stage
 from muzero_jax.core.types import TimeStep
 from muzero_jax.runs.build import LoadedRun, load_run
 from muzero_jax.search.policies import SearchOutput
 from muzero_jax.search.tree_pictures import draw_tree, prior_of
+from muzero_jax.viewing.moments import batch_of_one, first_moment
 from muzero_jax.viewing.render_text import render_text
 
 
@@ -75,9 +76,11 @@ def inspect_run(
     console.print(render_text(run.env.spec, decision.timestep), highlight=False, markup=False)
     console.print(_table(decision))
     action = int(decision.search.action)
+    assert decision.search.tree is not None
+    num_simulations = int(np.sum(decision.search.tree.children_visits[0]))
     title = (
         f"{run.config.environment.name}, step {step}: action {action} after "
-        f"{run.config.search.num_simulations} simulations"
+        f"{num_simulations} simulations"
     )
     paths = [out / f"tree_step{step}.{kind}" for kind in ("svg", "png")]
     draw_tree(decision.search.tree, action, title, paths)
@@ -95,21 +98,31 @@ def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
       seed: seed of everything random in the episode.
 
     Raises:
+      ConfigError: the agent does not plan.
       RunError: the episode ends before.
     """
-    search = jax.jit(Planner(run.config, run.env.spec).plan)
+    if run.agent.plan is None:
+        raise ConfigError(
+            f"the agent {run.config.agent} does not search, so that no decision of it can be drawn."
+        )
+    search, act = jax.jit(run.agent.plan), jax.jit(run.agent.act_greedily)
     env_step = jax.jit(run.env.step)
     rng_key, reset_key = jax.random.split(jax.random.key(seed))
     env_state, timestep = jax.jit(run.env.reset)(reset_key)
+    moment = first_moment(run.agent, env_state, timestep)
     for number in range(step + 1):
+        timestep = moment.timestep
         if timestep.last:
             raise RunError(f"the episode of seed {seed} ends after {number} steps, before {step}.")
         rng_key, act_key, env_key = jax.random.split(rng_key, 3)
-        output = search(run.agent_state, act_key, jax.tree.map(lambda x: x[None], timestep))
+        output = search(run.agent_state, act_key, batch_of_one(moment))
         found = jax.device_get(jax.tree.map(lambda x: x[0], output))
         decision = Decision(number, jax.device_get(timestep), found)
         if number < step:
-            env_state, timestep = env_step(env_key, env_state, found.action)
+            memory = act(run.agent_state, act_key, batch_of_one(moment)).memory
+            env_state, timestep = env_step(env_key, moment.env_state, found.action)
+            memory = jax.tree.map(lambda x: x[0], memory)
+            moment = Moment(timestep, memory, moment.episode_step + 1, env_state)
     return decision
 
 

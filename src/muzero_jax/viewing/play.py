@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from muzero_jax.agents.base import Agent
+from muzero_jax.agents.base import Agent, Moment
 from muzero_jax.core.stages import stage
 from muzero_jax.core.types import PRNGKey, PyTree, TimeStep
-from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState
+from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.runs.build import load_run
 from muzero_jax.viewing.animation import Frame, write_gif
+from muzero_jax.viewing.moments import batch_of_one, first_moment
 from muzero_jax.viewing.render import render_frame
 from muzero_jax.viewing.render_text import render_text
 
@@ -32,7 +33,7 @@ _LAST_FRAME_SECONDS = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
+class Scene:
     """One moment of an episode, on the host.
 
     Attributes:
@@ -46,7 +47,7 @@ class Moment:
     returns: np.ndarray
 
 
-Episode = tuple[Moment, ...]
+Episode = tuple[Scene, ...]
 
 
 def play_run(
@@ -115,25 +116,27 @@ def play_episodes(
     reset = jax.jit(env.reset)
 
     @jax.jit
-    def step(
-        agent_state: PyTree, rng_key: PRNGKey, env_state: EnvState, timestep: TimeStep
-    ) -> tuple[EnvState, TimeStep]:
+    def step(agent_state: PyTree, rng_key: PRNGKey, moment: Moment) -> Moment:
         act_key, env_key = jax.random.split(rng_key)
-        batch = jax.tree.map(lambda x: x[None], timestep)
-        action = agent.act(agent_state, act_key, batch, False).action[0]
-        return env.step(env_key, env_state, action)
+        acted = jax.tree.map(
+            lambda x: x[0],
+            agent.act_greedily(agent_state, act_key, batch_of_one(moment)).replace(metrics={}),
+        )
+        env_state, timestep = env.step(env_key, moment.env_state, acted.action)
+        return Moment(timestep, acted.memory, moment.episode_step + 1, env_state)
 
     def play(rng_key: PRNGKey) -> Episode:
         rng_key, reset_key = jax.random.split(rng_key)
         env_state, timestep = reset(reset_key)
-        moments = [Moment(0, jax.device_get(timestep), np.zeros(env.spec.num_players))]
-        while len(moments) <= max_episode_steps and not moments[-1].timestep.last:
+        moment = first_moment(agent, env_state, timestep)
+        frames = [Scene(0, jax.device_get(timestep), np.zeros(env.spec.num_players))]
+        while len(frames) <= max_episode_steps and not frames[-1].timestep.last:
             rng_key, step_key = jax.random.split(rng_key)
-            env_state, timestep = step(agent_state, step_key, env_state, timestep)
-            on_host = jax.device_get(timestep)
-            returns = moments[-1].returns + on_host.reward
-            moments.append(Moment(len(moments), on_host, returns))
-        return tuple(moments)
+            moment = step(agent_state, step_key, moment)
+            on_host = jax.device_get(moment.timestep)
+            returns = frames[-1].returns + on_host.reward
+            frames.append(Scene(len(frames), on_host, returns))
+        return tuple(frames)
 
     return [play(key) for key in jax.random.split(jax.random.key(seed), episodes)]
 
@@ -193,7 +196,7 @@ def _format(returns: np.ndarray) -> str:
     return " : ".join(f"{value:.4g}" for value in returns)
 
 
-def _pace(episode: Episode, max_frames: int) -> list[tuple[Moment, float]]:
+def _pace(episode: Episode, max_frames: int) -> list[tuple[Scene, float]]:
     """Chooses at most about `max_frames` moments, the last among them, with their seconds."""
     stride = -(-len(episode) // max_frames)
     chosen = [*episode[:-1:stride], episode[-1]]
@@ -204,7 +207,7 @@ def _pace(episode: Episode, max_frames: int) -> list[tuple[Moment, float]]:
 def _animate(spec: EnvironmentSpec, episode: Episode, title: str, console: Console) -> None:
     """Shows an episode in place, and takes it away again."""
 
-    def draw(moment: Moment) -> Any:
+    def draw(moment: Scene) -> Any:
         caption = f"{title}  step {moment.step}  return {_format(moment.returns)}"
         return Text(f"{render_text(spec, moment.timestep)}\n{caption}", no_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Pictures of environments, from what the agent sees: no suite's own renderer is needed."""
+"""Pictures of environments, drawn from observations without the renderer of a suite."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,28 +12,25 @@ _PAPER, _INK, _PALE = map(parse_colour, ("#FAFAF7", "#333333", "#D9D9D4"))
 _BLUE, _ORANGE, _GREEN = map(parse_colour, ("#0072B2", "#D55E00", "#009E73"))
 _NIGHT, _NIGHT_LINE = map(parse_colour, ("#1B1E25", "#2A2E38"))
 # A colour for each channel of a grid: Okabe and Ito's palette, brightened for a dark ground.
-_CHANNEL_COLOURS = tuple(
-    parse_colour(code)
-    for code in (
-        *("#56B4E9", "#F0E442", "#E8743B", "#2FB892"),
-        *("#D98CC0", "#4C86E0", "#F5F5F5", "#B08968"),
-    )
-)
+_CHANNEL_CODES = "#56B4E9 #F0E442 #E8743B #2FB892 #D98CC0 #4C86E0 #F5F5F5 #B08968"
+_CHANNEL_COLOURS = tuple(map(parse_colour, _CHANNEL_CODES.split()))
 _GRID_SIZE = 240
 _MAX_BARS = 64
-# Games whose first two observation planes are the stones of the player to move and of the other.
+# Games in which the first two observation planes hold the stones of the player to move and the
+# stones of the other player.
 _BOARD_GAMES = frozenset({"tic_tac_toe", "connect_four", "othello", "go_9x9", "go_19x19"})
 
 
 def render_frame(spec: EnvironmentSpec, timestep: TimeStep) -> np.ndarray:
     """Draws one moment of one environment.
 
-    CartPole, Acrobot, MountainCar and games with stones are drawn as such; other grids give each
-    channel a colour, stored pictures (uint8) are shown as they are, and other vectors become bars.
+    CartPole, Acrobot, MountainCar and board games have pictures of their own. Each channel of
+    another grid gets a colour, a stored picture (uint8) is shown unchanged, and a vector of another
+    environment becomes bars.
 
     Args:
-      spec: of the environment, which says what the observation means.
-      timestep: unbatched, on the host or on a device.
+      spec: the environment's spec, which says what the observation means.
+      timestep: the moment, unbatched, on the host or on a device.
 
     Returns:
       `[H, W, 3]` uint8, of the same size throughout an episode.
@@ -69,7 +66,7 @@ def board_owners(timestep: TimeStep) -> np.ndarray:
 
 
 def as_grid(observation: np.ndarray) -> np.ndarray:
-    """The observation as `[H, W, C]` float64 in [0, 1]; further axes are put into the channels."""
+    """The observation as `[H, W, C]` float64 in [0, 1]; further axes become channels."""
     grid = observation.reshape(*observation.shape[:2], -1).astype(np.float64)
     return np.clip(grid / (255.0 if observation.dtype == np.uint8 else 1.0), 0.0, 1.0)
 
@@ -77,8 +74,7 @@ def as_grid(observation: np.ndarray) -> np.ndarray:
 def _draw_cartpole(observation: np.ndarray) -> np.ndarray:
     """Draws `[position in metres, velocity, angle in radians, angular velocity]`."""
     canvas = Canvas(200, 320, _PAPER)
-    pixels_per_metre, track_y, pole_length = 52.0, 160.0, 100.0
-    centre = 160.0
+    pixels_per_metre, track_y, pole_length, centre = 52.0, 160.0, 100.0, 160.0
     canvas.box(0, track_y - 1, 320, track_y + 1, _PALE)
     for limit in (-2.4, 2.4):
         x = centre + limit * pixels_per_metre
@@ -87,18 +83,15 @@ def _draw_cartpole(observation: np.ndarray) -> np.ndarray:
     canvas.box(x - 26, track_y - 26, x + 26, track_y - 4, _INK)
     for wheel in (-15, 15):
         canvas.disc(x + wheel, track_y - 4, 5, _INK)
-    joint = (x, track_y - 26)
-    tip = (
-        x + pole_length * np.sin(observation[2]),
-        joint[1] - pole_length * np.cos(observation[2]),
-    )
-    canvas.line(joint, tip, 9, _ORANGE)
-    canvas.disc(joint[0], joint[1], 4, _BLUE)
+    joint, angle = (x, track_y - 26), observation[2]
+    tip = (x + pole_length * np.sin(angle), joint[1] - pole_length * np.cos(angle))
+    canvas.line([joint, tip], 9, _ORANGE)
+    canvas.disc(*joint, 4, _BLUE)
     return canvas.image()
 
 
 def _draw_acrobot(observation: np.ndarray) -> np.ndarray:
-    """Draws `[cos a, sin a, cos b, sin b, ...]`: `a` from hanging down, `b` from the first link."""
+    """Draws `[cos a, sin a, cos b, sin b, ...]`: `a` is 0 hanging down, `b` is 0 when stretched."""
     canvas = Canvas(240, 240, _PAPER)
     length, pivot = 54.0, (120.0, 126.0)
     canvas.box(0, pivot[1] - length - 1, 240, pivot[1] - length + 1, _PALE)
@@ -106,8 +99,8 @@ def _draw_acrobot(observation: np.ndarray) -> np.ndarray:
     second = first + np.arctan2(observation[3], observation[2])
     elbow = (pivot[0] + length * np.sin(first), pivot[1] + length * np.cos(first))
     tip = (elbow[0] + length * np.sin(second), elbow[1] + length * np.cos(second))
-    canvas.line(pivot, elbow, 10, _BLUE)
-    canvas.line(elbow, tip, 10, _ORANGE)
+    canvas.line([pivot, elbow], 10, _BLUE)
+    canvas.line([elbow, tip], 10, _ORANGE)
     for x, y in (pivot, elbow):
         canvas.disc(x, y, 5, _INK)
     return canvas.image()
@@ -120,16 +113,16 @@ def _draw_mountain_car(observation: np.ndarray) -> np.ndarray:
     def place(position: float) -> tuple[float, float]:
         return 10 + (position + 1.2) / 1.8 * 300, 165 - (np.sin(3 * position) + 1) * 58
 
-    canvas.path([place(p) for p in np.linspace(-1.2, 0.6, 40)], 2, _PALE)
+    canvas.line([place(p) for p in np.linspace(-1.2, 0.6, 40)], 2, _PALE)
     goal_x, goal_y = place(0.5)
-    canvas.line((goal_x, goal_y), (goal_x, goal_y - 32), 2, _INK)
+    canvas.line([(goal_x, goal_y), (goal_x, goal_y - 32)], 2, _INK)
     canvas.box(goal_x, goal_y - 32, goal_x + 16, goal_y - 20, _GREEN)
     x, y = place(float(observation[0]))
     slope = np.arctan2(-np.cos(3 * observation[0]) * 3 * 58, 300 / 1.8)
     along = np.array([np.cos(slope), np.sin(slope)])
     up = np.array([along[1], -along[0]])
     centre = np.array([x, y]) + 11 * up
-    canvas.line(tuple(centre - 9 * along), tuple(centre + 9 * along), 12, _INK)
+    canvas.line([centre - 9 * along, centre + 9 * along], 12, _INK)
     for side in (-9, 9):
         wheel = np.array([x, y]) + 5 * up + side * along
         canvas.disc(wheel[0], wheel[1], 4.5, _ORANGE)
@@ -144,7 +137,7 @@ _VECTOR_PICTURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _draw_board(owners: np.ndarray, *, crosses: bool) -> np.ndarray:
-    """Draws stones, player 0's in blue; with `crosses`, those of player 0 are crosses."""
+    """Draws the stones of player 0 in blue, or as blue crosses, and player 1's in orange."""
     height, width = owners.shape
     cell = max(_GRID_SIZE // max(height, width), 8)
     canvas = Canvas(height * cell, width * cell, _PAPER)
@@ -157,19 +150,16 @@ def _draw_board(owners: np.ndarray, *, crosses: bool) -> np.ndarray:
         if not crosses:
             canvas.disc(x, y, 0.38 * cell, _BLUE if owners[row, column] == 0 else _ORANGE)
         elif owners[row, column] == 0:
-            _draw_cross(canvas, x, y, 0.26 * cell, 0.11 * cell)
+            reach = 0.26 * cell
+            for side in (-reach, reach):
+                canvas.line([(x + side, y - reach), (x - side, y + reach)], 0.11 * cell, _BLUE)
         else:
             canvas.ring(x, y, 0.28 * cell, 0.11 * cell, _ORANGE)
     return canvas.image()
 
 
-def _draw_cross(canvas: Canvas, x: float, y: float, reach: float, width: float) -> None:
-    canvas.line((x - reach, y - reach), (x + reach, y + reach), width, _BLUE)
-    canvas.line((x - reach, y + reach), (x + reach, y - reach), width, _BLUE)
-
-
 def _draw_grid(grid: np.ndarray) -> np.ndarray:
-    """Colours `[H, W, C]` in [0, 1] by channel, a later channel over an earlier one."""
+    """Draws `[H, W, C]` in [0, 1] with a colour for each channel; the last channel is on top."""
     height, width, num_channels = grid.shape
     cells = np.full((height, width, 3), _NIGHT, np.float64)
     for channel in range(num_channels):
@@ -184,7 +174,7 @@ def _draw_grid(grid: np.ndarray) -> np.ndarray:
 
 
 def _draw_stored_picture(observation: np.ndarray) -> np.ndarray:
-    """Shows `[H, W, C]` uint8: three channels as colours, of any other number the last in grey."""
+    """Shows `[H, W, C]` uint8: three channels as colours, otherwise the last channel in grey."""
     channels = observation if observation.shape[-1] == 3 else observation[..., -1:]
     scale = max(_GRID_SIZE // max(observation.shape[:2]), 1)
     image = np.broadcast_to(channels, (*observation.shape[:2], 3))

@@ -1,4 +1,4 @@
-"""The same pictures as `envs.render` in characters, for a terminal."""
+"""Pictures of environments in characters, for a terminal."""
 
 import numpy as np
 
@@ -16,16 +16,16 @@ _MAX_GRID_ROWS = 32
 def render_text(spec: EnvironmentSpec, timestep: TimeStep, *, columns: int = 48) -> str:
     """Draws one moment of one environment in characters.
 
-    Boards become letters (X for player 0, O for player 1), small grids one character a cell, and
-    everything else the picture of `render_frame` in Braille dots.
+    A board game becomes letters (X for player 0, O for player 1) and a small grid one character for
+    each cell. The picture of any other environment is drawn in Braille dots.
 
     Args:
-      spec: of the environment.
-      timestep: unbatched, on the host or on a device.
+      spec: the environment's spec.
+      timestep: the moment, unbatched, on the host or on a device.
       columns: width of a Braille picture in characters.
 
     Returns:
-      Lines, of the same number and length throughout an episode.
+      Lines, whose number and length stay the same throughout an episode.
     """
     shape = spec.observation_shape
     if is_board(spec):
@@ -37,12 +37,12 @@ def render_text(spec: EnvironmentSpec, timestep: TimeStep, *, columns: int = 48)
 
 
 def _join(characters: np.ndarray) -> str:
-    """Puts `[H, W]` characters into lines, spread to about square cells."""
+    """Puts `[H, W]` characters into lines, with blanks that make the cells about square."""
     return "\n".join(" ".join(row) for row in characters)
 
 
 def _grid_characters(grid: np.ndarray) -> np.ndarray:
-    """`[H, W]` characters of `[H, W, C]` in [0, 1]: the last channel that is on, as in pictures."""
+    """The character `[H, W]` of the last channel that is on in `[H, W, C]`, as in pictures."""
     num_channels = grid.shape[-1]
     is_on = grid >= 0.5
     last = num_channels - 1 - np.argmax(is_on[..., ::-1], axis=-1)
@@ -51,11 +51,11 @@ def _grid_characters(grid: np.ndarray) -> np.ndarray:
 
 
 def braille(image: np.ndarray, columns: int) -> str:
-    """Draws what stands out from the ground of an image in Braille, 2 x 4 dots a character.
+    """Draws an image in Braille, with 2 x 4 dots in each character.
 
     Args:
-      image: `[H, W, 3]` uint8; its most common colour is the ground.
-      columns: width in characters.
+      image: `[H, W, 3]` uint8; a dot is set where the colour differs from the most common colour.
+      columns: width of the picture in characters.
     """
     height, width, _ = image.shape
     rows = max(round(columns * height / width / 2), 1)
@@ -66,7 +66,7 @@ def braille(image: np.ndarray, columns: int) -> str:
 
 
 def _centres(num_parts: int, length: int) -> np.ndarray:
-    """Indices of the middles of `num_parts` equal parts of an axis."""
+    """The indices in the middle of `num_parts` equal parts of an axis."""
     return (2 * np.arange(num_parts) + 1) * length // (2 * num_parts)
 
 

@@ -1,9 +1,9 @@
-"""One check that an environment keeps the protocol, for the built-in, the adapted and your own.
+"""Checks that an environment keeps the protocol: a built-in one, one of a suite, or your own.
 
     check_environment(make_environment("my_maze:make"), jax.random.key(0))
 
-raises a `ConformanceError` with one sentence about the first rule that is broken. Every run of an
-environment of one's own begins with `check_own_environment`, a shorter form of the check.
+raises a `ConformanceError` with one sentence about the first rule that is broken. Every run of a
+user's environment begins with `check_own_environment`, a shorter form of the check.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jax
 
 from muzero_jax.core.types import PRNGKey, PyTree, TimeStep
-from muzero_jax.envs.base import Environment, random_legal_action
+from muzero_jax.envs.base import Environment, random_action
 from muzero_jax.envs.conformance.rollout import NUM_COPIES, Plays, check_rollout, require_equal
 from muzero_jax.envs.conformance.traces import blaming, check_spec, check_timestep, check_traces
 from muzero_jax.envs.errors import ConformanceError
@@ -20,7 +20,7 @@ from muzero_jax.envs.errors import ConformanceError
 __all__ = ["ConformanceError", "check_environment", "check_own_environment"]
 
 _NUM_SHORT_STEPS = 1
-# Up to 1024 steps of each copy; a heavy environment is played for as long as the time allows.
+# Up to 1024 steps of each copy, or as many as the time allows.
 _SHORT_PLAYS = Plays(num_steps=64, num_calls=16, seconds=1.5)
 _HAVE_PASSED: set[tuple[str, type]] = set()
 
@@ -33,13 +33,13 @@ def check_environment(
     Args:
       env: an environment that neither resets by itself nor has a batch axis.
       rng_key: consumed.
-      num_steps: steps played in each of 4 copies. The rule that an episode ends within
-        `spec.max_episode_steps` is checked as far as this reaches.
-      eager: whether to compare with the environment run without `jit`, operation by operation,
-        which takes tens of seconds for a large game.
+      num_steps: number of steps in each of 4 copies. The rule that an episode ends within
+        `spec.max_episode_steps` is checked within these steps.
+      eager: whether to also run the environment without `jit`, operation by operation, which takes
+        tens of seconds for a large game.
 
     Raises:
-      ConformanceError: a rule is broken; the message names the environment and says which.
+      ConformanceError: a rule is broken; the message names the environment and the rule.
     """
     with _named(env.spec.name):
         short_key, rollout_key = jax.random.split(rng_key)
@@ -53,15 +53,15 @@ def check_environment(
 def check_own_environment(env: Environment, name: str) -> None:
     """Checks an environment that is not part of this package, before a run, within seconds.
 
-    Two programs are compiled: `reset`, and a play of several copies. What has passed is not
-    checked again by the same process.
+    Two programs are compiled: `reset`, and a play of several copies. An environment that has passed
+    is not checked again by the same process.
 
     Args:
       env: the environment as its factory made it.
-      name: the name that the factory was asked for by, with its options.
+      name: the name of the environment, with its options.
 
     Raises:
-      ConformanceError: a rule is broken; the message names the environment and says which.
+      ConformanceError: a rule is broken; the message names the environment and the rule.
     """
     if (name, type(env)) in _HAVE_PASSED:
         return
@@ -82,7 +82,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _check_purity(env: Environment, rng_key: PRNGKey, *, eager: bool) -> None:
-    """Checks that a short play depends on its key alone, however it is run."""
+    """Checks that a short play gives the same results under `jit`, under `vmap` and without."""
     rng_keys = jax.random.split(rng_key, NUM_COPIES)
     play = jax.jit(lambda rng_key: _play_briefly(env, rng_key))
     batched = jax.jit(jax.vmap(lambda rng_key: _play_briefly(env, rng_key)))(rng_keys)
@@ -102,6 +102,6 @@ def _play_briefly(env: Environment, rng_key: PRNGKey) -> list[tuple[PyTree, Time
     for step_key in step_keys:
         state, timestep = moments[-1]
         action_key, env_key = jax.random.split(step_key)
-        action = random_legal_action(action_key, timestep.legal_action_mask)
+        action = random_action(action_key, env.spec, timestep.legal_action_mask)
         moments.append(env.step(env_key, state, action))
     return moments

@@ -1,15 +1,14 @@
-"""The part of the conformance check that plays random legal actions and reads what came of them."""
+"""The part of the conformance check that plays random legal actions and reads the results."""
 
 import dataclasses
 import math
 import time
-from typing import Any
 
 import jax
 import numpy as np
 
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
-from muzero_jax.envs.base import Environment, EnvironmentSpec, random_legal_action
+from muzero_jax.envs.base import Environment, EnvironmentSpec, random_action
 from muzero_jax.envs.conformance.traces import blaming, numbers_of, require
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
 
@@ -21,9 +20,9 @@ class Plays:
     """How much is played.
 
     Attributes:
-      num_steps: steps of each copy in one call of the compiled play.
-      num_calls: how many such calls are made.
-      seconds: time after which no further call is made.
+      num_steps: number of steps of each copy in one call of the compiled play.
+      num_calls: number of calls.
+      seconds: time in seconds after which no further call is made.
     """
 
     num_steps: int
@@ -32,7 +31,7 @@ class Plays:
 
 
 def check_rollout(env: Environment, rng_key: PRNGKey, plays: Plays) -> None:
-    """Plays copies side by side, which go on after an episode's end, and checks their time steps.
+    """Plays copies side by side, episode after episode, and checks their time steps.
 
     Args:
       env: an environment that neither resets by itself nor has a batch axis.
@@ -51,13 +50,13 @@ def check_rollout(env: Environment, rng_key: PRNGKey, plays: Plays) -> None:
 
 
 def _play(env: Environment, rng_key: PRNGKey, plays: Plays) -> tuple[TimeStep, TimeStep]:
-    """Returns the first time steps `[B]` and the outcomes `[T, B]` of random legal play."""
+    """`[B]` first time steps and `[T, B]` outcomes of random legal play."""
     copies = Vectorised(AutoReset(env), NUM_COPIES)
 
     def body(carry: PyTree, step_key: PRNGKey) -> tuple[PyTree, TimeStep]:
         state, timestep = carry
         action_key, env_key = jax.random.split(step_key)
-        action = random_legal_action(action_key, timestep.legal_action_mask)
+        action = random_action(action_key, copies.spec, timestep.legal_action_mask)
         state, timestep = copies.step(env_key, state, action)
         return (state, timestep), state.outcome
 
@@ -82,28 +81,28 @@ def _play(env: Environment, rng_key: PRNGKey, plays: Plays) -> tuple[TimeStep, T
 
 
 def require_equal(left: PyTree, right: PyTree, message: str) -> None:
-    """Requires equality, of floats up to the rounding that a different compilation may bring.
+    """Requires equality, for floats up to the rounding that another compilation may bring.
 
     Args:
-      left: arrays.
-      right: arrays in the same structure.
-      message: what a difference means; the place of the difference is added.
+      left: tree of arrays.
+      right: tree of arrays with the same structure.
+      message: meaning of a difference; the place of the difference is added to it.
 
     Raises:
-      ConformanceError: they differ.
+      ConformanceError: the trees differ.
     """
     pairs = zip(jax.tree.leaves_with_path(left), jax.tree.leaves(right), strict=True)
     for (path, a), b in pairs:
         a, b = (np.asarray(numbers_of(leaf)) for leaf in (a, b))
         is_float = np.issubdtype(a.dtype, np.floating)
-        # A NaN is a broken rule too, but another one, and named by the rollout.
+        # A NaN breaks another rule, which the rollout names.
         close = is_float and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
         equal = close or np.array_equal(a, b)
         require(equal, f"{message} (at {jax.tree_util.keystr(path)}).")
 
 
 def _check_fresh(first: TimeStep) -> None:
-    """Checks the time steps that `reset` gives."""
+    """Checks the time steps of `reset`."""
     require(first.reward == 0.0, "the reward at reset is not 0.")
     require(first.discount != 0.0, "the discount at reset is not 1: a fresh state is terminal.")
     require(~first.truncated, "a fresh state is truncated.")
@@ -133,15 +132,14 @@ def _check_ends(outcomes: TimeStep, spec: EnvironmentSpec) -> None:
 
 
 def _longest_episode(last: Array) -> int:
-    """Returns the most steps that an episode took, the unfinished ones included.
+    """The largest number of steps of an episode; an unfinished episode takes at least one more.
 
     Args:
-      last: `[T, B]` bool, where an episode ends.
+      last: `[T, B]` bool, whether an episode ends.
     """
     longest, length = 0, np.zeros(last.shape[1], int)
     for ended in last:
         length = length + 1
-        # A step that does not end the episode proves that it takes at least one more.
         longest = max(longest, int((length + ~ended).max()))
         length = np.where(ended, 0, length)
     return longest
@@ -155,7 +153,7 @@ def _check_values(timestep: TimeStep, spec: EnvironmentSpec) -> None:
         "a discount is neither 0 nor 1; the agent's own discount is applied elsewhere.",
     )
     require(
-        timestep.legal_action_mask.any(axis=-1) | ~going_on,
+        timestep.legal_action_mask.any(axis=-1) | ~going_on | (spec.num_actions == 0),
         "a state that is not terminal has no legal action.",
     )
     require(
@@ -164,23 +162,8 @@ def _check_values(timestep: TimeStep, spec: EnvironmentSpec) -> None:
     )
     require(np.isfinite(timestep.reward), "a reward is not finite.")
     require(np.isfinite(timestep.observation.astype(np.float32)), "an observation is not finite.")
-    if spec.num_states is not None:
-        _check_state_numbers(timestep.observation, spec)
     if spec.num_players == 2:
         require(
             np.abs(timestep.reward.sum(axis=-1)) < 1e-5,
             "the rewards of the two players do not sum to 0.",
         )
-
-
-def _check_state_numbers(observation: Any, spec: EnvironmentSpec) -> None:
-    """Checks that each observation shows one of the states."""
-    if spec.observation_shape == ():
-        require(
-            (observation >= 0) & (observation < spec.num_states),
-            f"an observation is outside 0 ... {(spec.num_states or 0) - 1}, the numbers of "
-            "spec.num_states states.",
-        )
-        return
-    is_one_hot = ((observation == 0) | (observation == 1)).all(-1) & (observation.sum(-1) == 1)
-    require(is_one_hot, "an observation is not one-hot, but spec.num_states is given.")

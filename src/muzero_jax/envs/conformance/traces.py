@@ -1,4 +1,4 @@
-"""The part of the conformance check that reads descriptions and traces; it compiles nothing."""
+"""The part of the conformance check that reads descriptions and traces, and compiles nothing."""
 
 import contextlib
 import numbers
@@ -14,13 +14,13 @@ from jax.typing import ArrayLike
 
 from muzero_jax.core.types import Array, PyTree, TimeStep
 from muzero_jax.core.user_code import describe_error
-from muzero_jax.envs.base import Environment, EnvironmentSpec
+from muzero_jax.envs.base import Box, Environment, EnvironmentSpec
 from muzero_jax.envs.errors import ConformanceError
 
-# JAX remembers the trace of a nested jitted function for each context, of which the precision of
-# matrix products is a part. So each precision traces the environment anew, and changes no number.
+# JAX remembers the trace of a nested jitted function for each context, and the precision of matrix
+# products is part of a context. So each of these makes a new trace and changes no number.
 _TRACE_CONTEXTS = ("high", "highest", "bfloat16", "tensorfloat32", "float32")
-# Tracing goes on for this long: two traces can agree by chance where few outcomes are drawn from.
+# Tracing goes on for this long: two traces can agree by chance where there are few outcomes.
 _TRACE_SECONDS = 2.0
 
 
@@ -32,7 +32,7 @@ def require(condition: ArrayLike, message: str) -> None:
 
 @contextlib.contextmanager
 def blaming(what: str) -> Iterator[None]:
-    """Turns any exception of the environment's own code into a sentence that begins with `what`."""
+    """Turns any exception of the environment's code into a sentence that begins with `what`."""
     try:
         yield
     except (ConformanceError, KeyboardInterrupt):
@@ -48,18 +48,30 @@ def check_spec(spec: EnvironmentSpec) -> None:
       ConformanceError: a field has a type or a value that the protocol does not allow.
     """
     require(isinstance(spec.name, str), f"spec.name is {spec.name!r}, not text.")
-    _require_count("num_actions", spec.num_actions)
+    _check_action_space(spec)
     _require_count("num_players", spec.num_players)
     require(spec.num_players in (1, 2), f"spec.num_players is {spec.num_players}, not 1 or 2.")
     require(
         isinstance(spec.can_truncate, bool),
         f"spec.can_truncate is {spec.can_truncate!r}, not True or False.",
     )
-    for field in ("max_episode_steps", "num_states"):
-        if getattr(spec, field) is not None:
-            _require_count(field, getattr(spec, field))
+    if spec.max_episode_steps is not None:
+        _require_count("max_episode_steps", spec.max_episode_steps)
     _check_observation_dtype(spec.observation_dtype)
     _check_observation_shape(spec)
+
+
+def _check_action_space(spec: EnvironmentSpec) -> None:
+    space = spec.action_space
+    if not isinstance(space, Box):
+        return _require_count("num_actions", spec.num_actions)
+    require(
+        isinstance(space.shape, tuple) and all(_is_whole(n) and n >= 1 for n in space.shape),
+        f"spec.action_space has the shape {space.shape!r}, not a tuple of whole numbers.",
+    )
+    return require(
+        space.low < space.high, f"spec.action_space is from {space.low} to {space.high}."
+    )
 
 
 def _require_count(field: str, value: Any) -> None:
@@ -95,22 +107,15 @@ def _check_observation_shape(spec: EnvironmentSpec) -> None:
         isinstance(shape, tuple) and all(_is_whole(size) and size >= 1 for size in shape),
         f"{described}, not a tuple of whole numbers of at least 1.",
     )
-    if spec.num_states is not None:
-        require(
-            shape in ((), (spec.num_states,)),
-            f"{described}, but spec.num_states is {spec.num_states}: a state is shown as its "
-            f"number, with shape (), or one-hot, with shape ({spec.num_states},).",
-        )
-    if shape == () and spec.num_states is not None:
+    if shape == ():
         is_number = jnp.issubdtype(jnp.dtype(spec.observation_dtype), jnp.integer)
-        require(
+        return require(
             is_number, f"spec.observation_dtype is {spec.observation_dtype}, not that of a number."
         )
-        return
-    require(
+    return require(
         len(shape) in (1, 3),
-        f"{described}, neither a vector (N,) nor a grid (H, W, C), nor () with spec.num_states "
-        "for the number of a state.",
+        f"{described}, neither a vector (N,) nor a grid (H, W, C), nor () for the number of a "
+        "state.",
     )
 
 
@@ -118,11 +123,13 @@ def check_traces(env: Environment) -> None:
     """Checks shapes and dtypes, and that every trace gives the same program.
 
     Raises:
-      ConformanceError: a shape, a dtype or a structure is wrong, `reset` or `step` cannot be
-        traced, or it reads something that would be frozen into the compiled program.
+      ConformanceError: a shape, a dtype or a structure is wrong, or `reset` or `step` cannot be
+        traced or reads something that would be frozen into the compiled program.
     """
     rng_key = jax.eval_shape(jax.random.key, 0)
-    action = jax.ShapeDtypeStruct((), jnp.int32)
+    is_box = isinstance(env.spec.action_space, Box)
+    shape = env.spec.action_space.shape if isinstance(env.spec.action_space, Box) else ()
+    action = jax.ShapeDtypeStruct(shape, jnp.float32 if is_box else jnp.int32)
     state = _check_shapes("reset", env.reset, env.spec, rng_key)
     next_state = _check_shapes("step", env.step, env.spec, rng_key, state, action)
     before, after = _describe_leaves(state), _describe_leaves(next_state)
@@ -141,7 +148,7 @@ def check_traces(env: Environment) -> None:
 def _check_shapes(
     name: str, function: Callable[..., PyTree], spec: EnvironmentSpec, *args: PyTree
 ) -> PyTree:
-    """Checks what `reset` or `step` returns; gives the shapes of the state."""
+    """Checks the result of `reset` or `step`, and returns the shapes of the state."""
     result = _trace(name, function, *args)[1]
     require(
         isinstance(result, (tuple, list)) and len(result) == 2,
@@ -157,14 +164,14 @@ def _check_shapes(
 
 
 def _trace(name: str, function: Callable[..., PyTree], *args: PyTree) -> tuple[Any, PyTree]:
-    """Returns the traced program, and the shapes of what `function` gives."""
+    """The traced program, and the shapes of the result of `function`."""
     with blaming(f"JAX cannot trace {name}"):
-        # The function is a new one each time, so that JAX traces it anew.
+        # The lambda is a new function each time, so that JAX traces it anew.
         return jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*args)
 
 
 def _describe_leaves(tree: PyTree) -> dict[str, str]:
-    """Returns dtype and shape by path, of real or abstract leaves."""
+    """Dtype and shape of each leaf, real or abstract, by its path."""
     return {
         jax.tree_util.keystr(path): _describe(leaf)
         for path, leaf in jax.tree.leaves_with_path(tree)
@@ -172,7 +179,7 @@ def _describe_leaves(tree: PyTree) -> dict[str, str]:
 
 
 def _describe(value: Any) -> str:
-    """Returns dtype and shape of an array, and the type of anything else."""
+    """Dtype and shape of an array, and the type of anything else."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype}{list(value.shape)}"
     return f"an object of type {type(value).__name__}"
@@ -182,12 +189,12 @@ def check_timestep(name: str, timestep: TimeStep, spec: EnvironmentSpec) -> None
     """Checks the shapes and dtypes of one unbatched `TimeStep`.
 
     Args:
-      name: what returned it, for the message: `reset` or `step`.
-      timestep: the time step, of real or abstract arrays.
+      name: the function that returned the time step, `reset` or `step`, for the message.
+      timestep: the time step; its arrays are real or abstract.
       spec: the environment's description.
 
     Raises:
-      ConformanceError: it is no `TimeStep`, or a field differs from what `spec` says.
+      ConformanceError: `timestep` is no `TimeStep`, or a field differs from what `spec` says.
     """
     require(
         isinstance(timestep, TimeStep),
@@ -225,7 +232,7 @@ def _check_repetition(name: str, function: Callable[..., PyTree], *args: PyTree)
 
 
 def _content(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
-    """Gives the operations of a program and every number that is written into it."""
+    """Yields the operations of a program and every number that is written into it."""
     if isinstance(program, ClosedJaxpr):
         yield from program.consts
         program = program.jaxpr
@@ -253,6 +260,6 @@ def _is_same(left: Any, right: Any) -> bool:
 
 
 def numbers_of(leaf: ArrayLike) -> ArrayLike:
-    """Returns the numbers of a leaf that may be a typed PRNG key."""
+    """The numbers of a leaf, which may be a typed PRNG key."""
     is_key = isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(leaf) if is_key else leaf

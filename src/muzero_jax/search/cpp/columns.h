@@ -8,12 +8,13 @@
 
 namespace muzero {
 
-// Lane `lane` of what `swap_blocks` leaves in the first of two vectors, numbered through both.
+// The lane that `swap_blocks` copies to lane `lane` of its first vector; lanes are numbered through
+// both vectors.
 constexpr int upper_source(int lane, int width) {
   return lane & width ? lane - width + LANES : lane;
 }
 
-// Of a square of numbers, swaps the blocks off its diagonal, `width` wide.
+// Swaps the blocks off the diagonal of a square of numbers; the blocks are `width` wide.
 template <int width, size_t... lane>
 inline void swap_blocks(Lanes& upper, Lanes& lower, std::index_sequence<lane...>) {
   const Lanes a = upper, b = lower;

@@ -5,7 +5,7 @@
 
 namespace muzero {
 
-// Gumbel MuZero (Danihelka et al. 2022): search/gumbel_rules.py says what is computed here.
+// Gumbel MuZero (Danihelka et al. 2022): search/gumbel.py defines what is computed here.
 struct Gumbel {
   float value_scale, maxvisit_init, min_range;
   const int32_t* considered;  // [max_num_considered + 1, num_columns]
@@ -15,7 +15,7 @@ struct Gumbel {
   static int first_word(const Layout&) { return 0; }
   static int num_words(const Layout& at) { return at.value; }
 
-  // Completed Q-values of a block, by which logits are raised.
+  // Completed Q-values of a block, which are added to its logits.
   struct Completed {
     Lanes* qvalues;
     Lanes low, inverse_range, scale, num_visits;
@@ -86,7 +86,7 @@ struct Gumbel {
     const Lanes considered = considered_visits(num_valid, completed.num_visits, block.size());
     Best best;
     for (int a = 0; a < num_actions; a++) {
-      // The floor keeps an action of hopeless score ahead of those that are not considered.
+      // The floor keeps an action of hopeless score ahead of the actions that are not considered.
       Lanes score = completed.raise(facts.gumbel[a] + (logits[a] - top), a);
       score = larger(all(-1e9f), score);
       score = block[at.visits][a] == considered ? score : all(-INF);
@@ -101,7 +101,7 @@ struct Gumbel {
     Lanes result = {};
     for (int i = 0; i < size; i++) {
       const int row = num_valid[i] < max_num_considered ? num_valid[i] : max_num_considered;
-      // The last simulation asks for one that there will not be.
+      // The last simulation finds the leaf of a simulation that does not follow.
       const int simulation = static_cast<int>(num_visits[i]);
       const int column = simulation < num_columns ? simulation : num_columns - 1;
       result[i] = static_cast<float>(considered[row * num_columns + column]);

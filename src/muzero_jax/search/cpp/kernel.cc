@@ -6,7 +6,7 @@
 
 #include "gumbel.h"
 #include "puct.h"
-#include "walk.h"
+#include "simulate.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace muzero {
@@ -16,19 +16,19 @@ namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
 using Ints = ffi::Buffer<ffi::S32>;
 
-// All rows from `begin` until `end`, with working memory that every thread keeps.
+// Simulates the rows from `begin` until `end`, in working memory that each thread keeps.
 template <class Rule>
 void simulate(const Batch& batch, const Rule& rule, int begin, int end) {
-  const size_t size = (Walk<Rule>::num_scratch(batch.at) + 1) * sizeof(Lanes);
+  const size_t size = (Simulation<Rule>::num_scratch(batch.at) + 1) * sizeof(Lanes);
   static thread_local std::vector<char> scratch;
   if (scratch.size() < size) scratch.resize(size);
   const auto address = reinterpret_cast<uintptr_t>(scratch.data());
   const uintptr_t aligned = (address + sizeof(Lanes) - 1) / sizeof(Lanes) * sizeof(Lanes);
-  Walk<Rule>(batch, rule, reinterpret_cast<Lanes*>(aligned)).simulate(begin, end);
+  Simulation<Rule>(batch, rule, reinterpret_cast<Lanes*>(aligned)).simulate(begin, end);
 }
 
-// Rows that several threads take pieces of. Whoever comes late finds nothing left, so that nobody
-// waits for a thread that has not started.
+// Rows that several threads take in pieces. A thread that comes late finds no piece left, so that
+// the others need not wait for it to start.
 template <class Rule>
 struct Pieces {
   const Batch batch;
@@ -46,7 +46,7 @@ struct Pieces {
   }
 };
 
-// Words of nodes on all paths together for which waking another thread is worth its while.
+// Waking another thread pays if the nodes on all paths have more words than this.
 constexpr int64_t WORTH_SPREADING = 15000;
 
 template <class Rule>
@@ -63,7 +63,7 @@ void spread(const Batch& batch, const Rule& rule, ffi::ThreadPool& pool) {
   while (pieces->done.load(std::memory_order_acquire) < pieces->count()) std::this_thread::yield();
 }
 
-// The operands that all rules have, in their order.
+// The operands that all rules have, in this order.
 struct Operands {
   Ints records, leaves;
   Floats logits, value, reward, discount;
@@ -72,7 +72,7 @@ struct Operands {
 
 Batch make_batch(const Operands& given, Ints& next_records, Ints& next_leaves, const float* gumbel,
                  int32_t max_depth) {
-  // XLA lets the results take the place of the arguments, but need not.
+  // XLA may store the results in the place of the arguments, but need not.
   if (next_records.typed_data() != given.records.typed_data())
     std::memcpy(next_records.typed_data(), given.records.typed_data(), given.records.size_bytes());
   if (next_leaves.typed_data() != given.leaves.typed_data())

@@ -1,6 +1,6 @@
-// Numbers side by side: what is done to one is done to all of them by the same instruction.
+// Numbers side by side, which one instruction computes with.
 //
-// The arithmetic is that of XLA's CPU backend to the last bit, so that a search takes the same
+// The arithmetic equals that of XLA's CPU backend to the last bit, so that a search takes the same
 // decisions with and without this kernel: sums go from the first action to the last, a product is
 // fused with the sum it goes into where the processor can, and `exp` is the same polynomial.
 #pragma once
@@ -51,7 +51,7 @@ inline Lanes floor(Lanes x) {
   return result;
 }
 
-// Of numbers that are not positive. After Cephes: 2^n times a polynomial of the rest.
+// The exponential of numbers that are not positive. After Cephes: 2^n times a polynomial.
 inline Lanes exp(Lanes x) {
   x = larger(x, all(-88.0f));  // NaN stays NaN
   Lanes n = floor(fused(x, all(1.44269504088896341f), all(0.5f)));

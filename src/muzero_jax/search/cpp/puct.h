@@ -6,16 +6,16 @@
 
 namespace muzero {
 
-// Schrittwieser et al. 2020, appendix B, equation 2, with Q-values scaled by those of the node and
-// its children: search/puct_rule.py says what is computed here.
+// Schrittwieser et al. 2020, appendix B, equation 2, with Q-values scaled by the values of the node
+// and its children: search/puct.py defines what is computed here.
 struct Puct {
-  // Of the prior, by a node's visits: [2, num_weights]. The second row is that of
-  // `decide_by_chance`, rounded as mctx's.
+  // Weight of the prior by the node's visits: [2, num_weights]. `decide_by_chance` reads the second
+  // row, which is rounded as in mctx.
   const float* weights;
   int num_weights;
 
   static constexpr bool always_decides = false;
-  static constexpr float NOISE = 1e-7f;  // of mctx, to break ties
+  static constexpr float NOISE = 1e-7f;  // by which mctx breaks ties
   static int first_word(const Layout& at) { return at.probs; }
   static int num_words(const Layout& at) { return at.children - at.probs; }
 
@@ -49,7 +49,7 @@ struct Puct {
     return decide_allowed(block, at, [=](int action) { return facts.invalid[action] == 0; });
   }
 
-  // What mctx's rule draws at one node; `invalid` is null below the root.
+  // The action that mctx's rule draws at one node; `invalid` is null below the root.
   int32_t decide_by_chance(Node& node, const Layout& at, Key key, const int32_t* invalid) const {
     const float* numbers = node.numbers();
     const float *visits = numbers + at.visits, *qvalues = numbers + at.qvalues;

@@ -1,17 +1,18 @@
-// What the rules that choose an action have in common (gumbel.h, puct.h).
+// Types and functions that both rules use (gumbel.h, puct.h).
 #pragma once
 
 #include "tree.h"
 
 namespace muzero {
 
-// What a rule at the roots may read beside their nodes, a column an action.
+// What a rule at the roots may read beside the nodes; a column an action.
 struct RootFacts {
   const Lanes* gumbel;      // not set for PUCT
   const Integers* invalid;  // nonzero where the action may not be taken
 };
 
-// A softmax before it is divided by its sum, which is returned; `results` may be `logits`.
+// Computes a softmax before it is divided by its sum, and returns the sum; `results` may be
+// `logits`.
 inline Lanes exponentials(Lanes* results, const Lanes* logits, int num_actions) {
   Lanes top = all(-INF), total = {};
   for (int a = 0; a < num_actions; a++) top = larger(top, logits[a]);
@@ -19,7 +20,7 @@ inline Lanes exponentials(Lanes* results, const Lanes* logits, int num_actions) 
   return total;
 }
 
-// Prior probabilities of a block whose logits are entered; at least the smallest normal number.
+// Computes prior probabilities from logits; they are at least the smallest normal number.
 inline void softmax(Lanes* probs, const Lanes* logits, int num_actions) {
   Lanes inverse = 1.0f / exponentials(probs, logits, num_actions);
   for (int a = 0; a < num_actions; a++) probs[a] = larger(probs[a] * inverse, all(TINY));

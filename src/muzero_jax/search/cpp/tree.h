@@ -9,7 +9,7 @@
 namespace muzero {
 
 constexpr int32_t NOBODY = -1;
-constexpr int32_t UNDECIDED = -2;  // a choice that chance must make
+constexpr int32_t UNDECIDED = -2;  // a random number must decide
 
 // A node is a record of 32-bit words: this head, then, for A actions each,
 //
@@ -19,9 +19,9 @@ constexpr int32_t UNDECIDED = -2;  // a choice that chance must make
 // Counts are floats, which hold them exactly up to 2^24. Python reads the words by the same order
 // (search/cpp_trees.py).
 struct Head {
-  int32_t parent, action;  // that led here
-  int32_t choice, next;    // the action chosen next, and the child that it leads to
-  float reward, discount;  // of the edge that leads here
+  int32_t parent, action;  // the parent, and its action that leads here
+  int32_t choice, next;    // the action chosen next, and the child that the action leads to
+  float reward, discount;  // on the edge that leads here
 };
 constexpr int HEAD_WORDS = sizeof(Head) / 4;
 
@@ -68,10 +68,10 @@ struct Tree {
   }
 };
 
-// Up to LANES nodes, with a column of their numbers for each word that a rule reads.
+// Up to LANES nodes, and a column of numbers for each word that a rule reads.
 class Block {
  public:
-  // `scratch` holds `num_words` vectors for the nodes, and behind them those of `extra`.
+  // `scratch` has room for `num_words` vectors, and for the vectors of `extra` after them.
   Block(Lanes* scratch, int first_word, int num_words)
       : columns_(scratch), first_(first_word), words_(num_words) {}
 
@@ -80,7 +80,7 @@ class Block {
   bool empty() const { return size_ == 0; }
   int size() const { return size_; }
 
-  // Fetches the numbers of all nodes.
+  // Copies the numbers of all nodes into the columns.
   void load() {
     const float* rows[LANES];
     for (int i = 0; i < size_; i++) rows[i] = nodes_[i]->numbers() + first_;
@@ -91,7 +91,7 @@ class Block {
   // Columns for other uses, after those of the nodes.
   Lanes* extra() { return columns_ + words_; }
 
-  // Stores the choices of all nodes, and makes room for others.
+  // Stores the choices of all nodes, and removes the nodes from the block.
   void decide(Integers choices, const Layout& at) {
     alignas(sizeof choices) int32_t actions[LANES];
     std::memcpy(actions, &choices, sizeof choices);

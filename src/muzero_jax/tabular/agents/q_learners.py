@@ -4,17 +4,25 @@ They share a table of action values and, but for Q-learning, a model of what was
 differ in what an update backs up.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.agents.base import ActOutput, Agent, Hyperparameters, LearnOutput
+from muzero_jax.agents.base import (
+    ActOutput,
+    Agent,
+    Hyperparameters,
+    LearnOutput,
+    Moment,
+    Rollout,
+    Windows,
+)
+from muzero_jax.agents.definition import Sizes
 from muzero_jax.agents.exploration import sometimes_random
-from muzero_jax.config import ExperimentConfig
-from muzero_jax.core.types import Array, Metrics, PRNGKey, TimeStep, Transition
-from muzero_jax.envs.base import EnvironmentSpec, random_legal_action
+from muzero_jax.core.types import Array, Metrics, PRNGKey
+from muzero_jax.envs.base import Environment, random_legal_action
 from muzero_jax.replay.buffer import Batch, WindowSpec
 from muzero_jax.tabular.oracle.sweeping import (
     SweepingState,
@@ -30,7 +38,13 @@ from muzero_jax.tabular.outcomes import (
     empty_table,
     follow,
 )
-from muzero_jax.tabular.table_model import in_sequence, require_num_states, state_number, steps_of
+from muzero_jax.tabular.settings import DynaSettings, QSettings, RmaxSettings, SweepingSettings
+from muzero_jax.tabular.table_model import (
+    replayed_steps,
+    require_num_states,
+    rollout_steps,
+    state_number,
+)
 
 
 class TabularQState(struct.PyTreeNode):
@@ -51,110 +65,133 @@ class TabularQState(struct.PyTreeNode):
     num_updates: Array
 
 
-def make_tabular_q(config: ExperimentConfig, spec: EnvironmentSpec) -> Agent:
-    """Builds the learner that `config.agent.kind` names.
+def make_q_learning(settings: QSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds Q-learning from replayed steps (experience replay: Lin 1992).
 
     Args:
-      config: the settings.
-      spec: of the environment.
+      settings: the settings of the agent.
+      env: the environment.
+      sizes: not needed.
 
     Raises:
       ConfigError: the environment's states are not numbered.
     """
-    return _TabularQ(config, spec).as_agent()
+    del sizes
+    return _QLearning(settings, env, "q_learning").as_agent()
 
 
-class _TabularQ:
+def make_dyna_q(settings: DynaSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds Dyna-Q; see `make_q_learning`."""
+    del sizes
+    return _DynaQ(settings, env, "dyna_q").as_agent()
+
+
+def make_prioritised_sweeping(settings: SweepingSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds prioritised sweeping; see `make_q_learning`."""
+    del sizes
+    return _PrioritisedSweeping(settings, env, "prioritised_sweeping").as_agent()
+
+
+def make_rmax(settings: RmaxSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds R-max; see `make_q_learning`."""
+    del sizes
+    return _Rmax(settings, env, "rmax").as_agent()
+
+
+class _QLearning:
     """The functions of the agent around their static parts; it holds no state."""
 
-    def __init__(self, config: ExperimentConfig, spec: EnvironmentSpec):
-        self.kind, self.table = config.agent.kind, config.table
-        self.num_states, self.num_actions = require_num_states(spec), spec.num_actions
+    has_model = False
+
+    def __init__(self, settings: Any, env: Environment, name: str):
+        self.settings, self.table = settings, settings.table
+        self.num_states, self.num_actions = require_num_states(env, name), env.spec.num_actions
 
     def as_agent(self) -> Agent:
         return Agent(
-            window=WindowSpec(1, (0,), with_final_observation=True),
+            data=Windows(WindowSpec(2, (0, 1)), self.settings.replay),
             init=self.init,
             act=self.act,
+            greedy={"values": self.act_greedily},
             learn=self.learn,
-            observe=None if self.kind == "q_learning" else self.observe,
+            observe=self.observe if self.has_model else None,
         )
+
+    @property
+    def first_value(self) -> float:
+        """Value of what was never learned."""
+        value: float = self.table.initial_value
+        return value
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TabularQState:
         del rng_key  # Nothing is random.
         shape = (self.num_states, self.num_actions)
-        # To R-max everything is as good as can be until it is known.
-        is_rmax = self.kind == "rmax"
-        first = self.table.optimistic_value if is_rmax else self.table.initial_value
-        has_model = self.kind != "q_learning"
+        model = empty_table(*shape, self.table.num_outcomes) if self.has_model else None
         return TabularQState(
-            qvalue=jnp.full((self.num_states + 1, self.num_actions), first, jnp.float32)
+            qvalue=jnp.full((self.num_states + 1, self.num_actions), self.first_value, jnp.float32)
             .at[-1]
             .set(0.0),
-            model=empty_table(*shape, self.table.num_outcomes) if has_model else None,
-            priority=jnp.zeros(shape) if self.kind == "prioritised_sweeping" else None,
+            model=model,
+            priority=None,
             hyperparameters=jax.tree.map(jnp.float32, dict(hyperparameters)),
             num_updates=jnp.zeros((), jnp.int32),
         )
 
-    def act(
-        self, state: TabularQState, rng_key: PRNGKey, timestep: TimeStep, explore: bool
-    ) -> ActOutput:
-        """The best action; when exploring, any of equally good ones, and sometimes any at all."""
-        legal = timestep.legal_action_mask
-        qvalue = jnp.where(legal, state.qvalue[state_number(timestep.observation)], -jnp.inf)
-        value = qvalue.max(axis=-1)
-        if explore:
-            tie_key, epsilon_key = jax.random.split(rng_key)
-            action = random_legal_action(tie_key, qvalue == value[:, None])
-            epsilon = state.hyperparameters["search.epsilon"]
-            action = sometimes_random(epsilon_key, action, legal, epsilon)
-        else:
-            action = jnp.argmax(qvalue, axis=-1).astype(jnp.int32)
-        return ActOutput(
-            action=action, record=(), priority=jnp.ones_like(value), value=value, metrics={}
-        )
+    def act(self, state: TabularQState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Any of equally good actions, and sometimes any action at all."""
+        qvalue, value = self._values(state, moment)
+        legal = moment.timestep.legal_action_mask
+        tie_key, epsilon_key = jax.random.split(rng_key)
+        action = random_legal_action(tie_key, qvalue == value[:, None])
+        epsilon = state.hyperparameters["exploration.epsilon"]
+        return ActOutput(action=sometimes_random(epsilon_key, action, legal, epsilon), value=value)
 
-    def observe(self, state: TabularQState, transitions: Transition) -> TabularQState:
-        """Counts what the actions of a rollout `[T, num_envs]` led to."""
-        steps = steps_of(in_sequence(transitions), self.num_states)
+    def act_greedily(self, state: TabularQState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """The first of the best actions."""
+        del rng_key  # Nothing is random.
+        qvalue, value = self._values(state, moment)
+        return ActOutput(action=jnp.argmax(qvalue, axis=-1).astype(jnp.int32), value=value)
 
+    def _values(self, state: TabularQState, moment: Moment) -> tuple[Array, Array]:
+        """`[B, A]` values of the legal actions, and `[B]` the best of each."""
+        qvalue = state.qvalue[state_number(moment.timestep.observation)]
+        qvalue = jnp.where(moment.timestep.legal_action_mask, qvalue, -jnp.inf)
+        return qvalue, qvalue.max(axis=-1)
+
+    def observe(self, state: TabularQState, rollout: Rollout) -> TabularQState:
+        """Counts what the actions of a rollout led to."""
+        _, steps = rollout_steps(rollout, self.num_states)
+        return self._count(state, steps)
+
+    def _count(self, state: TabularQState, steps: Steps) -> TabularQState:
         assert state.model is not None
-        state = state.replace(model=count_steps(state.model, steps))
-        if state.priority is None or state.model is None:
-            return state
-        place = (steps.state, steps.action)
-        backup = jax.vmap(backup_pair, in_axes=(None, None, None, 0, 0))
-        change = backup(state.model, state.qvalue, _discount(state), *place) - state.qvalue[place]
-        urgency = jnp.abs(change)
-        urgent = jnp.where(urgency > self.table.priority_threshold, urgency, 0.0)
-        return state.replace(priority=state.priority.at[place].set(urgent))
+        counted: TabularQState = state.replace(model=count_steps(state.model, steps))
+        return counted
 
     def learn(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
-        update: Callable[..., tuple[TabularQState, Metrics]] = {
-            "q_learning": self._replay,
-            "dyna_q": self._dream,
-            "prioritised_sweeping": self._sweep,
-            "rmax": self._replan,
-        }[self.kind]
-        state, metrics = update(state, rng_key, batch)
+        state, metrics = self._backup(state, rng_key, batch)
         state = state.replace(num_updates=state.num_updates + 1)
         if state.model is not None:
             metrics |= {"table/known_pairs": (state.model.visits > 0).mean()}
         metrics |= {"target/value": state.qvalue.max(axis=-1).mean()}
-        return LearnOutput(state, metrics, priorities=jnp.ones_like(batch.importance_weights))
+        return LearnOutput(state, metrics)
 
-    def _replay(
+    def _backup(
         self, state: TabularQState, rng_key: PRNGKey, batch: Batch
     ) -> tuple[TabularQState, Metrics]:
-        """Experience replay (Lin 1992)."""
+        """What an update backs up: here the replayed steps."""
         del rng_key
-        return _follow(state, steps_of(_first_rows(batch.transitions), self.num_states))
+        return _follow(state, replayed_steps(batch.transitions, self.num_states))
 
-    def _dream(
+
+class _DynaQ(_QLearning):
+    """The same backups, of steps that the model makes up (Sutton 1990)."""
+
+    has_model = True
+
+    def _backup(
         self, state: TabularQState, rng_key: PRNGKey, batch: Batch
     ) -> tuple[TabularQState, Metrics]:
-        """Dyna-Q: the same backups, of steps that the model makes up (Sutton 1990)."""
         assert state.model is not None
         pair_key, outcome_key = jax.random.split(rng_key)
         origin, action = self._pairs(state.model, pair_key, batch)
@@ -167,7 +204,7 @@ class _TabularQ:
     def _pairs(self, model: OutcomeTable, rng_key: PRNGKey, batch: Batch) -> tuple[Array, Array]:
         """States and actions `[N]` to back up."""
         if self.table.backup_pairs == "replayed":
-            steps = steps_of(_first_rows(batch.transitions), self.num_states)
+            steps = replayed_steps(batch.transitions, self.num_states)
             return steps.state, steps.action
         uniform = self.table.backup_pairs == "uniform"
         allowed = jnp.ones_like(model.visits) if uniform else model.visits > 0
@@ -175,10 +212,34 @@ class _TabularQ:
         pair = jax.random.categorical(rng_key, jnp.log(allowed.ravel()), shape=shape)
         return pair // self.num_actions, pair % self.num_actions
 
-    def _sweep(
+
+class _PrioritisedSweeping(_QLearning):
+    """Backs up the state and action whose value would change most (Moore and Atkeson 1993)."""
+
+    has_model = True
+
+    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TabularQState:
+        state = super().init(rng_key, hyperparameters)
+        begun: TabularQState = state.replace(
+            priority=jnp.zeros((self.num_states, self.num_actions))
+        )
+        return begun
+
+    def _count(self, state: TabularQState, steps: Steps) -> TabularQState:
+        """Counts the steps, and how urgent it is to back up the pairs that they began with."""
+        state = super()._count(state, steps)
+        assert state.model is not None and state.priority is not None
+        place = (steps.state, steps.action)
+        backup = jax.vmap(backup_pair, in_axes=(None, None, None, 0, 0))
+        change = backup(state.model, state.qvalue, _discount(state), *place) - state.qvalue[place]
+        urgency = jnp.abs(change)
+        urgent = jnp.where(urgency > self.table.priority_threshold, urgency, 0.0)
+        counted: TabularQState = state.replace(priority=state.priority.at[place].set(urgent))
+        return counted
+
+    def _backup(
         self, state: TabularQState, rng_key: PRNGKey, batch: Batch
     ) -> tuple[TabularQState, Metrics]:
-        """Prioritised sweeping."""
         del rng_key, batch
         model, priority = state.model, state.priority
         assert model is not None and priority is not None
@@ -194,25 +255,28 @@ class _TabularQ:
         metrics = {"table/urgency": swept.priority.max()}
         return state.replace(qvalue=swept.qvalue, priority=swept.priority), metrics
 
-    def _replan(
+
+class _Rmax(_QLearning):
+    """Plans as if the unknown were the best (Brafman and Tennenholtz 2002, section 4).
+
+    What becomes known only lowers values, so that the last plan is a good start for the next.
+    """
+
+    has_model = True
+
+    @property
+    def first_value(self) -> float:
+        value: float = self.table.optimistic_value
+        return value
+
+    def _backup(
         self, state: TabularQState, rng_key: PRNGKey, batch: Batch
     ) -> tuple[TabularQState, Metrics]:
-        """R-max (Brafman and Tennenholtz 2002, section 4): plans as if the unknown were the best.
-
-        What becomes known only lowers values, so that the last plan is a good start for the next.
-        """
         del rng_key, batch
         assert state.model is not None
         is_known = state.model.visits >= self.table.known_after
         qvalue = sweep_to_convergence(state.model, state.qvalue, _discount(state), is_known)
         return state.replace(qvalue=qvalue), {"table/known": is_known.mean()}
-
-
-def _first_rows(windows: Transition) -> Transition:
-    """Windows of one transition, `[B, 1, ...]`, as transitions `[B, ...]`."""
-    final_observation = windows.final_observation  # Has no axis for the rows.
-    rows = jax.tree.map(lambda x: x[:, 0], windows.replace(final_observation=None))
-    return rows.replace(final_observation=final_observation)
 
 
 def _follow(

@@ -10,18 +10,25 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput
-from muzero_jax.agents.planning import Planner, make_muzero_model
-from muzero_jax.agents.targets import make_targets, make_window_spec
-from muzero_jax.config import ExperimentConfig
-from muzero_jax.core.types import Array, PRNGKey, Transition
-from muzero_jax.envs.base import EnvironmentSpec
+from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput, Rollout, Windows
+from muzero_jax.agents.definition import Sizes
+from muzero_jax.agents.muzero.planning import Planner
+from muzero_jax.agents.muzero.targets import make_targets, make_window_spec
+from muzero_jax.core.types import Array, PRNGKey
+from muzero_jax.envs.base import Environment
 from muzero_jax.replay.buffer import Batch
 from muzero_jax.tabular.outcomes import count_steps
-from muzero_jax.tabular.table_model import TableParams, in_sequence, state_number, steps_of
+from muzero_jax.tabular.settings import TableMuZeroSettings
+from muzero_jax.tabular.table_model import (
+    TableModel,
+    TableParams,
+    require_num_states,
+    rollout_steps,
+    state_number,
+)
 
 
-class TabularMuZeroState(struct.PyTreeNode):
+class TableMuZeroState(struct.PyTreeNode):
     """Everything that is learned.
 
     Attributes:
@@ -35,63 +42,66 @@ class TabularMuZeroState(struct.PyTreeNode):
     num_updates: Array
 
 
-def make_tabular_muzero(config: ExperimentConfig, spec: EnvironmentSpec) -> Agent:
+def make_table_muzero(settings: TableMuZeroSettings, env: Environment, sizes: Sizes) -> Agent:
     """Builds the agent.
 
     Args:
-      config: the settings; nothing is unrolled, whatever `target.num_unroll_steps` says.
-      spec: of the environment.
+      settings: the settings; nothing is unrolled, whatever `target.num_unroll_steps` says.
+      env: the environment.
+      sizes: the sizes of the run.
 
     Raises:
       ConfigError: the environment's states are not numbered.
     """
-    return _TabularMuZero(config, spec).as_agent()
+    return _TableMuZero(settings, env, sizes).as_agent()
 
 
-class _TabularMuZero:
+class _TableMuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
-    def __init__(self, config: ExperimentConfig, spec: EnvironmentSpec):
-        self.config = config
-        self.targets = dataclasses.replace(config.target, num_unroll_steps=0)
-        self.model = make_muzero_model(config, spec)
-        self.planner = Planner(config, spec, self.model)
-        window = make_window_spec(self.targets, all_unrolled=False)
-        self.window = dataclasses.replace(window, with_final_observation=True)
+    def __init__(self, settings: TableMuZeroSettings, env: Environment, sizes: Sizes):
+        self.settings = settings
+        self.targets = dataclasses.replace(settings.target, num_unroll_steps=0)
+        num_states = require_num_states(env, "table_muzero")
+        self.model = TableModel(settings.table, num_states, env.spec.num_actions)
+        self.planner = Planner(self.model, settings.search, sizes.num_updates)
+        self.window = make_window_spec(self.targets, all_unrolled=False)
 
     def as_agent(self) -> Agent:
         return Agent(
-            window=self.window,
+            data=Windows(self.window, self.settings.replay),
             init=self.init,
             act=self.planner.act,
+            greedy={"search": self.planner.act_greedily, "prior": self.planner.act_by_prior},
             learn=self.learn,
             observe=self.observe,
+            plan=self.planner.plan,
         )
 
-    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TabularMuZeroState:
-        return TabularMuZeroState(
-            params=self.model.init(rng_key),
+    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TableMuZeroState:
+        del rng_key  # Nothing is random.
+        return TableMuZeroState(
+            params=self.model.init(),
             hyperparameters=jax.tree.map(jnp.float32, dict(hyperparameters)),
             num_updates=jnp.zeros((), jnp.int32),
         )
 
-    def observe(self, state: TabularMuZeroState, transitions: Transition) -> TabularMuZeroState:
-        """Counts what the actions of a rollout `[T, num_envs]` led to, and the actions."""
-        flat = in_sequence(transitions)
-        steps = steps_of(flat, state.params.model.num_states)
+    def observe(self, state: TableMuZeroState, rollout: Rollout) -> TableMuZeroState:
+        """Counts what the actions of a rollout led to, and the actions."""
+        flat, steps = rollout_steps(rollout, state.params.model.num_states)
         num_actions = state.params.model.num_actions
         policy = {
             "uniform": jnp.zeros((*steps.state.shape, num_actions)),
             "action": jax.nn.one_hot(steps.action, num_actions),
             "search": flat.record.action_weights,
-        }[self.config.table.prior]
+        }[self.settings.table.prior]
         params = state.params.replace(
             model=count_steps(state.params.model, steps),
             policy_count=state.params.policy_count.at[steps.state].add(policy),
         )
         return state.replace(params=params)
 
-    def learn(self, state: TabularMuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
+    def learn(self, state: TableMuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
         def fresh_search(observation: Array, legal: Array) -> tuple[Array, Array]:
             output = self.planner.plan_with(state, state.params, rng_key, observation, legal)
             return output.action_weights, output.search_value
@@ -101,7 +111,7 @@ class _TabularMuZero:
             self.window,
             batch.transitions,
             state.hyperparameters["target.discount"],
-            value_fn=lambda observation: self.planner.root(state.params, observation).value,
+            value_fn=lambda observation: self.model.root(state.params, observation).value,
             search_fn=fresh_search,
         )
         rate = state.hyperparameters["table.step_size"]

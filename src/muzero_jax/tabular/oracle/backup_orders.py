@@ -1,9 +1,10 @@
-"""In which order a given model is backed up, and how many backups it takes until it is solved.
+"""Orders in which a given model is backed up, and the number of backups until it is solved.
 
-Nothing is explored and nothing is learned of the world here: what differs between the orders is
-which pair of state and action is backed up next, by the same expected backup.
+Nothing is explored and no model is learned here. All orders make the same expected backups; they
+differ in which pair of a state and an action is backed up next.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Literal
@@ -13,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from muzero_jax.core.types import Array, PRNGKey
+from muzero_jax.core.types import Array, PRNGKey, PyTree
+from muzero_jax.envs.wrappers import AutoReset
 from muzero_jax.tabular.oracle.sweeping import SweepingState, priorities_of_all, sweep_most_urgent
 from muzero_jax.tabular.outcomes import OutcomeTable, Steps, backup_pair, follow
+from muzero_jax.tabular.processes.environments import TabularEnvironment
 
 Order = Literal[
     "prioritised",
@@ -25,22 +28,22 @@ Order = Literal[
     "stored_steps",
     "stored_pairs",
 ]
-"""`prioritised` sweeps backwards from what changed; `uniform` draws from the pairs that the model
-knows; sweeps take all pairs in turn, in ascending or descending order of their states;
-`stored_steps` replays given steps, and `stored_pairs` asks the model what comes of the same pairs,
-drawn alike."""
+"""How the next pair is found. `prioritised` is prioritised sweeping; `uniform` draws from the pairs
+that the model knows; the sweeps take all pairs in turn, in ascending or descending order of their
+states; `stored_steps` replays stored steps, and `stored_pairs` draws the same pairs and asks the
+model about them."""
 
 IsGood = Callable[[np.ndarray], np.ndarray]
-"""From `[n, S, A]` values to `[n]` bool."""
+"""Function of `[n, S, A]` values of n models, which returns `[n]` bool."""
 
 
 class PlanState(struct.PyTreeNode):
-    """Planning with a model.
+    """The state of planning with a model.
 
     Attributes:
-      sweeping: values, and priorities.
-      rng_key: for the next draw.
-      num_backups: `[]` int32, made so far.
+      sweeping: values and priorities.
+      rng_key: key of the next draw.
+      num_backups: `[]` int32 number of backups so far.
     """
 
     sweeping: SweepingState
@@ -49,7 +52,13 @@ class PlanState(struct.PyTreeNode):
 
 
 def begin_plan(table: OutcomeTable, discount: Array | float, rng_key: PRNGKey) -> PlanState:
-    """Nothing backed up yet, all values 0."""
+    """The state before the first backup, with values of 0.
+
+    Args:
+      table: the model.
+      discount: discount of one step.
+      rng_key: consumed.
+    """
     qvalue = jnp.zeros((table.num_states + 1, table.num_actions))
     sweeping = SweepingState(qvalue, priorities_of_all(table, qvalue, discount))
     return PlanState(sweeping, rng_key, jnp.zeros((), jnp.int32))
@@ -64,7 +73,16 @@ def go_on(
     num_backups: Array | int,
     order: Order,
 ) -> PlanState:
-    """Makes `num_backups` (`[]`) more backups in the given order; `steps` are the stored ones."""
+    """Makes more backups.
+
+    Args:
+      table: the model.
+      steps: `[N]` stored steps; None where the order needs none.
+      state: the state to go on from.
+      discount: discount of one step.
+      num_backups: `[]` number of further backups.
+      order: order of the backups.
+    """
 
     def backup(_: Array, state: PlanState) -> PlanState:
         rng_key, draw_key = jax.random.split(state.rng_key)
@@ -79,7 +97,7 @@ def go_on(
         else:
             place = _next_pair(table, steps, order, draw_key, state.num_backups)
             change = backup_pair(table, sweeping.qvalue, discount, *place) - sweeping.qvalue[place]
-            # Added, not set, as replay does it: the two must agree to the last bit.
+            # The change is added, as in replay, so that both agree to the last bit.
             sweeping = sweeping.replace(qvalue=sweeping.qvalue.at[place].add(change))
         return PlanState(sweeping, rng_key, state.num_backups + 1)
 
@@ -120,23 +138,23 @@ def count_backups(
     most: int = 1_000_000,
     growth: float = 1.05,
 ) -> np.ndarray:
-    """How many backups several models take until their values are good.
+    """Counts the backups of several models until their values are good.
 
-    They are looked at after 1, 2, 3, ... backups, and from 1 / (growth - 1) on only after every
-    further share of that size: the numbers are right to within that.
+    The values are looked at after every backup at first, and after 1 / (growth - 1) backups only
+    after every further share `growth - 1`: the counts are right to within that share.
 
     Args:
-      tables: `[n, S, A, K]`, planned with side by side.
-      discount: of one step.
-      order: of the backups.
-      is_good: told of values by the model's number in `[n]`, without the row of the end.
-      steps: `[n, N]`, those that are stored; None where the order needs none.
-      seed: of the draws.
-      most: ends after so many.
-      growth: above 1.
+      tables: `[n, S, A, K]` models, planned with side by side.
+      discount: discount of one step.
+      order: order of the backups.
+      is_good: function that says which models' values, without the row of the end, are good.
+      steps: `[n, N]` stored steps; None where the order needs none.
+      seed: seed of the draws.
+      most: largest number of backups.
+      growth: ratio of the numbers of backups at two successive looks, above 1.
 
     Returns:
-      `[n]`, infinite where `most` were not enough.
+      `[n]` numbers of backups; infinite where `most` were not enough.
     """
     num_tables = tables.count.shape[0]
     keys = jax.random.split(jax.random.key(seed), num_tables)
@@ -154,3 +172,28 @@ def count_backups(
         good = is_good(np.asarray(state.sweeping.qvalue)[:, :-1])
         needed[good & np.isinf(needed)] = done
     return needed
+
+
+def random_steps(env: TabularEnvironment, rng_key: PRNGKey, *, num_steps: int) -> Steps:
+    """`[num_steps]` steps of a random walk, which goes on after an episode's end.
+
+    Args:
+      env: the environment.
+      rng_key: consumed.
+      num_steps: number of steps.
+    """
+    walked = AutoReset(dataclasses.replace(env, observation="index"))
+    rng_key, reset_key = jax.random.split(rng_key)
+    begin, _ = walked.reset(reset_key)
+
+    def step(state: PyTree, rng_key: PRNGKey) -> tuple[PyTree, Steps]:
+        action_key, env_key = jax.random.split(rng_key)
+        origin: Array = state.env_state
+        action = jax.random.randint(action_key, (), 0, env.spec.num_actions)
+        state, _ = walked.step(env_key, state, action)
+        outcome = state.outcome
+        has_ended = outcome.discount == 0.0
+        following = jnp.where(has_ended, env.mdp.num_states, outcome.observation)
+        return state, Steps(origin, action, outcome.reward[0], following)
+
+    return jax.lax.scan(step, begin, jax.random.split(rng_key, num_steps))[1]

@@ -1,7 +1,7 @@
 """Exact values, policies and optimal actions of a finite process, in float64 on the host.
 
-A policy is `[S]`, one action for each state, or `[S, A]`, probabilities. The discount is the
-process's own unless another is given.
+A policy is `[S]` actions, one for each state, or `[S, A]` probabilities. Where a discount is None,
+the process's own discount is used.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Solution:
       value: `[S]` optimal values.
       qvalues: `[S, A]` optimal action values.
       optimal_actions: `[S, A]` bool, every action that an optimal policy may take.
-      optimal_return: of the start distribution.
+      optimal_return: mean of the optimal values over the start distribution.
     """
 
     value: np.ndarray
@@ -35,11 +35,11 @@ def action_values(mdp: TabularMDP, value: np.ndarray, discount: float | None = N
 
     Args:
       mdp: the process.
-      value: `[..., S]` of the states.
-      discount: of one step.
+      value: `[..., S]` values of the states.
+      discount: discount of one step, or None.
 
     Returns:
-      `[..., S, A]`.
+      `[..., S, A]` values of the actions.
     """
     discount = mdp.discount if discount is None else discount
     going_on = discount * ~mdp.terminates * value[..., mdp.next_state]
@@ -51,11 +51,11 @@ def solve(mdp: TabularMDP, discount: float | None = None, tie_tolerance: float =
 
     Args:
       mdp: the process.
-      discount: of one step.
+      discount: discount of one step, or None.
       tie_tolerance: actions whose values differ by no more are equally good.
 
     Raises:
-      InvalidMDPError: values grow without end, which only a discount of 1 lets happen.
+      InvalidMDPError: the discount is 1 and values grow without end.
     """
     value = value_iteration(mdp, discount)
     greedy = action_values(mdp, value, discount).argmax(axis=-1)
@@ -72,7 +72,7 @@ def solve(mdp: TabularMDP, discount: float | None = None, tie_tolerance: float =
 
 
 def optimal_actions(qvalues: np.ndarray, tie_tolerance: float = 1e-9) -> np.ndarray:
-    """`[..., A]` bool, the actions whose value is the best but for rounding."""
+    """`[..., A]` bool, whether the value of an action is the highest but for rounding."""
     return qvalues >= qvalues.max(axis=-1, keepdims=True) - tie_tolerance
 
 
@@ -83,11 +83,11 @@ def value_iteration(
 
     Args:
       mdp: the process.
-      discount: of one step.
-      tolerance: ends when no value changes by more of the greatest in a sweep.
+      discount: discount of one step, or None.
+      tolerance: largest change of a value in the last sweep, relative to the greatest value.
 
     Raises:
-      InvalidMDPError: the values do not settle.
+      InvalidMDPError: the discount is 1 and values grow without end.
     """
     discount = mdp.discount if discount is None else discount
     value = np.zeros(mdp.num_states)
@@ -109,13 +109,16 @@ def value_iteration(
 
 
 def _improved(mdp: TabularMDP, value: np.ndarray, discount: float) -> np.ndarray:
-    """Policy iteration, where sweeps would take too long (Sutton and Barto 2018, section 4.3)."""
+    """`[S]` optimal values by policy iteration (Sutton and Barto 2018, section 4.3).
+
+    It ends early where sweeps of value iteration would take too long.
+    """
     policy = action_values(mdp, value, discount).argmax(axis=-1)
     while True:
         value = policy_value(mdp, policy, discount)
         qvalues = action_values(mdp, value, discount)
         chosen = qvalues[np.arange(mdp.num_states), policy]
-        # Only what is better by more than rounding replaces a choice, so that this ends.
+        # An action must be better by more than rounding to replace a choice, so that the loop ends.
         better = qvalues.max(axis=-1) > chosen + 1e-9 * max(1.0, float(np.abs(value).max()))
         if not better.any():
             return value
@@ -133,13 +136,12 @@ def policy_value(
     Args:
       mdp: the process.
       policy: `[S]` actions or `[S, A]` probabilities.
-      discount: of one step.
-      num_steps: counts only so many steps of a policy of actions; all that an episode has where
-        None.
+      discount: discount of one step, or None.
+      num_steps: number of steps that count, for a policy of actions; None counts all steps.
 
     Raises:
       ValueError: `policy` has another shape.
-      InvalidMDPError: nothing is discounted, and rewards are paid where an episode never ends.
+      InvalidMDPError: the discount is 1, and rewards are paid where an episode never ends.
     """
     discount = mdp.discount if discount is None else discount
     policy = np.asarray(policy)
@@ -162,7 +164,13 @@ def policy_value(
 
 
 def policy_return(mdp: TabularMDP, policy: np.ndarray, discount: float | None = None) -> float:
-    """The exact expected discounted return of a policy from the start distribution."""
+    """The exact expected discounted return of a policy from the start distribution.
+
+    Args:
+      mdp: the process.
+      policy: `[S]` actions or `[S, A]` probabilities.
+      discount: discount of one step, or None.
+    """
     return start_return(mdp, policy_value(mdp, policy, discount))
 
 
@@ -172,7 +180,7 @@ def start_return(mdp: TabularMDP, value: np.ndarray) -> float:
 
 
 def _follow(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities `[S, S]` of going on, and mean rewards `[S]`, under a policy."""
+    """`[S, S]` probabilities of going on to each state, and `[S]` mean rewards, under a policy."""
     num_states, num_actions = mdp.num_states, mdp.num_actions
     if policy.shape == (num_states,):
         chosen = np.arange(num_states), policy
@@ -193,7 +201,7 @@ def _follow(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _value_of_steps(
     mdp: TabularMDP, policy: np.ndarray, discount: float, num_steps: int
 ) -> np.ndarray:
-    """`[S]` what the first `num_steps` steps of `policy [S]` are worth."""
+    """`[S]` values of the first `num_steps` steps of `policy [S]`."""
     chosen = np.arange(mdp.num_states), policy
     probability, next_state = mdp.probability[chosen], mdp.next_state[chosen]
     reward = (probability * mdp.reward[chosen]).sum(axis=-1)
@@ -205,7 +213,7 @@ def _value_of_steps(
 
 
 def _may_end(going_on: np.ndarray) -> np.ndarray:
-    """`[S]` bool, whether the episode ends some time, from `[S, S]` probabilities of going on."""
+    """`[S]` bool, whether an episode may end, from `[S, S]` probabilities of going on."""
     leads = (going_on > 0.0).astype(np.float32)
     ending = going_on.sum(axis=-1) < 1.0 - 1e-9
     while True:

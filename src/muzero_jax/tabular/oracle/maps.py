@@ -1,4 +1,4 @@
-"""A process, its values and actions, as `analysis.value_maps` draws them."""
+"""Puts values and actions of a process into the form that `tabular/value_maps.py` draws."""
 
 import numpy as np
 
@@ -11,19 +11,9 @@ def value_map(mdp: TabularMDP, value: np.ndarray, actions: np.ndarray, title: st
 
     Args:
       mdp: the process; it must have a grid.
-      value: `[S]`.
-      actions: `[S, A]` bool, those to draw.
-      title: above the map.
+      value: `[S]` values to write.
+      actions: `[S, A]` bool, whether to draw an action.
+      title: text above the map; empty for the name of the process.
     """
     assert mdp.grid is not None
-    grid = mdp.grid
-    return ValueMap(
-        title=title or mdp.name,
-        shape=grid.shape,
-        cells=grid.cells,
-        value=value,
-        actions=actions,
-        arrows=grid.arrows,
-        walls=grid.walls,
-        marks=grid.marks,
-    )
+    return ValueMap(title or mdp.name, mdp.grid, value, actions)

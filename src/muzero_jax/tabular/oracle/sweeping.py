@@ -1,4 +1,4 @@
-"""Planning with a model of a finite process: value iteration and prioritised sweeping, compiled."""
+"""Compiled planning with a model of a finite process: value iteration and prioritised sweeping."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from muzero_jax.tabular.processes.mdp import TabularMDP
 
 
 def table_of(mdp: TabularMDP) -> OutcomeTable:
-    """The process as a model that knows everything; its counts are the probabilities."""
+    """A model that knows all of a process; its counts are the probabilities of the outcomes."""
     return OutcomeTable(
         next_state=jnp.asarray(np.where(mdp.terminates, mdp.num_states, mdp.next_state), jnp.int32),
         count=jnp.asarray(mdp.probability, jnp.float32),
@@ -28,18 +28,18 @@ def sweep_to_convergence(
     tolerance: float = 1e-6,
     max_sweeps: int = 10_000,
 ) -> Array:
-    """Value iteration over the known pairs; the others keep their values.
+    """Value iteration over the known pairs of a state and an action.
 
     Args:
       table: the model.
-      qvalue: `[S + 1, A]` where to start.
-      discount: of one step.
-      is_known: `[S, A]` bool.
-      tolerance: ends when no value changes by more in a sweep.
-      max_sweeps: ends at the latest then.
+      qvalue: `[S + 1, A]` values to start from; unknown pairs keep theirs.
+      discount: discount of one step.
+      is_known: `[S, A]` bool, whether a pair is known.
+      tolerance: largest change of a value in the last sweep.
+      max_sweeps: largest number of sweeps.
 
     Returns:
-      `[S + 1, A]`.
+      `[S + 1, A]` the new values.
     """
 
     def sweep(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -57,11 +57,11 @@ def sweep_to_convergence(
 
 
 class SweepingState(struct.PyTreeNode):
-    """What prioritised sweeping works on.
+    """Values, and the pairs of a state and an action that wait for a backup.
 
     Attributes:
-      qvalue: `[S + 1, A]`.
-      priority: `[S, A]` by how much a backup would change a value; 0 where nobody waits.
+      qvalue: `[S + 1, A]` values.
+      priority: `[S, A]` change that a backup would make to the pair; 0 where it does not wait.
     """
 
     qvalue: Array
@@ -69,7 +69,13 @@ class SweepingState(struct.PyTreeNode):
 
 
 def priorities_of_all(table: OutcomeTable, qvalue: Array, discount: Array | float) -> Array:
-    """`[S, A]` by how much a backup would change each observed pair."""
+    """`[S, A]` change that a backup would make to each pair; 0 where it was never observed.
+
+    Args:
+      table: the model.
+      qvalue: `[S + 1, A]` values.
+      discount: discount of one step.
+    """
     change = jnp.abs(backup_all(table, qvalue, discount) - qvalue[:-1])
     return jnp.where(table.visits > 0, change, 0.0)
 
@@ -81,16 +87,16 @@ def sweep_most_urgent(
     step_size: Array | float = 1.0,
     threshold: float = 0.0,
 ) -> SweepingState:
-    """Backs up the pair of highest priority, and passes the change on to what leads there.
+    """Backs up the pair of highest priority, and lets the pairs that lead to its state wait.
 
     Prioritised sweeping (Moore and Atkeson 1993; Sutton and Barto 2018, section 8.4).
 
     Args:
       table: the model.
-      state: nothing happens to it where no pair waits.
-      discount: of one step.
+      state: values and priorities; they stay the same where no pair waits.
+      discount: discount of one step.
       step_size: share of the way to the backed-up value.
-      threshold: changes up to this do not make a pair wait.
+      threshold: largest change that does not make a pair wait.
     """
     place = jnp.unravel_index(jnp.argmax(state.priority), state.priority.shape)
     is_waiting = state.priority[place] > 0.0

@@ -1,16 +1,16 @@
 """Tabular environments: compiled environments over the arrays of a finite process.
 
 The same arrays give the exact answers in `oracle/`. Every factory takes the options of its process
-and, beside them,
+and three more:
 
   slip: probability that an action is replaced by a uniformly drawn one;
   observation: `one_hot`, a vector `[S]` for networks, or `index`, a number for tables;
-  time_limit: steps after which an episode is truncated, 0 for none.
+  time_limit: number of steps after which an episode is truncated; 0 for no limit.
 """
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -23,7 +23,8 @@ from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.tabular.processes.mdp import TabularMDP
-from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp, random_mdp
+from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp
+from muzero_jax.tabular.processes.mdp_families import random_mdp as random_process
 from muzero_jax.tabular.processes.mdp_transforms import with_slip
 
 Observation = Literal["one_hot", "index"]
@@ -31,11 +32,13 @@ Observation = Literal["one_hot", "index"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TabularEnvironment:
-    """An environment that draws from the outcomes of a finite process; its state is the state.
+    """An environment that draws from the outcomes of a finite process.
+
+    Its state is the number of the state of the process, `[]` int32.
 
     Attributes:
       mdp: the process.
-      observation: how a state is shown.
+      observation: how a state is shown, as a one-hot vector or as its number.
     """
 
     mdp: TabularMDP
@@ -57,11 +60,15 @@ class TabularEnvironment:
             observation_shape=() if is_index else (self.mdp.num_states,),
             observation_dtype="int32" if is_index else "bool",
             num_actions=self.mdp.num_actions,
-            num_states=self.mdp.num_states,
         )
 
+    @property
+    def num_states(self) -> int:
+        """How many states there are; learners of tables ask for it."""
+        return self.mdp.num_states
+
     def observe(self, state: Array) -> Array:
-        """`[...]` states to observations `[...]` or `[..., S]`."""
+        """Converts `[...]` states to observations `[...]` or `[..., S]`."""
         if self.observation == "index":
             return state.astype(jnp.int32)
         return jax.nn.one_hot(state, self.mdp.num_states, dtype=bool)
@@ -72,7 +79,13 @@ class TabularEnvironment:
         return state, self._timestep(state)
 
     def step(self, rng_key: PRNGKey, state: Array, action: Array) -> tuple[Array, TimeStep]:
-        """Draws an outcome of `action` (`[]` int32). The `rng_key` is consumed."""
+        """Draws an outcome.
+
+        Args:
+          rng_key: consumed.
+          state: `[]` int32 number of the state.
+          action: `[]` int32.
+        """
         mdp = self.mdp
         outcome = jnp.int32(0)
         if mdp.num_outcomes > 1:
@@ -97,29 +110,29 @@ class TabularEnvironment:
 
 
 def _cumulative(probability: np.ndarray) -> Array:
-    """`[..., N]` of each outcome and those before it, to exactly 1."""
+    """`[..., N]` probabilities of each outcome and the outcomes before it, up to exactly 1."""
     total = np.cumsum(probability, axis=-1)
     return jnp.asarray(total / total[..., -1:], jnp.float32)
 
 
 def _draw(rng_key: PRNGKey, cumulative: Array) -> Array:
-    """`[]` int32, drawn from `[N]`; an outcome without probability is never drawn.
+    """Draws one of `[N]` outcomes, `[]` int32; one without probability is never drawn.
 
-    By one random number of 23 bits and not one for each outcome, which would cost more than the
-    whole step; differences of less than 2^-23 between probabilities are lost.
+    One random number of 23 bits is drawn, so differences of less than 2^-23 between probabilities
+    are lost. A number for each outcome would cost more than the whole step.
     """
     return jnp.sum(cumulative <= jax.random.uniform(rng_key), dtype=jnp.int32)
 
 
 def underlying_tabular(env: Environment) -> TabularEnvironment | None:
-    """The tabular environment below the wrappers of `env`; None where it is of another kind."""
+    """The tabular environment below the wrappers of `env`; None where `env` is of another kind."""
     while isinstance(env, TimeLimit):
         env = env.env
     return env if isinstance(env, TabularEnvironment) else None
 
 
 def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[..., Environment]:
-    """A factory for the registry, whose signature has the options of the process too."""
+    """A factory for the registry; its signature includes the options of the process."""
     default_limit = time_limit
 
     def make(
@@ -135,7 +148,7 @@ def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[.
         except EnvironmentCreationError:
             raise
         except (TypeError, ValueError, AttributeError) as error:
-            # An option of another type, wherever it first does not work.
+            # An option of a wrong type fails wherever it is first used.
             raise EnvironmentCreationError(
                 f"a tabular environment cannot be made with these options: {error}."
             ) from error
@@ -149,11 +162,9 @@ def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[.
     return make
 
 
-TABULAR: Mapping[str, Callable[..., Environment]] = {
-    "maze": _factory(maze_mdp, time_limit=50),
-    "line": _factory(line_mdp, time_limit=100),
-    "chain": _factory(chain_mdp, time_limit=100),
-    "deep_sea": _factory(deep_sea_mdp, time_limit=0),
-    "random_mdp": _factory(random_mdp, time_limit=0),
-}
-"""Factories of the tabular environments by name; `maze` has the 50 steps of its origin."""
+# The environments by the names of the registry; the maze has the 50 steps of its origin.
+maze = _factory(maze_mdp, time_limit=50)
+line = _factory(line_mdp, time_limit=100)
+chain = _factory(chain_mdp, time_limit=100)
+deep_sea = _factory(deep_sea_mdp, time_limit=0)
+random_mdp = _factory(random_process, time_limit=0)

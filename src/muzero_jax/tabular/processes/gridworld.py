@@ -1,10 +1,10 @@
-"""Mazes read from a drawing: cells, the walls between them, starts, goals and pits."""
+"""Mazes that are read from a drawing: cells, walls between them, starts, a goal and pits."""
 
 from typing import Literal
 
 import numpy as np
 
-from muzero_jax.tabular.processes.mdp import Grid, InvalidMDPError, TabularMDP
+from muzero_jax.tabular.processes.mdp import Cell, Grid, InvalidMDPError, TabularMDP, Walls
 
 ARROWS = "→←↑↓"
 _MOVES = ((0, 1), (0, -1), (-1, 0), (1, 0))
@@ -36,64 +36,52 @@ def maze_mdp(
 ) -> TabularMDP:
     """A maze whose actions are east, west, north and south.
 
-    A move against a wall leaves one where one is. The goal pays +1 and a pit -1, and both end the
-    episode.
+    A move against a wall changes nothing. The goal pays +1 and a pit -1, and both end the episode.
 
     Args:
       drawing: lines of cells between lines of walls, as in `FOUR_ROOMS`: `s` a start, `G` the goal,
         `P` a pit, `.` any other cell; `|` and `-` are walls.
-      reward_on: whether the goal and the pits pay on the step that is taken from them, whichever it
-        is, and which ends the episode; or on the step that enters them, which then is the last.
-      discount: of one step.
-      name: for messages.
+      reward_on: when the goal and the pits pay and end the episode. `leaving`: on the step that is
+        taken in them, whichever it is. `entering`: on the step that enters them.
+      discount: discount of one step.
+      name: the name of the process in messages.
 
     Raises:
-      InvalidMDPError: the drawing is none, or the goal cannot be reached.
+      InvalidMDPError: the drawing is not a maze, or the goal cannot be reached.
     """
     if reward_on not in ("leaving", "entering"):
         raise InvalidMDPError(
             f"{name}: reward_on must be leaving or entering, found {reward_on!r}."
         )
     lines = _read(drawing, name)
-    cells = tuple((r, c) for r in range(len(lines) // 2) for c in range(len(lines[0]) // 2))
+    shape = len(lines) // 2, len(lines[0]) // 2
+    cells = tuple((r, c) for r in range(shape[0]) for c in range(shape[1]))
     kinds = [lines[2 * r + 1][2 * c + 1] for r, c in cells]
-    number = {cell: state for state, cell in enumerate(cells)}
-    walls = frozenset(
-        (cell, other)
-        for cell in cells
-        for move in _MOVES
-        if (other := _add(cell, move)) in number and _wall_between(lines, cell, move) != " "
-    )
+    moved, walls = _moves(lines, cells)
     pays = np.array([{"G": 1.0, "P": -1.0}.get(kind, 0.0) for kind in kinds])
-    moved = np.array([[_walk(cell, move, number, walls) for move in _MOVES] for cell in cells])
-    ends = pays != 0.0
-    stays = np.arange(len(cells))[:, None]
-    starts = np.array([kind == "s" for kind in kinds])
-    leaves = reward_on == "leaving"
-    # From an end no action moves: it is left with its reward, or, once entered, without.
+    ends, starts = pays != 0.0, np.array(kinds) == "s"
+    marks = tuple((state, kind) for state, kind in enumerate(kinds) if kind in "GP")
+    # No action moves at the goal or in a pit: it pays there, or has paid when it was entered.
     at_end = np.broadcast_to(ends[:, None], moved.shape)
-    reward = np.where(at_end, pays[:, None], 0.0) if leaves else np.where(at_end, 0.0, pays[moved])
+    if reward_on == "leaving":
+        reward, terminates = np.where(at_end, pays[:, None], 0.0), at_end
+    else:
+        reward, terminates = np.where(at_end, 0.0, pays[moved]), at_end | ends[moved]
     return TabularMDP(
         name=name,
-        next_state=np.where(at_end, stays, moved)[..., None],
-        probability=np.ones((*moved.shape, 1)),
-        reward=reward[..., None],
-        terminates=(at_end | (not leaves) & ends[moved])[..., None],
+        next_state=np.where(at_end, np.arange(len(cells))[:, None], moved),
+        probability=np.ones(moved.shape),
+        reward=reward,
+        terminates=terminates,
         start=starts / starts.sum(),
         discount=discount,
         goal=kinds.index("G"),
-        grid=Grid(
-            shape=(len(lines) // 2, len(lines[0]) // 2),
-            cells=cells,
-            arrows=(ARROWS,) * len(cells),
-            walls=walls,
-            marks=tuple((s, kind) for s, kind in enumerate(kinds) if kind in "GP"),
-        ),
+        grid=Grid(shape, cells, (ARROWS,) * len(cells), walls, marks),
     )
 
 
 def _read(drawing: str, name: str) -> list[str]:
-    """The lines of a drawing, all as long."""
+    """The lines of a drawing, padded to one length."""
     lines = [line.rstrip() for line in drawing.strip("\n").splitlines()]
     width = max(map(len, lines), default=0)
     lines = [line.ljust(width) for line in lines]
@@ -118,21 +106,18 @@ def _read(drawing: str, name: str) -> list[str]:
     return lines
 
 
-def _add(cell: tuple[int, int], move: tuple[int, int]) -> tuple[int, int]:
-    return cell[0] + move[0], cell[1] + move[1]
-
-
-def _wall_between(lines: list[str], cell: tuple[int, int], move: tuple[int, int]) -> str:
-    return lines[2 * cell[0] + 1 + move[0]][2 * cell[1] + 1 + move[1]]
-
-
-def _walk(
-    cell: tuple[int, int],
-    move: tuple[int, int],
-    number: dict[tuple[int, int], int],
-    walls: frozenset[tuple[tuple[int, int], tuple[int, int]]],
-) -> int:
-    """The state that a move from a cell leads to."""
-    other = _add(cell, move)
-    is_open = other in number and (cell, other) not in walls
-    return number[other] if is_open else number[cell]
+def _moves(lines: list[str], cells: tuple[Cell, ...]) -> tuple[np.ndarray, Walls]:
+    """`[S, 4]` states that the moves lead to, and pairs of cells with a wall between them."""
+    number = {cell: state for state, cell in enumerate(cells)}
+    moved = np.tile(np.arange(len(cells))[:, None], len(_MOVES))
+    walls = set()
+    for state, (row, column) in enumerate(cells):
+        for action, (down, right) in enumerate(_MOVES):
+            other = row + down, column + right
+            if other not in number:
+                continue
+            if lines[2 * row + 1 + down][2 * column + 1 + right] != " ":
+                walls.add(((row, column), other))
+            else:
+                moved[state, action] = number[other]
+    return moved, frozenset(walls)

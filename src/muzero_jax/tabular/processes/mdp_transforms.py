@@ -1,4 +1,4 @@
-"""Finite processes from others: from a transition table, with fewer outcomes, or with slips."""
+"""Finite processes from a transition table, with fewer outcomes, or with slips."""
 
 import dataclasses
 
@@ -21,11 +21,11 @@ def mdp_from_table(
 
     Args:
       transition: `[S, A, S]` probability of each next state.
-      reward: `[S, A]`, or `[S, A, S]` where it depends on the next state.
+      reward: `[S, A]`, or `[S, A, S]` where the reward depends on the next state.
       start: `[S]` distribution of the first state.
-      discount: of one step, in (0, 1].
-      termination: `[S]` bool, entering the state ends the episode; nowhere where None.
-      name: for messages.
+      discount: discount of one step, in (0, 1].
+      termination: `[S]` bool, whether entering the state ends the episode; None: no state does.
+      name: the name of the process in messages.
 
     Raises:
       InvalidMDPError: see `TabularMDP`.
@@ -46,29 +46,21 @@ def mdp_from_table(
             f"{table.shape[:2]} or {table.shape} and the termination ({num_states},), found "
             f"{rewards.shape} and {ends.shape}."
         )
-    next_state = np.broadcast_to(np.arange(num_states), table.shape)
-    dense = TabularMDP(
-        name,
-        next_state,
-        table,
-        rewards,
-        np.broadcast_to(ends, table.shape),
-        np.asarray(start),
-        discount,
+    next_state, ends = (np.broadcast_to(x, table.shape) for x in (np.arange(num_states), ends))
+    return merge_outcomes(
+        TabularMDP(name, next_state, table, rewards, ends, np.asarray(start), discount)
     )
-    return merge_outcomes(dense)
 
 
 def merge_outcomes(mdp: TabularMDP) -> TabularMDP:
-    """The same process with as few outcomes as it needs: equal ones summed, impossible ones gone.
+    """The same process with as few outcomes as possible.
 
-    Args:
-      mdp: any process.
+    Equal outcomes are summed, and outcomes without probability are removed.
     """
     rows = [_merged(mdp, s, a) for s in range(mdp.num_states) for a in range(mdp.num_actions)]
     num_outcomes = max(map(len, rows))
     columns = np.zeros((4, len(rows), num_outcomes))
-    # What fills up has no probability, and so neither a place nor a reward that matters.
+    # The rows are filled up with outcomes without probability, whose numbers do not matter.
     for index, row in enumerate(rows):
         columns[:, index, : len(row)] = np.array(row).T
     shape = (mdp.num_states, mdp.num_actions, num_outcomes)
@@ -83,7 +75,7 @@ def merge_outcomes(mdp: TabularMDP) -> TabularMDP:
 
 
 def _merged(mdp: TabularMDP, state: int, action: int) -> list[tuple[float, float, float, float]]:
-    """(next state, reward, terminates, probability) of the outcomes that can happen."""
+    """(next state, reward, terminates, probability) of each outcome that can happen."""
     sums: dict[tuple[float, float, float], float] = {}
     for k in np.flatnonzero(mdp.probability[state, action]):
         place = (state, action, k)
@@ -93,14 +85,10 @@ def _merged(mdp: TabularMDP, state: int, action: int) -> list[tuple[float, float
 
 
 def with_slip(mdp: TabularMDP, slip: float) -> TabularMDP:
-    """The process whose action is replaced by a uniformly drawn one with probability `slip`.
-
-    Args:
-      mdp: any process.
-      slip: in [0, 1].
+    """The process in which an action is replaced by a uniformly drawn one with probability `slip`.
 
     Raises:
-      InvalidMDPError: `slip` is no probability.
+      InvalidMDPError: `slip` is not a probability.
     """
     if not 0.0 <= slip <= 1.0:
         raise InvalidMDPError(f"{mdp.name}: slip must be between 0 and 1, found {slip!r}.")

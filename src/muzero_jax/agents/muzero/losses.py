@@ -1,0 +1,114 @@
+"""MuZero's K-step unrolled loss (arXiv 1911.08265, equation 1 and appendix G)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from muzero_jax.agents.base import Hyperparameters
+from muzero_jax.agents.muzero.targets import Targets
+from muzero_jax.core.types import Array, Metrics, Params
+from muzero_jax.maths.value_support import scalar_to_support, support_to_scalar
+from muzero_jax.networks.model import MuZeroModel
+
+
+def muzero_loss(
+    model: MuZeroModel,
+    params: Params,
+    hyperparameters: Hyperparameters,
+    consistency_weight: float,
+    observation: Array,
+    targets: Targets,
+    importance_weights: Array,
+) -> tuple[Array, tuple[Metrics, Array]]:
+    """The loss of one batch.
+
+    The root counts 1 and each of the K unrolled states 1/K, so that the loss does not grow with K.
+    The entropy of the prior over legal actions is subtracted (as in A3C, arXiv 1602.01783, section
+    4): where the search finds no difference its target is the prior itself, and only the entropy
+    keeps the prior from settling on an action that nothing speaks for.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      hyperparameters: the `loss.*_weight`.
+      consistency_weight: 0 leaves the consistency term out.
+      observation: `[B, O, ...]`; the first is the root's, and for the consistency term those of
+        the next K states follow.
+      targets: of the batch.
+      importance_weights: `[B]`.
+
+    Returns:
+      The `[]` loss, and its terms and the prior's entropy by name with the `[B]` absolute error
+      of the roots' values.
+    """
+    output = model.unroll(params, observation[:, 0], targets.action.T)
+    support_size = (output.value_logits.shape[-1] - 1) // 2
+    num_unroll_steps = targets.action.shape[1]
+    step_weights = jnp.full(num_unroll_steps + 1, 1.0 / max(num_unroll_steps, 1)).at[0].set(1.0)
+
+    def mean(values: Array, mask: Array, weights: Array) -> Array:
+        """`[]` weighted mean of `[k, B]` values where `[B, k]` the mask holds."""
+        chex.assert_equal_shape([values, mask.T])
+        masked = jnp.where(mask.T, values, 0.0)
+        per_window = jnp.dot(weights, masked, precision=jax.lax.Precision.HIGHEST)
+        return jnp.mean(importance_weights * per_window)
+
+    def term(logits: Array, labels: Array, mask: Array, weights: Array) -> Array:
+        """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
+        cross_entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
+        return mean(cross_entropy, mask, weights)
+
+    value_labels = scalar_to_support(targets.value, support_size, model.support_spacing)
+    reward_labels = scalar_to_support(targets.reward, support_size, model.support_spacing)
+    terms = {
+        "policy": term(output.prior_logits, targets.policy, targets.policy_mask, step_weights),
+        "value": term(output.value_logits, value_labels, targets.value_mask, step_weights),
+        "reward": term(
+            output.reward_logits[1:], reward_labels, targets.reward_mask, step_weights[1:]
+        ),
+    }
+    entropy = legal_entropy(output.prior_logits, targets.legal_action_mask.swapaxes(0, 1))
+    mean_entropy = mean(entropy, targets.policy_mask, step_weights)
+    total = -hyperparameters["loss.entropy_weight"] * mean_entropy
+    for name, value in terms.items():
+        total = total + hyperparameters[f"loss.{name}_weight"] * value
+    if consistency_weight:
+        per_window = _consistency(model, params, output.embedding[1:], observation, targets)
+        terms["consistency"] = jnp.mean(importance_weights * per_window)
+        total = total + consistency_weight * terms["consistency"]
+    root_value = support_to_scalar(output.value_logits[0], model.support_spacing)
+    error = jnp.abs(root_value - targets.value[:, 0])
+    metrics = {f"loss/{name}": value for name, value in terms.items()}
+    return total, ({"loss/total": total, **metrics, "policy/entropy": mean_entropy}, error)
+
+
+def legal_entropy(logits: Array, legal_action_mask: Array) -> Array:
+    """`[...]` entropy in nats of the softmax over the legal ones of `[..., A]` actions.
+
+    Args:
+      logits: `[..., A]`, finite where an action is legal.
+      legal_action_mask: `[..., A]` bool.
+    """
+    lowest = jnp.finfo(logits.dtype).min
+    log_probability = jax.nn.log_softmax(jnp.where(legal_action_mask, logits, lowest))
+    return -jnp.sum(jnp.exp(log_probability) * log_probability, axis=-1)
+
+
+def _consistency(
+    model: MuZeroModel, params: Params, embedding: Array, observation: Array, targets: Targets
+) -> Array:
+    """`[B]` negative cosine of unrolled (`[K, B, *E]`) and encoded latents, mean over K.
+
+    The encoded side takes no gradient (EfficientZero, section 4.1).
+    """
+    assert model.project is not None and model.predict_projection is not None
+    num_steps, batch_size = embedding.shape[:2]
+    seen = observation[:, 1 : num_steps + 1].swapaxes(0, 1)
+    encoded = model.represent(params, seen.reshape((-1, *seen.shape[2:])))
+    target = jax.lax.stop_gradient(model.project(params, encoded))
+    unrolled = model.project(params, embedding.reshape((-1, *embedding.shape[2:])))
+    prediction = model.predict_projection(params, unrolled)
+    similarity = optax.cosine_similarity(prediction, target, epsilon=1e-6)
+    mask = targets.policy_mask[:, 1:].T
+    return -jnp.where(mask, similarity.reshape((num_steps, batch_size)), 0.0).mean(axis=0)

@@ -1,0 +1,222 @@
+"""Acting by searching a model.
+
+A planner does not learn. MuZero with networks and MuZero with tables differ in how their models
+change, not in how they are searched.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from muzero_jax.agents.base import ActOutput, Hyperparameters, Moment
+from muzero_jax.agents.exploration import sometimes_random
+from muzero_jax.core.types import Array, Params, PRNGKey, TimeStep
+from muzero_jax.networks.model import MuZeroModel
+from muzero_jax.search.policies import (
+    RecurrentFn,
+    RecurrentFnOutput,
+    RootFnOutput,
+    SearchNoise,
+    SearchOutput,
+    make_search,
+)
+from muzero_jax.search.settings import SearchConfig
+
+
+class PlanningState(Protocol):
+    """What a planner reads of an agent's state."""
+
+    @property
+    def params(self) -> Params:
+        """Of the model."""
+        ...
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Traced settings."""
+        ...
+
+    @property
+    def num_updates(self) -> Array:
+        """`[]` int32."""
+        ...
+
+
+class SearchRecord(struct.PyTreeNode):
+    """What is stored of a search.
+
+    Attributes:
+      action_weights: `[B, A]` the improved policy.
+      search_value: `[B]` the value of the root.
+    """
+
+    action_weights: Array
+    search_value: Array
+
+
+class SearchModel(Protocol):
+    """What a planner searches: networks, or a table."""
+
+    def root(self, params: Params, observation: Array) -> RootFnOutput:
+        """The root of a search of `observation` (`[B, ...]`)."""
+        ...
+
+    def recurrent_fn(self, discount: Array | float) -> RecurrentFn:
+        """The model as a search calls it, with the `[]` discount of a step that does not end."""
+        ...
+
+    def prepare(self, params: Params) -> Params:
+        """Parameters that answer the same and faster, made once before each search."""
+        ...
+
+
+class NetworkSearchModel:
+    """A `MuZeroModel` as a search calls it.
+
+    Args:
+      model: the networks.
+    """
+
+    def __init__(self, model: MuZeroModel):
+        self.model = model
+
+    def root(self, params: Params, observation: Array) -> RootFnOutput:
+        """The encoded observation `[B, ...]`, with its prior and value."""
+        root = self.model.initial_inference(params, observation)
+        return RootFnOutput(
+            prior_logits=root.prior_logits, value=root.value, embedding=root.embedding
+        )
+
+    def recurrent_fn(self, discount: Array | float) -> RecurrentFn:
+        """One step of the dynamics, whose discount is `discount` times the continuation."""
+
+        def recurrent_fn(
+            params: Params, rng_key: PRNGKey, action: Array, embedding: Array
+        ) -> tuple[RecurrentFnOutput, Array]:
+            del rng_key  # The model is deterministic.
+            output = self.model.recurrent_inference(params, embedding, action)
+            step = RecurrentFnOutput(
+                reward=output.reward,
+                discount=output.continuation * discount,
+                prior_logits=output.prior_logits,
+                value=output.value,
+            )
+            return step, output.embedding
+
+        return recurrent_fn
+
+    def prepare(self, params: Params) -> Params:
+        """The parameters themselves."""
+        return params
+
+
+class Planner:
+    """Acts by searching a model; it holds no state.
+
+    Args:
+      model: the model that is searched.
+      search: the settings of the search.
+      num_updates: updates of the whole run, over which the temperature falls.
+    """
+
+    def __init__(self, model: SearchModel, search: SearchConfig, num_updates: int):
+        self.model = model
+        self._num_updates = num_updates
+        self._decay = search.temperature_decay
+        self._search = make_search(search)
+
+    def act(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Acts by search with the root's noise, and now and then at random; see `Agent.act`."""
+        search_key, epsilon_key = jax.random.split(rng_key)
+        output = self._act(state, search_key, moment.timestep, self._noise(state))
+        epsilon = state.hyperparameters["search.epsilon"]
+        legal = moment.timestep.legal_action_mask
+        return output.replace(action=sometimes_random(epsilon_key, output.action, legal, epsilon))
+
+    def act_greedily(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Acts by search without noise; see `Agent.greedy`."""
+        search_key, _ = jax.random.split(rng_key)
+        return self._act(state, search_key, moment.timestep, SearchNoise.none())
+
+    def act_by_prior(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Takes the likeliest action of the root's prior, without any search."""
+        del rng_key  # Nothing is random.
+        root = self.model.root(state.params, moment.timestep.observation)
+        lowest = jnp.finfo(root.prior_logits.dtype).min
+        logits = jnp.where(moment.timestep.legal_action_mask, root.prior_logits, lowest)
+        return ActOutput(action=jnp.argmax(logits, axis=-1).astype(jnp.int32), value=root.value)
+
+    def plan(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> SearchOutput:
+        """The search of `moment` as the agent acts greedily; see `Agent.plan`."""
+        timestep = moment.timestep
+        return self.plan_with(
+            state, state.params, rng_key, timestep.observation, timestep.legal_action_mask
+        )
+
+    def plan_with(
+        self,
+        state: PlanningState,
+        params: Params,
+        rng_key: PRNGKey,
+        observation: Array,
+        legal_action_mask: Array,
+    ) -> SearchOutput:
+        """A search without noise, with given parameters.
+
+        Args:
+          state: the agent's state, of which only the traced settings are read.
+          params: the parameters of the model.
+          rng_key: consumed.
+          observation: `[B, ...]` the observations at the roots.
+          legal_action_mask: `[B, A]` bool.
+        """
+        root, noise = self.model.root(params, observation), SearchNoise.none()
+        return self._run(state, params, rng_key, root, legal_action_mask, noise)
+
+    def _act(
+        self, state: PlanningState, search_key: PRNGKey, timestep: TimeStep, noise: SearchNoise
+    ) -> ActOutput:
+        root = self.model.root(state.params, timestep.observation)
+        legal = timestep.legal_action_mask
+        output = self._run(state, state.params, search_key, root, legal, noise)
+        return ActOutput(
+            action=output.action,
+            record=SearchRecord(output.action_weights, output.search_value),
+            priority=jnp.abs(root.value - output.search_value),
+            value=root.value,
+            metrics={
+                "search/value": output.search_value.mean(),
+                "search/depth_mean": output.depth_mean.mean(),
+                "search/depth_max": output.depth_max.max().astype(jnp.float32),
+            },
+        )
+
+    def _run(
+        self,
+        state: PlanningState,
+        params: Params,
+        rng_key: PRNGKey,
+        root: RootFnOutput,
+        legal_action_mask: Array,
+        noise: SearchNoise,
+    ) -> SearchOutput:
+        recurrent_fn = self.model.recurrent_fn(state.hyperparameters["target.discount"])
+        params = self.model.prepare(params)
+        return self._search(params, rng_key, root, recurrent_fn, legal_action_mask, noise)
+
+    def _noise(self, state: PlanningState) -> SearchNoise:
+        """The search's exploration; the temperature falls over the run's updates."""
+        h = state.hyperparameters
+        progress = jnp.minimum(1.0, state.num_updates / max(self._num_updates, 1))
+        start, end = h["search.temperature"], h["search.final_temperature"]
+        temperature = start + progress * (end - start)
+        if self._decay == "exponential":
+            temperature = start * (end / start) ** progress
+        return SearchNoise(
+            gumbel_scale=h["search.gumbel_scale"],
+            dirichlet_alpha=h["search.dirichlet_alpha"],
+            dirichlet_fraction=h["search.dirichlet_fraction"],
+            temperature=temperature,
+        )
