@@ -49,7 +49,7 @@ def pretend_to_sweep(
     folder.mkdir(parents=True)
     sweep = sweep_of(num_runs)
     progress = SweepProgress(folder, sweep, f"a sweep in {folder}")
-    with progress:
+    with progress.shown():
         parts = [sweep.members()[worker::num_workers] for worker in range(num_workers)]
         workers = [
             threading.Thread(target=pretend_to_run, args=(progress, part, seconds), daemon=True)

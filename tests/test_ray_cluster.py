@@ -82,11 +82,14 @@ def _drive(ray: FakeRay, folder: Path, stop: Stop | None = None) -> SweepProgres
     nowhere = folder.parent / "nowhere" / "token"
 
     def make_worker() -> Any:
-        return ray.handle(RayWorker(SWEEP, nowhere, num_workers=1, code_folders=(), width=0))
+        return ray.handle(
+            RayWorker(SWEEP.to_dict(), nowhere, num_workers=1, code_folders=(), width=0)
+        )
 
     folder.mkdir(exist_ok=True)
     stop = stop or Stop(SimpleNamespace(signal_number=None))
-    with SweepProgress(folder, SWEEP, "a sweep") as progress:
+    progress = SweepProgress(folder, SWEEP, "a sweep")
+    with progress.shown():
         try:
             _WorkerThread(ray, make_worker, folder, progress, stop).run()
         finally:
@@ -154,7 +157,7 @@ def test_a_module_of_the_user_reaches_the_workers(tmp_path, monkeypatch):
 def test_a_worker_that_lacks_what_it_needs_says_so_in_a_sentence(tmp_path):
     token = tmp_path / "elsewhere" / "token"
     sweep = Sweep("own", tiny(environment__name="no_such_maze:make"), (0,), ({},))
-    worker = RayWorker(sweep, token, 1, (tmp_path,), width=0)
+    worker = RayWorker(sweep.to_dict(), token, 1, (tmp_path,), width=0)
     with pytest.raises(
         ConfigError, match=rf"does not find the module 'no_such_maze' in {tmp_path}"
     ):
@@ -162,7 +165,7 @@ def test_a_worker_that_lacks_what_it_needs_says_so_in_a_sentence(tmp_path):
     axis = (parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),)
     study = Study("tiny", TINY, (0,), "rates", axis, num_trials=1)
     with pytest.raises(RunError, match="does not see the study's folder"):
-        list(RayWorker(study, token, 1, (), width=0).work())
+        list(RayWorker(study.to_dict(), token, 1, (), width=0).work())
 
 
 def test_a_worker_without_the_folder_is_a_worker_like_any_other(tmp_path, capsys):

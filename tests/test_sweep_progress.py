@@ -79,7 +79,7 @@ def test_a_table_that_cannot_be_written_does_not_stop_the_runs(tmp_path, monkeyp
 
     (tmp_path / "sweep").mkdir()
     progress = SweepProgress(tmp_path / "sweep", sweep_of(3), "a sweep")
-    with progress:
+    with progress.shown():
         monkeypatch.setattr(sweep_progress, "write_table", full)
         pretend_to_run(progress, sweep_of(3).members(), 0.02)
         shown, deadline = "", time.monotonic() + 20
@@ -99,7 +99,7 @@ def test_a_table_that_cannot_be_written_does_not_hide_what_went_wrong(tmp_path, 
         raise OSError(28, "No space left on device")
 
     progress = SweepProgress(tmp_path, sweep_of(3), "a sweep")
-    with progress:
+    with progress.shown():
         monkeypatch.setattr(sweep_progress, "write_table", full)
         with pytest.raises(type(error)), sweep_progress.stoppable(progress):
             raise error
@@ -128,7 +128,8 @@ def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(t
     pretend_to_run(quiet, members[:1], 0.0)
     space = (parse_axis(TINY, "learning_rate=1e-3..1e-2"),)
     study = Study("tiny", TINY, (0,), "rates", space, num_trials=3)
-    with SweepProgress(folder, study, "a study") as progress:
+    progress = SweepProgress(folder, study, "a study")
+    with progress.shown():
         assert progress.counts()["finished"] == 1
         pretend_to_run(quiet, members[1:2], 0.0)
         progress.end([])
@@ -223,6 +224,6 @@ def test_runs_that_a_sweep_does_not_name_are_not_counted(tmp_path: Path) -> None
     pretend_to_sweep(tmp_path / "sweep", num_runs=3, seconds=0.0)
     shutil.copytree(tmp_path / "sweep/members/setting-000", tmp_path / "sweep/members/setting-777")
     progress = SweepProgress(tmp_path / "sweep", sweep_of(3), "again")
-    with progress:
+    with progress.shown():
         progress.finish()
     assert progress.counts()["finished"] == 3 and progress.counts()["waiting"] == 0

@@ -1,4 +1,4 @@
-"""What the scripts of studies share: their options, and the files they leave."""
+"""What the scripts of studies share: their options, and the files that they leave."""
 
 import argparse
 import csv
@@ -21,7 +21,7 @@ class StudyFiles:
     """Where a study leaves what it found.
 
     Attributes:
-      name: of the study.
+      name: name of the study.
       results: folder of the CSVs.
       figures: folder of the figures.
     """
@@ -31,11 +31,11 @@ class StudyFiles:
     figures: Path
 
     def figure(self, suffix: str = ".png") -> Path:
-        """The file of a figure."""
+        """The path of a figure."""
         return self.figures / f"{self.name}{suffix}"
 
     def write_rows(self, rows: Sequence[Mapping[str, Any]], suffix: str = "") -> None:
-        """Writes a CSV, columns as in the first row; what is not finite stays empty."""
+        """Writes a CSV with the columns of the first row; what is not finite stays empty."""
         path = self.results / f"{self.name}{suffix}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -54,10 +54,10 @@ def run_study(script: str, doc: str, study: Callable[[StudyFiles, int], None], s
     """Runs the study of a script, and exits.
 
     Args:
-      script: its file.
-      doc: its docstring.
-      study: from the files to write and a number of seeds.
-      seeds: how many it has if nothing else is asked for.
+      script: path of the script.
+      doc: docstring of the script.
+      study: runs the study; takes the files to write and the number of seeds.
+      seeds: how many seeds the study has unless the command line says otherwise.
     """
 
     def work(args: list[str]) -> None:

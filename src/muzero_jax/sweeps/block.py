@@ -128,17 +128,9 @@ def _at_one_step(
 def _find_starts(
     members: Sequence[Member], folder: Path, programs: Programs, step: int, passes_errors: bool
 ) -> tuple[list[Start], list[Member]]:
-    """Finds where members are taken up; a member that cannot be taken up has failed.
+    """Where members are taken up, at most at `step`, and the members that cannot be: they fail.
 
-    Args:
-      members: runs of the block.
-      folder: the sweep's folder.
-      programs: compiled programs of the group.
-      step: checkpoints of more environment steps are not used.
-      passes_errors: whether a member that cannot be taken up is an error of the whole block.
-
-    Returns:
-      The starts of the members that can be taken up, and the members that have failed.
+    With `passes_errors` a member that cannot be taken up is an error of the whole block.
     """
     starts, bad = [], []
     for member in members:

@@ -23,11 +23,7 @@ LockState = Literal["claimed", "held", "over"]
 
 
 class Locks:
-    """The locks of the run folders in a sweep's folder, which this process writes.
-
-    Args:
-      folder: the sweep's folder.
-    """
+    """The locks of the run folders in a sweep's folder, which this process writes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -110,13 +106,7 @@ class Claim:
 
 
 class Work(Protocol):
-    """What the workers of a sweep take their runs from; several threads ask it.
-
-    Attributes:
-      folder: the folder that the workers write to.
-    """
-
-    folder: Path
+    """What the workers of a sweep take their runs from; several threads ask it."""
 
     def claim(self, pace: Pace) -> contextlib.AbstractContextManager[Claim | None]:
         """Claims runs for a worker, as long as the context lasts; None where nothing is left."""
@@ -137,12 +127,7 @@ class _Group:
         return len(self.left) - self.num_claimed
 
     def take(self, locks: Locks, only_if_fresh: bool = False) -> Member | None:
-        """Claims the first run that can be claimed.
-
-        Args:
-          locks: the locks of the runs.
-          only_if_fresh: whether to take nothing where somebody works on the group.
-        """
+        """Claims the first run that is free; with `only_if_fresh` only where all runs are free."""
         over, taken = [], None
         for member in self.left.values():
             state = locks.claim(member)

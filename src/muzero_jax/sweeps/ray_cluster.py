@@ -30,16 +30,12 @@ _MOST_LOSSES = 10
 
 
 class RayCluster(contextlib.ExitStack):
-    """A connection to a Ray cluster; the context ends it.
+    """A connection to a Ray cluster, which the context ends.
 
-    The driver, which is this process, computes nothing: the accelerators are the workers'.
+    This process, the driver, computes nothing: it leaves the accelerators to the workers.
 
     Args:
       address: the cluster's address; `auto` finds the cluster of this machine, `local` starts one.
-
-    Attributes:
-      kind: the resource that a worker needs, `GPU` or `CPU`.
-      num_workers: how many workers there are.
 
     Raises (when constructed):
       ConfigError: Ray is not installed, or nobody answers.
@@ -71,11 +67,13 @@ class RayCluster(contextlib.ExitStack):
         """
         token = folder.absolute() / f".{uuid.uuid4().hex}.token"
         token.touch()
-        self.callback(token.unlink)
+        self.callback(token.unlink, missing_ok=True)
         # The driver has decided whose code is run; its workers are told so, and where it lies.
-        found = [user_code.folder_of(module_of(name)) for name in references_of(sweep.to_dict())]
-        code_folders = [*filter(None, found), *user_code.search_folders()]
-        arguments = (sweep, token, self.num_workers, tuple(dict.fromkeys(code_folders)), width)
+        # A module of the user's own must be found before an object of it can be sent.
+        tree = sweep.to_dict()
+        found = [user_code.folder_of(module_of(name)) for name in references_of(tree)]
+        code_folders = dict.fromkeys([*filter(None, found), *user_code.search_folders()])
+        arguments = (tree, token, self.num_workers, tuple(code_folders), width)
         resources: dict[str, Any] = {f"num_{self.kind.lower()}s": 1}
         # `stop` and `answer` are called while `work` goes on.
         actor = self.ray.remote(RayWorker).options(max_concurrency=2, **resources)
@@ -109,15 +107,7 @@ def _knock(address: str) -> None:
 
 
 class _WorkerThread:
-    """Keeps one Ray worker busy; a worker that is lost is replaced.
-
-    Args:
-      ray: the package, connected to the cluster.
-      make_worker: starts a worker.
-      folder: the sweep's folder.
-      progress: hears what the worker tells.
-      stop: asks the worker to save and stop.
-    """
+    """Starts a Ray worker, and does what its messages say; a worker that is lost is replaced."""
 
     def __init__(
         self,
@@ -130,15 +120,9 @@ class _WorkerThread:
         self._ray, self._make_worker, self._folder = ray, make_worker, folder
         self._progress, self._stop, self._locks = progress, stop, Locks(folder)
         self._running: dict[str, tuple[Member, Listener]] = {}
-        self._handlers: Mapping[str, Callable[..., Any]] = {
-            "expect": progress.expect,
-            "begin": self._begin,
-            "tell": self._tell,
-            "end": self._end,
-            "note": progress.note,
-            "claim": self._locks.claim,
-            "release": self._release,
-        }
+        self._handlers: dict[str, Callable[..., Any]] = {"tell": self._tell, "note": progress.note}
+        self._handlers |= {"expect": progress.expect, "begin": self._begin, "end": self._end}
+        self._handlers |= {"claim": self._locks.claim, "release": self._release}
 
     def run(self) -> None:
         """Lets a worker work until nothing is left; starts another worker where it is lost."""

@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from muzero_jax.core.trust import module_of, trust_everything
 from muzero_jax.process.jax_process import prepare_jax
 from muzero_jax.sweeps.claims import Locks, LockState
 from muzero_jax.sweeps.definition import Member, Study, Sweep
-from muzero_jax.sweeps.sweep_folder import references_of
+from muzero_jax.sweeps.sweep_folder import references_of, sweep_from_dict
 from muzero_jax.sweeps.workers import Worker, make_work, memory_share
 
 # What happened, by the name in the driver's `_WorkerThread`, and the arguments.
@@ -35,7 +35,7 @@ class RayWorker:
     """One device of a cluster; Ray calls it from the driver.
 
     Args:
-      sweep: the sweep or study.
+      tree: the sweep or study as plain data.
       token: a file that the driver has just written to the sweep's folder; a worker that finds the
         file sees the folder.
       num_workers: how many workers there are; on a CPU they may share this machine's memory.
@@ -45,13 +45,13 @@ class RayWorker:
 
     def __init__(
         self,
-        sweep: Sweep | Study,
+        tree: Mapping[str, Any],
         token: Path,
         num_workers: int,
         code_folders: tuple[Path, ...],
         width: int,
     ):
-        self.sweep, self.width, self.num_workers = sweep, width, num_workers
+        self.tree, self.width, self.num_workers = tree, width, num_workers
         self.code_folders, self.is_shared = code_folders, token.exists()
         own = None if self.is_shared else tempfile.mkdtemp(prefix="muzero-sweep-")
         self.folder = Path(own or token.parent)
@@ -91,45 +91,42 @@ class RayWorker:
         trust_everything(seals=False)
         user_code.search_in(self.code_folders)
         prepare_jax()
-        self._check()
+        sweep = self._read()
         progress: Any = _Messenger(self._messages.put)
         locks = Locks(self.folder)
         if not self.is_shared:
             locks = _DriversLocks(self.folder, self._messages.put, self._answers.get)
-        work = make_work(self.sweep, locks, self.num_workers, progress, self)
+        work = make_work(sweep, locks, self.num_workers, progress, self)
         device = jax.local_devices()[0]
         memory_bytes = memory_share(device, self.num_workers)
         Worker(work, device, memory_bytes, self.width, progress, self).run()
 
-    def _check(self) -> None:
-        """Makes sure that this machine has what the sweep needs.
+    def _read(self) -> Sweep | Study:
+        """The sweep, after making sure that this machine has what it needs.
 
         Raises:
           ConfigError: a module of the user's own is not found.
           RunError: a study's folder is not seen.
         """
         host = socket.gethostname()
-        for name in map(module_of, references_of(self.sweep.to_dict())):
+        for name in map(module_of, references_of(self.tree)):
             if user_code.locate(name) is None:
                 where = ", ".join(map(str, self.code_folders))
                 raise ConfigError(
                     f"the Ray worker on {host} does not find the module {name!r} in {where}; put "
                     "it where all machines see it."
                 )
-        if isinstance(self.sweep, Study) and not self.is_shared:
+        sweep = sweep_from_dict(self.tree)
+        if isinstance(sweep, Study) and not self.is_shared:
             raise RunError(
                 f"the Ray worker on {host} does not see the study's folder; put it where all "
                 "machines see it."
             )
+        return sweep
 
 
 class _Messenger:
-    """Tells the driver what `SweepProgress` is told on the driver's machine.
-
-    Args:
-      send: sends a message to the driver.
-      first: what each message begins with.
-    """
+    """Stands for the driver's `SweepProgress`, or a run's listener: each call becomes a message."""
 
     def __init__(self, send: Callable[[Message], None], *first: str):
         self._send, self._first = send, first
@@ -144,13 +141,7 @@ class _Messenger:
 
 
 class _DriversLocks(Locks):
-    """The locks that the driver holds for a worker that does not see the sweep's folder.
-
-    Args:
-      folder: the worker's own folder.
-      send: sends a message to the driver.
-      receive: waits for the driver's answer.
-    """
+    """The locks that the driver holds for a worker that does not see the sweep's folder."""
 
     def __init__(
         self, folder: Path, send: Callable[[Message], None], receive: Callable[[], LockState]
@@ -159,7 +150,7 @@ class _DriversLocks(Locks):
         self._send, self._receive = send, receive
 
     def claim(self, member: Member) -> LockState:
-        """Asks the driver to lock a run; see `Locks`."""
+        """Asks the driver to lock a run."""
         self._send(("claim", member))
         state = self._receive()
         if state == "claimed":

@@ -53,35 +53,19 @@ class RoundTrials(Trials):
         """
         yield self._next()
 
-    def report(self, trial: Trial, step: int, value: float) -> bool:
-        """Notes a trial's objective at an evaluation.
-
-        Args:
-          trial: the trial.
-          step: the number of the evaluation, from 1.
-          value: the objective that was found there.
-
-        Returns:
-          Whether the trial goes on, judged by the trials of earlier rounds.
-        """
-        self._note_report(trial, step, value)
+    def _is_pruned(self, trial: Trial, step: int) -> bool:
+        """Judges a trial by the trials of earlier rounds."""
         values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        replay = self._replays[trial.number]
-        return not replay.is_pruned({one: values[one] for one in values if one <= step})
+        reports = {one: value for one, value in values.items() if one <= step}
+        return self._replays[trial.number].is_pruned(reports)
 
-    def end(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
-        """Remembers how a trial ended; once the round's last trial has ended, the study is told.
-
-        Args:
-          trial: the trial.
-          state: how the trial ended.
-          told: the objective of a finished trial; otherwise the reason why it has none.
-        """
+    def _tell(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
+        """Remembers how a trial ended; once the round's last trial has ended, tells the study."""
         with self._changed:
             self._ended[trial.number] = (trial, state, told)
             if len(self._ended) == self._num_open:
                 for number in sorted(self._ended):
-                    super().end(*self._ended[number])
+                    super()._tell(*self._ended[number])
                 self._ended.clear()
                 self._num_open = 0
             self._changed.notify_all()
@@ -137,13 +121,7 @@ class _Replay:
 
     Optuna's pruners look at all trials of a study, and keep notes in it. Here they look at a study
     in memory, whose answers depend on its reports alone: a decision that a kill has cut off is made
-    again, and is the same.
-
-    Args:
-      optuna: the package.
-      new_study: makes an empty study in memory.
-      earlier: the pruner's notes of the trials of earlier rounds, in the order of their numbers.
-      number: number of the trial.
+    again, and is the same. `earlier` are the pruner's notes of the trials of earlier rounds.
     """
 
     def __init__(

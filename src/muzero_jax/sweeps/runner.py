@@ -48,20 +48,18 @@ def run_sweep(
       How many runs are finished, failed and so on; for a study over all processes.
 
     Raises:
-      ConfigError: a setting cannot work, the folder holds something else, a library is missing, or
-        no cluster answers; nothing is started or left behind.
-      EnvironmentCreationError: there is no such environment, it cannot be made, or it is the
-        user's own and breaks a rule of the protocol; nothing is started or left behind.
+      ConfigError: a setting or an environment cannot work, the folder holds something else, a
+        library is missing, or no cluster answers; nothing is started or left behind.
       RunLockedError: another process works on this sweep or deterministic study.
       InterruptedRunError: the sweep was stopped; everything is saved.
     """
-    if isinstance(sweep, Study):
-        import_optuna()
-        if ray_address and sweep.is_deterministic:
-            raise ConfigError(
-                "a deterministic study is run by one process, with the devices of its machine; "
-                "leave out --ray or --deterministic."
-            )
+    if isinstance(sweep, Study) and not ray_address:
+        import_optuna()  # With Ray only the workers need it.
+    elif isinstance(sweep, Study) and sweep.is_deterministic:
+        raise ConfigError(
+            "a deterministic study is run by one process, with the devices of its machine; leave "
+            "out --ray or --deterministic."
+        )
     configs = [group[0].config for group in group_members(sweep.members())] or [sweep.base]
     check_login(configs)
     if ray_address:
@@ -78,7 +76,8 @@ def run_sweep(
     if isinstance(sweep, Study) and sweep.is_deterministic and not sweep.round_size:
         sweep = dataclasses.replace(sweep, round_size=_round_size(folder) or len(devices))
     where = f"{len(devices)} x {devices[0].device_kind}"
-    return _run(sweep, folder, where, functools.partial(_workers, sweep, folder, devices, width))
+    make_workers = functools.partial(_workers, sweep, folder, devices, width)
+    return _run(sweep, folder, where, make_workers)
 
 
 def _round_size(folder: Path) -> int:
@@ -109,19 +108,12 @@ def _run(
 ) -> dict[str, int]:
     """Lets workers run a sweep, shows how far it is, and keeps its table.
 
-    Args:
-      sweep: what to run.
-      folder: the sweep's folder.
-      where: what the sweep runs on, for the title.
-      make_workers: makes the functions that work until nothing is left, each for a thread.
-
-    Returns:
-      How many runs are finished, failed and so on.
+    `make_workers` makes functions that work until nothing is left, each for a thread of its own.
     """
     groups = group_members(sweep.members())
     told = f", {len(groups)} compiled groups" if groups else ""
     progress = SweepProgress(folder, sweep, f"{sweep.describe()}{told}, on {where}: {folder}")
-    with opened_sweep(folder, sweep), progress, stoppable(progress) as stop:
+    with opened_sweep(folder, sweep), progress.shown(), stoppable(progress) as stop:
         run_in_threads(make_workers(progress, stop), stop)
         while _is_left(sweep.members(), folder, progress):
             run_in_threads(make_workers(progress, stop), stop)

@@ -22,12 +22,7 @@ MOST_RUNS = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """A setting that takes each of some values.
-
-    Attributes:
-      name: dotted name of the setting.
-      values: the values, at least one.
-    """
+    """A setting, by its dotted name, that takes each of some values."""
 
     name: str
     values: tuple[Any, ...]
@@ -48,12 +43,9 @@ class Values:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A setting that takes numbers between two ends, which both belong to the range.
+    """A setting, by its dotted name, that takes numbers from `low` to `high`, ends included.
 
     Attributes:
-      name: dotted name of the setting.
-      low: the lower end.
-      high: the upper end.
       is_log: whether ratios count instead of differences.
       is_integer: whether the setting is an integer.
     """
@@ -200,14 +192,7 @@ def make_settings(
 
 
 def check_size(num_settings: int) -> None:
-    """Refuses a sweep of more settings than anybody would wait for, before they are written out.
-
-    Args:
-      num_settings: how many settings the sweep would have.
-
-    Raises:
-      ConfigError: there are too many.
-    """
+    """Refuses a sweep of more settings than anybody would wait for, before they are written out."""
     if num_settings > MOST_RUNS:
         raise ConfigError(
             f"the sweep would have {num_settings:,} settings; at most {MOST_RUNS:,} are possible."

@@ -30,7 +30,7 @@ def load_sweep(folder: Path) -> Sweep | Study:
     """
     with usable_sweep_file(folder) as tree:
         admit(folder, references_of(tree))
-        return _from_dict(tree)
+        return sweep_from_dict(tree)
 
 
 def references_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
@@ -75,7 +75,8 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
         yield
 
 
-def _from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
+def sweep_from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
+    """The sweep or study that `to_dict` has turned into plain data."""
     kind = ("space", "trials", "pruner", "sample_seed") if "study" in tree else ("settings",)
     for name in ("seeds", "base", "changed", *kind):
         if name not in tree:

@@ -6,6 +6,7 @@ reads runs and writes the table, and what both know is a `SweepState`.
 """
 
 import contextlib
+import functools
 import math
 import queue
 import shlex
@@ -13,8 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from muzero_jax.core.dotted import describe_setting
 from muzero_jax.core.errors import DiskError, InterruptedRunError, RunError
@@ -54,23 +54,17 @@ class SweepProgress:
         self._table = TableWriter(folder, self._state, self._tell_end, self.note, is_shared)
         self._screen = Screen(self._draw if is_live() else None)
 
-    def __enter__(self) -> Self:
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows the sweep, and keeps its table, as long as the context lasts."""
         self._table.start()
         self._state.start_clock()
         self._screen.print(self.title)
-        self._screen.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._table.close()
-        finally:
-            self._screen.__exit__(kind, error, traceback)
+        with self._screen:
+            try:
+                yield
+            finally:
+                self._table.close()
 
     def expect(self, members: Iterable[Member]) -> None:
         """Adds runs that belong to the sweep, whether they are over already or not."""
@@ -211,7 +205,7 @@ class TableWriter:
     Args:
       folder: the sweep's folder.
       state: hears of the runs that are over.
-      tell_end: is called with the row of each run that ends from now on; it must not wait.
+      tell_end: is called with the row of each run that ends after `start`; it must not wait.
       tell: is called with a line for people; it must not wait.
       is_shared: whether other processes run members of the sweep as well; then the whole folder is
         looked through, not only the runs that ended here.
@@ -229,13 +223,14 @@ class TableWriter:
         self._tell_end, self._tell = tell_end, tell
         self._ended: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._has_complained = False
+        self._has_started = self._has_complained = False
 
     def start(self) -> None:
         """Counts what earlier processes have done, without a line for each, and starts."""
-        self._scan(tell_end=lambda row: None)
+        self._scan()
         self._write()
         self._thread = threading.Thread(target=self._work, name="table", daemon=True)
+        self._has_started = True
         self._thread.start()
 
     def look(self, names: Iterable[str] = ()) -> None:
@@ -260,7 +255,7 @@ class TableWriter:
           OSError: the table cannot be written, or a run cannot be read.
         """
         self.close()
-        self._scan(self._tell_end)
+        self._scan()
         try:
             self._write(parquet=True)
         except MissingExtraError as error:
@@ -282,12 +277,12 @@ class TableWriter:
             if names is None:
                 return
             for name in names:
-                self._guard(lambda name=name: self._read(name, self._tell_end))  # type: ignore[misc]
+                self._guard(functools.partial(self._read, name))
             is_stale = True
 
     def _bring_up_to_date(self) -> None:
         if self._is_shared:
-            self._scan(self._tell_end)
+            self._scan()
         self._write()
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -299,20 +294,19 @@ class TableWriter:
                 self._tell(f"warning: the table is behind: {type(error).__name__}: {error}")
             self._has_complained = True
 
-    def _scan(self, tell_end: Callable[[Mapping[str, Any]], None]) -> None:
+    def _scan(self) -> None:
         """Reads all runs of the folder that are over and not counted yet."""
         for run_dir in sorted(self.folder.glob(f"{MEMBERS_FOLDER}/*/*")):
             name = str(run_dir.relative_to(self.folder))
             # Other processes make runs of a study too; a sweep has only the runs that it names.
-            is_own = self._is_shared or self.state.expects(name)
-            if is_own and not self.state.knows(name) and is_over(run_dir):
-                self._read(name, tell_end)
+            if self.state.is_open(name, only_expected=not self._is_shared) and is_over(run_dir):
+                self._read(name)
 
-    def _read(self, name: str, tell_end: Callable[[Mapping[str, Any]], None]) -> None:
+    def _read(self, name: str) -> None:
         run_dir = self.folder / name
         row = read_member(run_dir) if is_over(run_dir) else None
-        if self.state.settle(name, row) and row is not None:
-            tell_end(row)
+        if self.state.settle(name, row) and row is not None and self._has_started:
+            self._tell_end(row)
 
     def _write(self, parquet: bool = False) -> None:
         write_table(self.folder, self.state.rows(), self.state.varied, parquet=parquet)

@@ -135,15 +135,13 @@ class SweepState:
                 if member.folder not in self._rows:
                     self._ending[member.folder] = progress
 
-    def expects(self, name: str) -> bool:
-        """Whether the run with this folder was named as a run of the sweep."""
-        with self._lock:
-            return name in self._steps_of
+    def is_open(self, name: str, only_expected: bool) -> bool:
+        """Whether the run with this folder belongs to the sweep, and is not counted as over yet.
 
-    def knows(self, name: str) -> bool:
-        """Whether the run with this folder is over and counted."""
+        With `only_expected` only the runs that were named before belong to the sweep.
+        """
         with self._lock:
-            return name in self._rows
+            return name not in self._rows and (not only_expected or name in self._steps_of)
 
     def settle(self, name: str, row: Mapping[str, Any] | None) -> bool:
         """Says how a run ended.

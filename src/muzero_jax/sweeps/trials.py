@@ -25,13 +25,7 @@ TrialEnd = Literal["finished", "failed", "pruned"]
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A trial that this process works on.
-
-    Attributes:
-      number: the number of the trial, from 0.
-      setting: values by dotted name.
-      handle: Optuna's object for the trial.
-    """
+    """A trial that this process works on, with its values by dotted name and Optuna's object."""
 
     number: int
     setting: dict[str, Any]
@@ -93,8 +87,10 @@ class Trials:
         Returns:
           Whether the trial goes on; otherwise the pruner ends it.
         """
-        self._note_report(trial, step, value)
-        return not trial.handle.should_prune()
+        reports = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if step not in reports:  # Otherwise a process that died has noted it.
+            trial.handle.report(value, step)
+        return not self._is_pruned(trial, step)
 
     def end(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
         """Ends a trial for good.
@@ -104,17 +100,19 @@ class Trials:
           state: how the trial ended.
           told: the objective of a finished trial; otherwise the reason why it has none.
         """
+        self._tell(trial, state, told)
+
+    def _is_pruned(self, trial: Trial, step: int) -> bool:
+        del step  # Optuna looks at the last report.
+        return bool(trial.handle.should_prune())
+
+    def _tell(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
         states = self._optuna.trial.TrialState
         if state == "finished":
             self.study.tell(trial.number, told)
             return
         trial.handle.set_user_attr("reason", told)
         self.study.tell(trial.number, state=states.FAIL if state == "failed" else states.PRUNED)
-
-    def _note_report(self, trial: Trial, step: int, value: float) -> None:
-        """Notes a report, unless a process that died has noted it."""
-        if step not in self.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
-            trial.handle.report(value, step)
 
     def _adopt(self, stack: contextlib.ExitStack) -> Trial | None:
         running = self._optuna.trial.TrialState.RUNNING
@@ -148,12 +146,8 @@ class Trials:
 
         A value that the journal has from before a kill is not drawn again, and the next value must
         not depend on that. So no two values share a sampler. The values of a deterministic study
-        are not drawn together either, as Optuna draws them by default from version 5 on.
-
-        Args:
-          number: the trial's number; it is part of the seed, because processes that share a study
-            must not all draw the same values.
-          index: the place of the setting in the study's space, from 0.
+        are not drawn together either, as Optuna draws them by default from version 5 on. The number
+        of the trial is part of the seed, so that processes that share a study draw other values.
         """
         entropy = np.random.SeedSequence([self.definition.sample_seed, number, index])
         options = {"multivariate": False} if self.definition.is_deterministic else {}
@@ -178,9 +172,6 @@ class _JournalLock:
     """A lock as Optuna's journal wants it; the system releases it however the process ends.
 
     Optuna's own locks are links or files that a process which dies leaves behind.
-
-    Args:
-      path: the file that is locked.
     """
 
     def __init__(self, path: Path):
@@ -200,11 +191,7 @@ class _JournalLock:
 
 
 def import_optuna() -> Any:
-    """Optuna, with its journal.
-
-    Raises:
-      ConfigError: it is not installed; the message says how to get it.
-    """
+    """Optuna, with its journal; a `ConfigError` says how to install it where it is missing."""
     try:
         import_extra("optuna.storages.journal", purpose="Studies", package="Optuna", extra="sweep")
         return import_extra("optuna", purpose="Studies", package="Optuna", extra="sweep")

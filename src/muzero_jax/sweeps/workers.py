@@ -118,15 +118,8 @@ class Worker:
 
     def _run(self, programs: Programs, claim: Claim, waited: float) -> None:
         began = time.perf_counter()
-        run_block(
-            programs,
-            claim.members,
-            claim.folder,
-            self.stop,
-            self.progress.begin,
-            waited,
-            claim.keep_going,
-        )
+        begin, keep_going = self.progress.begin, claim.keep_going
+        run_block(programs, claim.members, claim.folder, self.stop, begin, waited, keep_going)
         self._pace.run_seconds = (time.perf_counter() - began) / len(claim.members)
 
 
@@ -185,14 +178,11 @@ def size_programs(
 
 def describe_size(programs: Programs, num_runs: int) -> str:
     """A sentence about the width of a group's programs, with the numbers."""
-    at_once = f"{num_runs} runs, {programs.width} at once"
-    if programs.memory is None:
+    at_once, memory = f"{num_runs} runs, {programs.width} at once", programs.memory
+    if memory is None:
         return f"{at_once}; the device does not tell what memory they need"
-    return (
-        f"{at_once}: {format_bytes(programs.memory.state_bytes)} of state and "
-        f"{format_bytes(programs.memory.work_bytes)} to work in, of "
-        f"{format_bytes(programs.memory_bytes)}"
-    )
+    sizes = map(format_bytes, (memory.state_bytes, memory.work_bytes, programs.memory_bytes))
+    return "{}: {} of state and {} to work in, of {}".format(at_once, *sizes)
 
 
 def _first_width(device: jax.Device, num_runs: int) -> int:
