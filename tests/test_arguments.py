@@ -12,7 +12,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, Se
 from muzero_jax.core.plain_yaml import dump_yaml, parse_yaml
 from muzero_jax.core.settings import whole_number
 from muzero_jax.settings import apply_settings, config_from_dict, config_to_dict, setting_types
-from muzero_jax.sweeps.space import parse_axis
+from muzero_jax.sweeps.search_space import parse_axis
 
 # Name, what a person writes, what it means.
 WRITTEN = [

@@ -1,5 +1,9 @@
 """The command line: quick help, and one sentence for every mistake, before anything is made."""
 
+import ast
+import dataclasses
+import inspect
+import itertools
 import json
 import os
 import resource
@@ -12,11 +16,11 @@ import pytest
 import yaml
 from tiny_run import TINY, tiny
 
-from muzero_jax import config as config_module
+from muzero_jax.agents.registry import find_definition
 from muzero_jax.cli import experiments, main, runs
 from muzero_jax.cli.options import parse_train_options
 from muzero_jax.config import ConfigError, ExperimentConfig
-from muzero_jax.settings import apply_settings, config_to_dict, setting_names
+from muzero_jax.settings import apply_settings, config_to_dict, setting_types
 
 TINY_SCRIPT = f"""'''A tiny run.'''
 from muzero_jax.settings import config_from_dict
@@ -70,34 +74,36 @@ def test_help_is_quick_and_imports_nothing_large(args: list[str]) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
-def _docstrings() -> dict[str, str]:
-    """The first words of every setting's docstring, from the source of the configuration."""
-    import ast
-
-    folder = Path(typing.cast(str, config_module.__file__)).parent
-    tree = ast.parse("\n".join(path.read_text() for path in sorted(folder.glob("*.py"))))
-    found = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
-            for field, text in zip(node.body, node.body[1:], strict=False):
-                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                    name = f"{node.name}.{ast.unparse(field.target)}"
-                    found[name] = ast.literal_eval(text.value)
-    return found
+def _docstrings(agent: str) -> list[str]:
+    """The docstring of every setting of a run with an agent, from the source of the sections."""
+    kinds = [ExperimentConfig, find_definition(agent).settings]
+    hints = [hint for kind in kinds for hint in typing.get_type_hints(kind).values()]
+    sections = [hint for hint in hints if dataclasses.is_dataclass(hint)]
+    bodies = [ast.parse(inspect.getsource(section)).body[0].body for section in sections]
+    return [
+        ast.literal_eval(text.value)
+        for body in bodies
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    ]
 
 
-def test_help_shows_every_setting_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("agent", ["muzero", "table_muzero"])
+def test_help_shows_every_setting_of_the_agent_with_its_meaning(
+    capsys: pytest.CaptureFixture[str], agent: str
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["train", "cartpole", "--help"])
+        main(["train", "cartpole", "--agent", agent, "--help"])
     assert not ended.value.code
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in setting_names():
+    names = setting_types(ExperimentConfig(agent=agent))
+    for name in names:
         assert f"--{name}" in shown, name
-    docstrings = _docstrings()
-    assert len(docstrings) >= len(setting_names())
-    for name, text in docstrings.items():
-        if not name.startswith("ExperimentConfig.") or name.endswith((".name", ".seed")):
-            assert " ".join(text.split()) in shown, name
+    docstrings = _docstrings(agent)
+    assert len(docstrings) >= len(names) - 3
+    for text in docstrings:
+        assert " ".join(text.split()) in shown, text
+    assert ("--optimizer.learning_rate" in shown) == (agent == "muzero")
 
 
 @pytest.mark.parametrize(
@@ -131,8 +137,11 @@ def test_help_shows_every_setting_with_its_meaning(capsys: pytest.CaptureFixture
         (["train", "tiny", "--resume", "nowhere"], "nowhere is not a run folder"),
         (["train", "tiny", "--init-from", "nowhere"], "nowhere is not a run folder"),
         (["train", "tiny", "--restart"], "--restart begins a run anew that --resume names"),
-        (["train", "tiny", "--checkpoint", "9"], "--checkpoint is one of the run that --init-from"),
-        (["evaluate", "nowhere", "--evaluation.interval", "9"], "cannot make sense of"),
+        (["train", "tiny", "--checkpoint", "9"], "--checkpoint"),
+        (
+            ["evaluate", "nowhere", "--evaluation.interval", "9"],
+            "unknown setting --evaluation.inte",
+        ),
         (["evaluate"], "muzero evaluate needs RUN"),
         (["evaluate", "nowhere"], "nowhere is not a run folder: there is no such folder"),
         (
