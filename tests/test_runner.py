@@ -95,8 +95,8 @@ def test_train_chunk_is_traced_once_and_evaluations_leave_training_alone(
 ) -> None:
     make_train = build_module.make_train
 
-    def make_train_that_is_traced_once(*args: Any) -> Any:
-        train = make_train(*args)
+    def make_train_that_is_traced_once(*args: Any, **options: Any) -> Any:
+        train = make_train(*args, **options)
         once = chex.assert_max_traces(train.train_chunk, n=1)
         return type(train)(train.init, once, train.learn_metric_names)
 

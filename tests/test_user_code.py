@@ -39,7 +39,7 @@ SCRIPTS = (
     ),
     (
         "from muzero_jax.config import *\nCONFIG = ExperimentConfig(sed=1)",
-        r"line 2: TypeError: .*sed",
+        r"has no setting sed",
     ),
     ("raise ValueError('x' * 5000)", r"x\.\.\.$"),
     ("\0", r"SyntaxError|ValueError"),
