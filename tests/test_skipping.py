@@ -1,4 +1,4 @@
-"""Work that is left out where nobody asks for it."""
+"""Work that is left out where no member of a `vmap` wants it."""
 
 import jax
 import jax.numpy as jnp

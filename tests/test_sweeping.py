@@ -55,7 +55,7 @@ def sweep(mdp, num_backups):
 def test_prioritised_sweeping_finds_the_exact_values(mdp):
     swept = sweep(mdp, 20_000)
     np.testing.assert_allclose(swept.qvalue[:-1], solve(mdp).qvalues, atol=2e-4)
-    assert not swept.priority.any(), "nobody waits any more"
+    assert not swept.priority.any(), "no pair waits any more"
 
 
 @pytest.mark.parametrize("size", [10, 20, 40])
