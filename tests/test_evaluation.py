@@ -9,6 +9,7 @@ import pytest
 from flax import struct
 from tiny import scripted_agent
 
+from muzero_jax.agents.base import ActOutput
 from muzero_jax.config import EvaluationConfig
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.tic_tac_toe import TicTacToe
@@ -166,3 +167,38 @@ def test_two_players_opponent_plays_legal_moves_at_random():
     assert set(result.scores) == {-1.0, 0.0, 1.0}
     assert result.lengths.min() >= 5  # an illegal move of the opponent would end a game sooner
     assert result.scores.mean() > 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Watcher:
+    """An observer that answers with a random number and the agent's own number."""
+
+    name: str
+
+    def answers(self, agent_state, rng_key):
+        return jax.random.uniform(rng_key), agent_state["number"]
+
+    def metrics(self, answers):
+        assert not any(isinstance(answer, jax.Array) for answer in answers), "the host is asked"
+        return {f"{self.name}/{k}": float(x) for k, x in zip("xn", answers, strict=True)}
+
+
+def test_observers_are_asked_of_every_agent_and_change_no_episode():
+    keys = [jax.random.key(seed) for seed in (0, 1)]
+    alone = Evaluate(Coin(), ALWAYS_ONE, config())({"number": jnp.float32(7.0)}, keys[0], 25)
+    assert alone.observed == {}
+    observers = [Watcher("first"), Watcher("second")]
+    together = Evaluate(Coin(), ALWAYS_ONE, config(), width=2, observers=observers)
+    one, two = together.each({"number": jnp.array([7.0, 8.0])}, keys, 25)
+    np.testing.assert_array_equal(one.scores, alone.scores)
+    assert (one.observed["first/n"], two.observed["second/n"]) == (7.0, 8.0)
+    drawn = {result.observed[name] for result in (one, two) for name in ("first/x", "second/x")}
+    assert len(drawn) == 4
+
+
+def test_another_way_of_acting_can_be_evaluated():
+    def act(state, rng_key, moment):
+        return ActOutput(action=jnp.zeros(moment.timestep.to_play.shape, jnp.int32))
+
+    result = Evaluate(Coin(), ALWAYS_ONE, config(), act=act)({}, jax.random.key(0), 10)
+    np.testing.assert_array_equal(result.scores, 0.0)

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import tiny_spec
 
 from muzero_jax.agents.base import Rollout
 from muzero_jax.agents.muzero.planning import SearchRecord
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core.types import Transition
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.envs.wrappers import AutoReset, Vectorised
+from muzero_jax.envs.wrappers import AutoReset, TimeLimit, Vectorised
 from muzero_jax.profiling.loop_cost import measure_loop
 from muzero_jax.profiling.loop_parts import measure_loop_parts
 from muzero_jax.runs.build import build
@@ -204,6 +205,17 @@ def test_tables_need_numbered_states(agent):
     config = table_config(agent, training__num_env_steps=100)
     with pytest.raises(ConfigError, match="catch has no numbered states, which tables need"):
         make_agent(config, make_environment("catch"))
+
+
+def test_tables_need_states_that_are_shown_by_their_numbers():
+    @dataclasses.dataclass(frozen=True)
+    class Wide:
+        spec = tiny_spec()
+        num_states = 5
+
+    told = r"tiny has 5 states, but observations of the shape \(2,\); tables need .* \(5,\)"
+    with pytest.raises(ConfigError, match=told):
+        make_agent(table_config("q_learning"), TimeLimit(Wide(), 3))
 
 
 def test_tables_are_not_spread_over_devices():

@@ -171,7 +171,8 @@ def require_num_states(env: Environment, agent: str) -> int:
       agent: the name of the agent, for the message.
 
     Raises:
-      ConfigError: the states are not numbered, actions are not counted, or two players alternate.
+      ConfigError: the states are not numbered, or not shown by their numbers; actions are not
+        counted, or two players alternate.
     """
     spec = env.spec
     require_discrete(spec, agent)
@@ -184,6 +185,12 @@ def require_num_states(env: Environment, agent: str) -> int:
         raise ConfigError(
             f"{spec.name} has no numbered states, which tables need; maze, line, chain, deep_sea "
             "and random_mdp have, and environments of your own with an attribute num_states."
+        )
+    if spec.observation_shape not in ((), (num_states,)):
+        raise ConfigError(
+            f"{spec.name} has {num_states} states, but observations of the shape "
+            f"{spec.observation_shape}; tables need the number of the state, of the shape (), or "
+            f"one-hot, of the shape ({num_states},)."
         )
     return int(num_states)
 
