@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import make_batch, scripted_agent, tiny_config
+from tiny import make_batch, scripted_agent, tiny_config, with_replay
 
 from muzero_jax.config import EnvironmentConfig
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.replay.buffer import WindowSpec
-from muzero_jax.training.cutting import cut_at_end, mean_discounted_return
+from muzero_jax.tabular.cutting import CutEpisodes, cut_at_end, mean_discounted_return
 from muzero_jax.training.loop import make_train
 
 
@@ -44,7 +44,7 @@ def test_only_what_goes_on_is_cut():
 def test_the_loop_begins_every_rollout_anew():
     """A walk to the right is cut after three of its four steps, and so never arrives."""
     config = tiny_config(
-        training={"cut_episodes": True, "rollout_length": 3, "num_envs": 2},
+        training={"rollout_length": 3, "num_envs": 2},
         target={"num_unroll_steps": 0, "td_steps": 1, "discount": 0.5},
         replay={"min_size": 4, "batch_size": 2},
     )
@@ -54,7 +54,8 @@ def test_the_loop_begins_every_rollout_anew():
         learn_fn=lambda state, rng_key, batch: ({"loss/none": jnp.zeros(())}, jnp.zeros(2)),
         window=WindowSpec(2, (0,)),
     )
-    train = make_train(make_environment(config.environment.name), agent, config)
+    env = make_environment(config.environment.name)
+    train = make_train(env, with_replay(agent, config), config, change_collect=CutEpisodes)
     state, metrics = jax.jit(train.train_chunk)(jax.jit(train.init)(jax.random.key(0)))
     assert metrics["episode/discounted_return"] == pytest.approx(-1.0 - 0.5 - 0.25)
     assert jnp.isnan(metrics["episode/return"]), "no episode was completed"

@@ -96,7 +96,7 @@ def cases(draw):
         reward_scale=draw(st.sampled_from([0.0, 1.0])),
     )
     return {
-        "policy": draw(st.sampled_from(["gumbel", "muzero"])),
+        "policy": draw(st.sampled_from(["gumbel", "puct"])),
         "network": network,
         "batch_size": draw(st.sampled_from([1, 2, 5, 64])),
         "num_simulations": draw(st.integers(1, 24)),
@@ -115,7 +115,7 @@ def test_the_engines_find_what_mctx_finds(case):
     assert_same(*run_all(**case))
 
 
-@pytest.mark.parametrize("policy", ["gumbel", "muzero"])
+@pytest.mark.parametrize("policy", ["gumbel", "puct"])
 @pytest.mark.parametrize("sharpness", [1.0, 6.0])
 def test_deep_trees_too(policy, sharpness):
     results = run_all(policy, ToyNetwork(4, sharpness=sharpness), 64, 200)
@@ -127,4 +127,4 @@ def test_deep_trees_too(policy, sharpness):
 @pytest.mark.slow
 def test_the_widest_root():
     assert_same(*run_all("gumbel", ToyNetwork(82, sharpness=6.0), 64, 32, num_legal=40))
-    assert_same(*run_all("muzero", ToyNetwork(82), 16, 50, num_legal=1))
+    assert_same(*run_all("puct", ToyNetwork(82), 16, 50, num_legal=1))

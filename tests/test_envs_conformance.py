@@ -9,8 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muzero_jax.envs.base import EnvironmentSpec, make_timestep
-from muzero_jax.envs.conformance.check import ConformanceError, check_environment
+from muzero_jax.envs.base import Box, EnvironmentSpec, make_timestep
+from muzero_jax.envs.conformance.check import (
+    ConformanceError,
+    check_environment,
+    check_own_environment,
+)
 from muzero_jax.envs.conformance.traces import check_spec, describe_error
 from muzero_jax.envs.registry import list_environments, make_environment
 from muzero_jax.envs.wrappers import TimeLimit
@@ -337,6 +341,11 @@ class FailsOnTheHost(Walk):
         return super().step(rng_key, state, action)
 
 
+def changed_spec(**changes):
+    """The description of a walk with other fields; the actions are counted by `num_actions`."""
+    return dataclasses.replace(Walk().spec, **{"action_space": None, **changes})
+
+
 class WithSpec(Walk):
     """Breaks the description."""
 
@@ -344,7 +353,7 @@ class WithSpec(Walk):
 
     @property
     def spec(self):
-        return dataclasses.replace(super().spec, **self.changes)
+        return changed_spec(**self.changes)
 
 
 class NoActions(WithSpec):
@@ -372,16 +381,14 @@ class Numbered(Walk):
     """A walk for one player whose observation is the number of its state."""
 
     num_players: int = 1
-    num_states: int | None = 5
-    highest: int = 4
+    dtype: str = "int32"
 
     @property
     def spec(self):
-        return EnvironmentSpec("walk", (), "int32", 3, num_states=self.num_states)
+        return EnvironmentSpec("walk", (), self.dtype, 3)
 
     def timestep(self, state):
-        number = jnp.minimum(state["count"], self.highest)
-        return super().timestep(state).replace(observation=number)
+        return super().timestep(state).replace(observation=jnp.minimum(state["count"], 4))
 
 
 def test_the_walk_conforms():
@@ -393,23 +400,38 @@ def test_the_walk_conforms():
 def test_an_observation_may_be_the_number_of_a_state():
     check_environment(make_environment("maze:observation=index"), KEY, eager=False)
     check_environment(Numbered(), KEY, eager=False)
-    with pytest.raises(ConformanceError, match=r"an observation is outside 0 \.\.\. 3, the numb"):
-        check_environment(Numbered(num_states=4), KEY, num_steps=8, eager=False)
-    with pytest.raises(ConformanceError, match=r"shape is \(\), neither .* with spec.num_states"):
-        check_environment(Numbered(num_states=None), KEY)
+    with pytest.raises(ConformanceError, match="dtype is float32, not that of a number"):
+        check_environment(Numbered(dtype="float32"), KEY)
 
 
-def test_a_one_hot_observation_must_be_one():
-    class TwoHot(Walk):
-        @property
-        def spec(self):
-            return EnvironmentSpec("walk", (5,), "float32", 3, num_states=5)
+@dataclasses.dataclass(frozen=True)
+class Throw:
+    """One step, whose action is two numbers; they are paid."""
 
-        def timestep(self, state):
-            return super().timestep(state).replace(observation=jnp.ones(5))
+    shape: tuple[int, ...] = (2,)
+    high: float = 1.0
 
-    with pytest.raises(ConformanceError, match="an observation is not one-hot"):
-        check_environment(TwoHot(num_players=1), KEY, num_steps=8, eager=False)
+    @property
+    def spec(self):
+        return EnvironmentSpec("throw", (1,), "float32", action_space=Box(self.shape, 0, self.high))
+
+    def reset(self, rng_key):
+        return jnp.zeros(()), make_timestep(jnp.zeros(1), num_actions=0)
+
+    def step(self, rng_key, state, action):
+        reward = action[0] + action[1]
+        return state, make_timestep(jnp.ones(1), num_actions=0, reward=reward, terminated=True)
+
+
+def test_actions_may_be_points_of_a_box():
+    check_environment(Throw(), KEY, eager=False)
+    check_own_environment(Throw(), "throw")
+    with pytest.raises(ConformanceError, match="action_space is from 0 to -1"):
+        check_environment(Throw(high=-1.0), KEY)
+    with pytest.raises(ConformanceError, match=r"action_space has the shape \(0,\), not a tuple"):
+        check_environment(Throw(shape=(0,)), KEY)
+    with pytest.raises(ConformanceError, match="JAX cannot trace step"):
+        check_environment(Throw(shape=()), KEY)
 
 
 @pytest.mark.parametrize(
@@ -428,12 +450,11 @@ def test_a_one_hot_observation_must_be_one():
         ({"observation_dtype": "float"}, "spec.observation_dtype is 'float', not the NumPy name"),
         ({"observation_dtype": jnp.float32}, "spec.observation_dtype is <.*float32.*>, not the N"),
         ({"observation_dtype": "float64"}, "'float64', which JAX holds as 'float32' here"),
-        ({"num_states": 3}, r"but spec.num_states is 3: .* one-hot, with shape \(3,\)"),
     ],
 )
 def test_a_wrong_description_is_named(changes, message):
     with pytest.raises(ConformanceError, match=message):
-        check_spec(dataclasses.replace(Walk().spec, **changes))
+        check_spec(changed_spec(**changes))
 
 
 def test_an_error_is_placed_where_the_users_code_made_it():

@@ -21,7 +21,7 @@ def test_steps_have_the_frequencies_of_the_arrays(name):
     env = underlying_tabular(make_environment(name, observation="index"))
     assert env is not None
     mdp, num_draws = env.mdp, 4_000
-    state = int(np.argmax(~mdp.is_terminal & (mdp.probability > 0).all(axis=(1, 2))))
+    state = int(np.argmax((~mdp.terminates & (mdp.probability > 0)).all(axis=(1, 2))))
     keys = jax.random.split(jax.random.key(0), num_draws)
     for action in range(mdp.num_actions):
         _, timestep = jax.vmap(env.step, in_axes=(0, None, None))(keys, state, action)

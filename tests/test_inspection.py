@@ -77,7 +77,7 @@ def test_a_decision_holds_what_was_searched(finished):
     assert decision.step == 2
     rows = decision.rows
     assert [row["action"] for row in rows] == [0, 1, 2]
-    assert sum(row["visits"] for row in rows) == run.config.search.num_simulations
+    assert sum(row["visits"] for row in rows) == run.config.learner.search.num_simulations
     np.testing.assert_allclose([sum(r[k] for r in rows) for k in ("prior", "policy")], 1, rtol=1e-5)
     assert all(np.isnan(row["q"]) == (row["visits"] == 0) for row in rows)
     again = find_decision(run, step=2, seed=1)

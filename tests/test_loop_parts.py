@@ -13,9 +13,9 @@ from muzero_jax.runs.build import build
 
 def parts_of(**milliseconds):
     names = ("environment", "search_network", "search_tree", "sample", "forward_backward")
-    values = dict.fromkeys((*names, "optimiser", "rest_of_learning"), 0.0) | milliseconds
+    parts = dict.fromkeys((*names, "optimiser", "rest_of_learning"), 0.0) | milliseconds
     rest = {"loop_efficiency": 0.5, "simulations": 16, "flops": 0.0, "bytes_accessed": 0.0}
-    return LoopParts(chunk=sum(values.values()), **values, **rest)
+    return LoopParts(chunk=sum(parts.values()), parts=parts, **rest)
 
 
 def test_the_parts_of_a_real_chunk_are_positive_and_do_not_exceed_it_by_much():

@@ -94,7 +94,7 @@ def test_the_maze_has_the_walls_of_its_drawing():
     mdp = maze_mdp(FOUR_ROOMS)
     assert mdp.grid is not None
     assert len(mdp.grid.walls) == 16, "eight walls, each between two cells in both orders"
-    assert mdp.is_terminal.sum() == 2
+    assert mdp.terminates.all(axis=(1, 2)).sum() == 2
     number = {cell: state for state, cell in enumerate(mdp.grid.cells)}
     east, west, north, south = mdp.next_state[number[2, 2], :, 0]
     assert (east, west) == (number[2, 2], number[2, 1])

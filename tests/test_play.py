@@ -1,5 +1,4 @@
 import io
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 from rich.console import Console
+from tiny import scripted_agent
 
 from muzero_jax.checkpoints.checkpoint import CheckpointWriter
 from muzero_jax.config import ExperimentConfig, NetworkConfig, SearchConfig, traced_settings
@@ -22,11 +22,11 @@ from muzero_jax.viewing.animation import Frame, write_gif
 def agent_of(policy):
     """An agent that acts by `policy(timestep) -> action`, batched, and refuses to explore."""
 
-    def act(state, rng_key, timestep, explore):
-        assert explore is False and timestep.observation.shape[0] == 1
-        return SimpleNamespace(action=policy(timestep).astype(jnp.int32))
+    def choose(rng_key, timestep, explore):
+        assert not explore and timestep.observation.shape[0] == 1
+        return policy(timestep)
 
-    return SimpleNamespace(act=act)
+    return scripted_agent(choose)
 
 
 def chase(timestep):

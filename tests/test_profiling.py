@@ -10,9 +10,8 @@ import jax
 import pytest
 from tiny import tiny_config
 
-from muzero_jax.agents.muzero import make_muzero_model
 from muzero_jax.profiling import loop_cost
-from muzero_jax.profiling.loop_cost import NetworkWork, measure_loop
+from muzero_jax.profiling.loop_cost import measure_loop, network_work_of
 from muzero_jax.runs.build import build
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -72,9 +71,8 @@ def test_bare_network_work_multiplies_as_much_as_the_chunk(target, consistency_w
     key = jax.eval_shape(jax.random.key, 0)
     state = jax.eval_shape(experiment.train.init, key)
     chunk = jax.make_jaxpr(experiment.train.train_chunk)(state)
-    spec = experiment.env.spec
-    work = NetworkWork(config, spec, make_muzero_model(config, spec))
-    bare = jax.make_jaxpr(work.chunk)(state.agent.params, key)
+    work = network_work_of(experiment)
+    bare = jax.make_jaxpr(work.chunk)(state.agent, key)
     assert multiply_adds(bare.jaxpr) == pytest.approx(multiply_adds(chunk.jaxpr), rel=0.03)
 
 

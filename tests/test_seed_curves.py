@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from muzero_jax.config import ConfigError
-from muzero_jax.presets import tabular
 from muzero_jax.settings import apply_settings
+from muzero_jax.tabular.presets import tabular
 from muzero_jax.tabular.seed_curves import learn_curves, learn_curves_of
 
 
@@ -30,7 +30,8 @@ def test_it_ends_when_all_seeds_are_done(capsys):
     assert [len(curves.env_steps) for curves in found.values()] == [1, 1]
     told = capsys.readouterr()
     assert "short: 2 seeds of 50 steps" in told.out
-    lines = told.err.splitlines()
+    # On a slow machine a line in between says how far the arms are.
+    lines = [line for line in told.err.splitlines() if "the furthest at" not in line]
     assert lines[0].startswith("2 arms of 2 seeds each, ")
     assert lines[1].startswith("1/2 arms done, about 0:") and lines[1].endswith(" left")
     assert lines[2:] == ["2/2 arms done"]
@@ -44,6 +45,4 @@ def test_every_chunk_is_told_of():
 
 def test_only_where_answers_are_exact():
     with pytest.raises(ConfigError, match="catch is not tabular"):
-        learn_curves(
-            apply_settings(config(), {"environment.name": "catch", "agent.kind": "muzero"}), 2
-        )
+        learn_curves(apply_settings(config(), {"environment.name": "catch", "agent": "muzero"}), 2)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_run import tiny
 
-from muzero_jax.agents.clipped_targets import clipped_share, largest_size
-from muzero_jax.agents.targets import Targets
-from muzero_jax.config import NetworkConfig
+from muzero_jax.agents.muzero.clipped_targets import clipped_share, largest_size
+from muzero_jax.agents.muzero.targets import Targets
+from muzero_jax.config import ExperimentConfig, NetworkConfig
 from muzero_jax.maths.value_support import (
     is_beyond_support,
     scalar_to_support,
@@ -77,7 +77,8 @@ def test_the_host_transforms_as_the_device_does():
 
 
 def test_the_warning_comes_once_and_names_settings_that_suffice():
-    warning = SupportWarning(NetworkConfig(support_size=30, support_spacing=0.5))
+    network = NetworkConfig(support_size=30, support_spacing=0.5)
+    warning = SupportWarning(ExperimentConfig(network=network))
     assert warning.watch({"loss/total": 1.0}) is None  # A learner of tables.
     assert warning.watch(QUIET) is None
     loud = QUIET | {"target/reward_clipped": 0.4, "target/reward_largest": 5000.0}
@@ -93,14 +94,14 @@ def test_the_warning_comes_once_and_names_settings_that_suffice():
 
 def test_few_values_that_overshoot_early_are_no_reason_to_warn():
     few = QUIET | {"target/value_clipped": 0.005, "target/value_largest": 300.0}
-    warning = SupportWarning(NetworkConfig())
+    warning = SupportWarning(ExperimentConfig())
     assert warning.watch(few) is None
     assert warning.watch({name: float("nan") for name in QUIET}) is None  # Nothing was learned.
     assert warning.watch(few | {"target/value_clipped": 0.02}) is not None
 
 
 def test_a_reward_that_is_not_finite_names_no_settings():
-    told = SupportWarning(NetworkConfig()).watch(
+    told = SupportWarning(ExperimentConfig()).watch(
         QUIET | {"target/reward_clipped": 0.1, "target/reward_largest": float("inf")}
     )
     assert told is not None and "look at the rewards" in told
@@ -133,6 +134,6 @@ def test_a_run_tells_its_display_and_only_once(tmp_path):
 def test_a_share_is_told_in_whole_percent():
     metrics = {"target/value_clipped": 1.0, "target/reward_clipped": 0.00123}
     metrics |= {"target/value_largest": 5000.0, "target/reward_largest": 5000.0}
-    told = SupportWarning(NetworkConfig()).watch(metrics)
+    told = SupportWarning(ExperimentConfig()).watch(metrics)
     assert told is not None
     assert "100 % of the value targets and 0.12 % of the reward targets" in told

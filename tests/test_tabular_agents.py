@@ -8,27 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muzero_jax.agents.factory import make_agent
-from muzero_jax.agents.planning import Planner, SearchRecord, make_muzero_model
+from muzero_jax.agents.base import Rollout
+from muzero_jax.agents.muzero.planning import SearchRecord
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core.types import Transition
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
-from muzero_jax.presets import tabular
 from muzero_jax.profiling.loop_cost import measure_loop
 from muzero_jax.profiling.loop_parts import measure_loop_parts
 from muzero_jax.runs.build import build
 from muzero_jax.settings import apply_settings
-from muzero_jax.tabular.exact_evaluation import make_exact_evaluation
+from muzero_jax.tabular.exact_evaluation import ExactEvaluation
 from muzero_jax.tabular.oracle.dynamic_programming import solve
+from muzero_jax.tabular.presets import tabular
 from muzero_jax.tabular.processes.environments import underlying_tabular
 from muzero_jax.tabular.seed_curves import learn_curves
+from muzero_jax.tabular.settings import TableConfig
+from muzero_jax.tabular.table_model import TableModel
+from muzero_jax.training.loop import make_agent
 
-KINDS = ("muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax")
+AGENTS = ("table_muzero", "q_learning", "dyna_q", "prioritised_sweeping", "rmax")
 
 
 SAME_STREAM = {
-    "search__epsilon": 0.2,
+    "exploration__epsilon": 0.2,
     "replay__batch_size": 10,
     "replay__ratio": 10.0,
     "table__step_size": 0.3,
@@ -36,10 +39,12 @@ SAME_STREAM = {
 }
 
 
-def table_config(kind: str = "muzero", environment: str = "maze", **settings) -> ExperimentConfig:
+def table_config(
+    agent: str = "table_muzero", environment: str = "maze", **settings
+) -> ExperimentConfig:
     """The preset with other settings, whose dots are written as two underscores."""
     changes = {name.replace("__", "."): value for name, value in settings.items()}
-    return apply_settings(tabular("test", environment, kind), changes)
+    return apply_settings(tabular("test", environment, agent), changes)
 
 
 def train(config, num_chunks=1):
@@ -58,7 +63,7 @@ def test_dyna_on_the_replayed_pairs_is_replay_bit_for_bit():
     _, dyna, _ = train(table_config("dyna_q", table__backup_pairs="replayed", **SAME_STREAM))
     assert float(jnp.abs(replay.agent.qvalue).max()) > 0.5
     chex.assert_trees_all_equal(replay.agent.qvalue, dyna.agent.qvalue)
-    chex.assert_trees_all_equal(replay.env_state, dyna.env_state)
+    chex.assert_trees_all_equal(replay.collector.env_state, dyna.collector.env_state)
 
 
 def test_dyna_on_other_pairs_is_not():
@@ -67,35 +72,48 @@ def test_dyna_on_other_pairs_is_not():
     assert (replay.agent.qvalue != dyna.agent.qvalue).any()
 
 
+OF_THE_CHAIN = {
+    "table_muzero": {
+        "table__num_outcomes": 4,
+        "table__step_size": 0.02,
+        "table__initial_value": 0.0,
+        "table__optimistic_value": 2.0,
+        "search__epsilon": 0.5,
+    },
+    "q_learning": {"table__step_size": 0.02},
+    "dyna_q": {"table__num_outcomes": 4, "table__step_size": 0.1},
+    "prioritised_sweeping": {"table__num_outcomes": 4, "table__step_size": 0.1},
+    "rmax": {"table__num_outcomes": 4, "table__known_after": 40, "table__optimistic_value": 2.0},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_was_learned_of_a_stochastic_chain_is_close_to_the_truth(kind):
+@pytest.mark.parametrize("agent", AGENTS)
+def test_what_was_learned_of_a_stochastic_chain_is_close_to_the_truth(agent):
     """Of two outcomes each; where the model is searched as if it had one, only the policy is."""
+    settings = OF_THE_CHAIN[agent]
+    if agent != "table_muzero":
+        settings = settings | {"exploration__epsilon": 0.5}
     config = table_config(
-        kind,
+        agent,
         "chain:length=3:slip=0.1:discount=0.9",
         target__discount=0.9,
-        table__num_outcomes=4,
-        table__optimistic_value=2.0,
-        table__known_after=40,
-        table__step_size=0.02 if kind in ("q_learning", "muzero") else 0.1,
-        table__initial_value=0.0,
-        search__epsilon=0.5,
         training__iterations_per_chunk=4_000,
         training__num_env_steps=4_000,
+        **settings,
     )
     experiment, state, _ = train(config)
-    exact = make_exact_evaluation(experiment.env, experiment.agent)
-    metrics = exact.metrics(*jax.jit(exact.answers)(state.agent))
+    exact = ExactEvaluation(experiment.env, experiment.agent)
+    metrics = exact.metrics(jax.jit(exact.answers)(state.agent, jax.random.key(0)))
     assert metrics["oracle/policy_regret"] == pytest.approx(0.0, abs=1e-9)
     # MuZero believes that the likeliest outcome always comes.
-    assert metrics["oracle/value_rmse"] < (0.25 if kind == "muzero" else 0.06)
+    assert metrics["oracle/value_rmse"] < (0.25 if agent == "table_muzero" else 0.06)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "most"), [("muzero", 700), ("rmax", 300)])
-def test_the_maze_is_solved_in_few_steps(kind, most):
-    config = table_config(kind, training__num_env_steps=1_000)
+@pytest.mark.parametrize(("agent", "most"), [("table_muzero", 700), ("rmax", 300)])
+def test_the_maze_is_solved_in_few_steps(agent, most):
+    config = table_config(agent, training__num_env_steps=1_000)
     curves = learn_curves(config, num_seeds=10)
     assert np.median(curves.steps_to(0.99)) <= most
     assert np.median(curves.greedy_return[:, -1]) == pytest.approx(curves.optimal_return)
@@ -110,8 +128,8 @@ def test_a_seed_of_the_curves_is_the_run_of_that_seed():
     assert not np.array_equal(together.greedy_return[0], together.greedy_return[1])
 
 
-def steps_of_the_maze(num_steps=400):
-    """Transitions `[num_steps, 1]` of a random walk, with made-up search policies."""
+def rollout_of_the_maze(num_steps=400):
+    """A random walk in one environment, with made-up search policies."""
     env = Vectorised(AutoReset(make_environment("maze:observation=index")), 1)
     rng = np.random.default_rng(0)
     policies = rng.dirichlet(np.ones(4), (num_steps, 1)).astype(np.float32)
@@ -126,8 +144,8 @@ def steps_of_the_maze(num_steps=400):
 
     keys = jax.random.split(jax.random.key(1), num_steps)
     actions = jnp.asarray(rng.integers(0, 4, (num_steps, 1)), jnp.int32)
-    _, (timestep, action, reward, outcome) = jax.lax.scan(step, first, (keys, actions))
-    return Transition(
+    (_, last), (timestep, action, reward, outcome) = jax.lax.scan(step, first, (keys, actions))
+    transitions = Transition(
         observation=timestep.observation,
         legal_action_mask=timestep.legal_action_mask,
         to_play=timestep.to_play,
@@ -138,15 +156,16 @@ def steps_of_the_maze(num_steps=400):
         final_observation=outcome.observation,
         record=SearchRecord(jnp.asarray(policies), jnp.zeros((num_steps, 1))),
     )
+    return Rollout(transitions, jnp.ones((num_steps, 1)), last)
 
 
 @pytest.mark.parametrize("prior", ["uniform", "action", "search"])
 def test_a_table_counts_what_happened_and_what_was_done(prior):
-    config, transitions = table_config(table__prior=prior), steps_of_the_maze()
-    env = make_environment("maze")
-    agent = make_agent(config, env.spec)
+    config, rollout = table_config(table__prior=prior), rollout_of_the_maze()
+    env, transitions = make_environment("maze"), rollout.transitions
+    agent = make_agent(config, env)
     state = agent.init(jax.random.key(0), traced_settings(config))
-    params = jax.jit(agent.observe)(state, transitions).params
+    params = jax.jit(agent.observe)(state, rollout).params
     mdp, model = underlying_tabular(env).mdp, params.model
     known = np.asarray(model.visits) > 0
     truth = np.where(mdp.terminates, mdp.num_states, mdp.next_state)
@@ -167,27 +186,28 @@ def test_a_table_counts_what_happened_and_what_was_done(prior):
     [("pessimistic", 0.0, 36), ("self_loop", 0.0, 5), ("optimistic", 1.0, 36)],
 )
 def test_what_planning_takes_the_unknown_for(unknown, reward, next_state):
-    config = table_config(table__unknown=unknown)
-    model = make_muzero_model(config, make_environment("maze").spec)
-    params = model.init(jax.random.key(0))
-    states = jnp.array([5, 36])
-    output = model.recurrent_inference(params, states, jnp.array([2, 2]))
-    np.testing.assert_array_equal(output.embedding, [next_state, 36])
+    model = TableModel(TableConfig(unknown=unknown), num_states=36, num_actions=4)
+    params = model.init()
+    states, actions = jnp.array([5, 36]), jnp.array([2, 2])
+    step = model.recurrent_fn(0.9)
+    output, following = step(params, jax.random.key(0), actions, states)
+    np.testing.assert_array_equal(following, [next_state, 36])
     np.testing.assert_array_equal(output.reward, [reward, 0.0])
+    np.testing.assert_allclose(output.discount, 0.9)
     assert output.value[1] == 0.0, "the end is worth nothing"
-    prepared = model.recurrent_inference(model.prepare(params), states, jnp.array([2, 2]))
-    chex.assert_trees_all_equal(prepared, output)
+    prepared = step(model.prepare(params), jax.random.key(0), actions, states)
+    chex.assert_trees_all_equal(prepared, (output, following))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tables_need_numbered_states(kind):
-    config = table_config(kind, training__num_env_steps=100)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_tables_need_numbered_states(agent):
+    config = table_config(agent, training__num_env_steps=100)
     with pytest.raises(ConfigError, match="catch has no numbered states, which tables need"):
-        make_agent(config, make_environment("catch").spec)
+        make_agent(config, make_environment("catch"))
 
 
 def test_tables_are_not_spread_over_devices():
-    with pytest.raises(ConfigError, match="num_shards must be 1 for learners of tables"):
+    with pytest.raises(ConfigError, match="num_shards must be 1 for the agent table_muzero"):
         table_config(training__num_shards=2, training__num_envs=2, replay__batch_size=4)
 
 
@@ -199,20 +219,29 @@ def test_one_hot_observations_teach_the_same():
 
 def test_exact_metrics_of_the_optimum_and_of_its_opposite():
     experiment = build(table_config())
-    exact = make_exact_evaluation(experiment.env, experiment.agent)
+    exact = ExactEvaluation(experiment.env, experiment.agent)
     solution = solve(exact.mdp)
-    best = exact.metrics(solution.qvalues.argmax(axis=1), solution.value)
+    best = exact.metrics({"action": solution.qvalues.argmax(axis=1), "value": solution.value})
     assert best["oracle/policy_regret"] == pytest.approx(0.0, abs=1e-12)
     assert best["oracle/value_rmse"] == 0.0
-    worst = exact.metrics(solution.qvalues.argmin(axis=1), solution.value + 0.5)
+    opposite = solution.qvalues.argmin(axis=1)
+    worst = exact.metrics({"action": opposite, "value": solution.value + 0.5})
     assert worst["oracle/greedy_return"] <= 0.0
     assert worst["oracle/value_rmse"] == pytest.approx(0.5)
+    assert "oracle/value_rmse" not in exact.metrics({"action": opposite})
 
 
-def test_only_muzero_is_searched_and_only_networks_are_taken_apart():
-    config = table_config("rmax")
-    with pytest.raises(ConfigError, match="only agents of kind muzero search, not rmax"):
-        Planner(config, make_environment("maze").spec)
-    for measure in (measure_loop, measure_loop_parts):
-        with pytest.raises(ConfigError, match="test learns tables"):
-            measure(table_config())
+def test_a_loop_without_described_networks_is_split_but_has_no_efficiency():
+    config = table_config("q_learning", training__num_env_steps=100)
+    with pytest.raises(ConfigError, match="the agent q_learning does not describe its network"):
+        measure_loop(config)
+    parts = measure_loop_parts(config, num_repeats=1)
+    assert set(parts.parts) == {"environment", "acting", "learning"}
+    assert parts.loop_efficiency is None and parts.simulations == 0
+    assert all("environment" in line for line in parts.advice())
+
+
+def test_only_agents_that_plan_have_a_search_to_look_into():
+    env = make_environment("maze:observation=index")
+    planners = [name for name in AGENTS if make_agent(table_config(name), env).plan is not None]
+    assert planners == ["table_muzero"]

@@ -98,11 +98,8 @@ def counting_model(num_actions: int = 3, continuation: float = 1.0) -> MuZeroMod
     def dynamics(params, embedding, action):
         del params
         amount = (action + 1).astype(jnp.float32)
-        return (
-            embedding + 10.0 * amount,
-            logits_of(amount),
-            jnp.full(embedding.shape[0], continuation),
-        )
+        goes_on = jnp.full(embedding.shape[0], continuation)
+        return embedding + 10.0 * amount, logits_of(amount), goes_on
 
     return MuZeroModel(
         init=lambda rng_key: {"scale": jnp.ones(())},

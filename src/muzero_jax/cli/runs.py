@@ -189,15 +189,15 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     }
 
 
-def _acting(ways: Mapping[str, Any], asked: str) -> Any:
-    """The way of acting that is asked for; None for that of the score of record.
+def _acting(modes: Mapping[str, Any], name: str) -> Any:
+    """The agent's acting mode of a name; None, for the first mode, where the name is empty.
 
     Raises:
-      ConfigError: the agent has no such way of acting.
+      ConfigError: the agent has no such mode.
     """
-    if asked and asked not in ways:
-        raise ConfigError(f"--acting must be one of {', '.join(ways)}, found {asked!r}.")
-    return ways.get(asked)
+    if name and name not in modes:
+        raise ConfigError(f"--acting must be one of {', '.join(modes)}, found {name!r}.")
+    return modes.get(name)
 
 
 COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {

@@ -1,1 +1,1 @@
-"""Shared by every room: types, errors, files, keys, trust, and the terminal."""
+"""Shared by every room: types, settings, errors, files, keys, trust, and the terminal."""

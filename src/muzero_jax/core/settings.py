@@ -1,4 +1,4 @@
-"""Nested frozen dataclasses as settings: their dotted names, their types, and what people write.
+"""Settings as nested frozen dataclasses: dotted names, types, and the values that people write.
 
 A section is a frozen dataclass whose fields are numbers, texts, booleans, `Literal`s, tuples of
 these, or further sections. Nothing here imports JAX.
@@ -20,12 +20,10 @@ _TRACED = "traced"
 
 
 def traced(default: float) -> Any:
-    """A field whose value travels in the agent's state, so that members of a sweep may differ.
+    """A field with this default whose value travels in the agent's state.
 
-    Every other field decides shapes or control flow of the compiled program.
-
-    Args:
-      default: the field's default.
+    Members of a sweep may differ in it. All other fields decide shapes or control flow of the
+    compiled program.
     """
     return dataclasses.field(default=default, metadata={_TRACED: True})
 
@@ -36,12 +34,7 @@ def is_traced(field: dataclasses.Field[Any]) -> bool:
 
 
 def traced_values(section: Any, prefix: str = "") -> dict[str, float]:
-    """The values of all fields that were made by `traced`, by dotted name.
-
-    Args:
-      section: a section.
-      prefix: what every name begins with.
-    """
+    """The values of all fields that were made by `traced`, by dotted name after `prefix`."""
     found: dict[str, float] = {}
     for field in dataclasses.fields(section):
         name, value = f"{prefix}{field.name}", getattr(section, field.name)
@@ -54,12 +47,7 @@ def traced_values(section: Any, prefix: str = "") -> dict[str, float]:
 
 @functools.cache
 def types_of(section: type, prefix: str = "") -> Mapping[str, Any]:
-    """The type of every setting of a class of sections by dotted name, in the order of definition.
-
-    Args:
-      section: the class.
-      prefix: what every name begins with.
-    """
+    """The type of every setting of a section's class, by dotted name after `prefix`, in order."""
     types: dict[str, Any] = {}
     hints = typing.get_type_hints(section)
     for field in dataclasses.fields(section):
@@ -72,7 +60,7 @@ def types_of(section: type, prefix: str = "") -> Mapping[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """A section, or a value of one, as dictionaries, lists, texts, booleans and numbers."""
+    """A section or a value as dictionaries, lists, texts, booleans and numbers."""
     if dataclasses.is_dataclass(value):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
@@ -83,12 +71,12 @@ def to_plain(value: Any) -> Any:
 
 
 def rebuild(section: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
-    """A copy of a section with changed settings, all changed at once.
+    """A copy of a section in which settings are changed, all at once.
 
     Args:
-      section: the section.
-      flat: values by dotted name, as a person may have written them.
-      prefix: what the names of this section's settings begin with.
+      section: section to copy.
+      flat: changed values by dotted name, as a person may have written them.
+      prefix: beginning of the names of this section's settings.
 
     Raises:
       ConfigError: a value does not suit its setting.
@@ -109,12 +97,12 @@ def check_names(names: Iterable[str], known: Iterable[str], prefix: str = "") ->
     """Refuses names that are no settings.
 
     Args:
-      names: the names to look at.
-      known: the names that exist.
-      prefix: what is put before every name in the message.
+      names: names to check.
+      known: names of all settings.
+      prefix: text before every name in the message.
 
     Raises:
-      ConfigError: a name does not exist; the message has the close matches.
+      ConfigError: a name does not exist; the message lists close matches.
     """
     known = list(known)
     sections = {name.rpartition(".")[0] for name in known} - {""}
@@ -131,7 +119,7 @@ def check_names(names: Iterable[str], known: Iterable[str], prefix: str = "") ->
 
 
 def _close_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Matches of the whole name, then of its last part, whose section is easily forgotten."""
+    """Close matches of the last part of a name, whose section users forget, and of the whole."""
     whole = difflib.get_close_matches(name, known, n=most, cutoff=0.75)
     last_parts: dict[str, list[str]] = {}
     for candidate in known:
@@ -142,12 +130,12 @@ def _close_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """The value of a setting from what a person wrote.
+    """The value of a setting, read from what a person wrote.
 
     Args:
-      name: the setting's dotted name, for the message.
-      value: a plain value or a text: `1e6` is an integer too, `yes` a boolean, `64,64` a list.
-      hint: the setting's type.
+      name: dotted name of the setting, for the message.
+      value: plain value or text; `1e6` may be an integer, `yes` a boolean, and `64,64` a list.
+      hint: type of the setting.
 
     Raises:
       ConfigError: the value does not suit the type.
@@ -174,11 +162,7 @@ def is_readable(hint: Any) -> bool:
 
 
 def whole_number(value: Any) -> int | None:
-    """The integer that a person wrote, for example as `1e6` or `100_000`; None for anything else.
-
-    Args:
-      value: a number or a text.
-    """
+    """The integer in a number or text, such as `1e6` or `100_000`; None for anything else."""
     if isinstance(value, str):
         value = _read_number(value)
     is_whole = isinstance(value, numbers.Integral) or (

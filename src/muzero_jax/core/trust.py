@@ -79,9 +79,8 @@ def is_trusting() -> bool:
 def code_references(tree: Any) -> tuple[str, ...]:
     """The texts in settings that name code outside this package, in alphabetical order.
 
-    Args:
-      tree: settings as nested dictionaries and lists, as a file holds them; any text of the form
-        `module:name` counts, whichever setting it stands in.
+    `tree` holds the settings as nested dictionaries and lists; every text of the form `module:name`
+    counts, whichever setting it belongs to.
     """
     found = {text for text in _texts(tree) if module_of(text)}
     return tuple(sorted(found))
@@ -100,11 +99,10 @@ def _texts(tree: Any) -> Iterator[str]:
 
 
 def module_of(name: str) -> str:
-    """The module that a name refers to; empty for a name of this package.
+    """The user's module that a name refers to, such as `my_module:make:size=3` or `my_agents:DQN`.
 
-    Args:
-      name: the name of an environment, an agent, a network or an observer, such as `catch`,
-        `gymnax:CartPole-v1`, `my_module:make:size=3`, or `my_agents:DQN`.
+    The result is empty for names of this package and of suites, such as `catch` or
+    `gymnax:CartPole-v1`. Environments, agents, networks and observers have such names.
     """
     parts = [part for part in name.split(":") if "=" not in part]
     module = ":".join(parts[:-1])

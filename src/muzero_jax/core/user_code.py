@@ -96,16 +96,16 @@ def import_module(name: str) -> types.ModuleType | None:
 
 
 def find(module_name: str, attribute: str, kind: str) -> Any:
-    """What a module of the user's own defines under a name.
+    """Imports a module of the user's, and returns the object that it defines under a name.
 
     Args:
-      module_name: the module's dotted name.
-      attribute: the name inside the module.
-      kind: what is looked for, for the message, such as `agent`.
+      module_name: dotted name of the module.
+      attribute: name of the object in the module.
+      kind: word for the object in messages, such as `agent`.
 
     Raises:
       UserCodeError: the module fails while it is imported.
-      ConfigError: there is no such module, or nothing of that name in it.
+      ConfigError: there is no such module, or it has no such object.
     """
     module = import_module(module_name)
     if module is None:

@@ -5,6 +5,7 @@ chart is right in a window of 420 pixels and in one of 1280. Lines through many 
 inner SVG, which is stretched without its strokes.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 from xml.sax.saxutils import escape
@@ -129,11 +130,19 @@ def text_width(text: str) -> float:
     return _CHARACTER * TEXT_PIXELS * len(text)
 
 
-def fits(words: Words, others: Iterable[Placed]) -> bool:
-    """Whether a text touches none of the others, however wide the chart is."""
-    return not any(
-        words.box(width).touches(other.box(width)) for other in others for width in WIDTHS
+def first_fitting(places: Iterable[Words], others: Sequence[Placed]) -> list[Words]:
+    """The first place where a text touches none of the others in a chart of any width.
+
+    Returns:
+      A list of one text, or an empty list where the text fits into no place.
+    """
+    pairs = list(itertools.product(others, WIDTHS))
+    fitting = (
+        words
+        for words in places
+        if not any(words.box(width).touches(other.box(width)) for other, width in pairs)
     )
+    return list(itertools.islice(fitting, 1))
 
 
 def is_inside(words: Words, beyond: float = 0) -> bool:
@@ -210,9 +219,7 @@ def ticks_below(scale: Scale, y: float) -> list[Words]:
     placed: list[Words] = []
     for value in scale.ticks():
         words = Words(number_text(value), scale.share(value), y, is_quiet=True)
-        words = kept_inside(words, beyond=RIGHT_PIXELS)
-        if fits(words, placed):
-            placed.append(words)
+        placed += first_fitting([kept_inside(words, beyond=RIGHT_PIXELS)], placed)
     return placed
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from muzero_jax.reports import fluid_svg as svg
 from muzero_jax.reports.plots import MUTED
 from muzero_jax.reports.scales import number_text
-from muzero_jax.reports.sweep_figures import Label
 from muzero_jax.reports.sweep_summary import SettingSummary, are_numbers, is_logarithmic
 
 _BAND = "#F3F4F7"
@@ -44,15 +43,12 @@ class _Axis(NamedTuple):
     bottom: float
 
 
-def parallel_coordinates(
-    summaries: Sequence[SettingSummary], varied: Sequence[str], label: Label
-) -> str:
+def parallel_coordinates(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
     """Draws the settings that have a score, coloured by it.
 
     Args:
       summaries: summaries of the settings, the best first.
       varied: dotted names of the settings that get an axis.
-      label: function that describes a setting.
     """
     known = [summary for summary in summaries if summary.score]
     columns = {name.rpartition(".")[2]: [one.values[name] for one in known] for name in varied}
@@ -66,7 +62,7 @@ def parallel_coordinates(
             _pieces(axes, index),
             stroke=_bright(axes[-1].shares[index]),
             width=2.5 if index == 0 else 1.5,
-            title=f"{label(summary.number)}: {summary.estimate:.4g}",
+            title=f"{summary.label}: {summary.estimate:.4g}",
         )
         for index, summary in reversed(list(enumerate(known)))
     ]
@@ -108,11 +104,8 @@ def _written(values: Sequence[tuple[float, str]], top: float, most_lines: int) -
     """
     placed: list[svg.Words] = []
     for share, name in dict.fromkeys([values[0], values[-1], *values]):
-        for line in range(most_lines):
-            words = svg.kept_inside(svg.Words(name, share, top + _LINE * (line + 2)))
-            if svg.fits(words, placed):
-                placed.append(words)
-                break
+        places = [svg.Words(name, share, top + _LINE * (line + 2)) for line in range(most_lines)]
+        placed += svg.first_fitting(map(svg.kept_inside, places), placed)
     return placed
 
 

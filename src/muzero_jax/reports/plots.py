@@ -46,7 +46,12 @@ def plot_runs(run_dirs: Sequence[Path], out: Path) -> None:
       MissingExtraError: matplotlib is not installed.
     """
     runs = [read_run(Path(run_dir)) for run_dir in run_dirs]
-    groups = group_runs([run for run in runs if _has_curve(run)])
+    shown = [
+        run
+        for run in runs
+        if has_values(run.evaluation, "score_mean") or has_values(run.metrics, "episode/return")
+    ]
+    groups = group_runs(shown)
     if not groups:
         folders = ", ".join(str(run.path) for run in runs) or "no folder"
         files = f"{EVALUATION_FILE} or {METRICS_FILE}"
@@ -89,10 +94,6 @@ def add_legend(figure: Any, handles: Sequence[Any], num_columns: int) -> None:
     """
     style: dict[str, Any] = {"frameon": False, "fontsize": 9, "ncols": num_columns}
     figure.legend(handles=list(handles), loc="outside lower center", **style)
-
-
-def _has_curve(run: RunRecord) -> bool:
-    return has_values(run.evaluation, "score_mean") or has_values(run.metrics, "episode/return")
 
 
 def _make_figure(groups: Sequence[RunGroup]) -> Any:

@@ -5,9 +5,9 @@ A row of scores is a line of text, which wraps, above a strip of dots with an in
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from muzero_jax.core.dotted import short_value
 from muzero_jax.reports import fluid_svg as svg
@@ -16,49 +16,42 @@ from muzero_jax.reports.plots import COLOURS
 from muzero_jax.reports.runs import RunGroup, read_run
 from muzero_jax.reports.scales import Scale, make_scale
 from muzero_jax.reports.statistics import Interval
-from muzero_jax.reports.sweep_summary import (
-    SettingSummary,
-    effects,
-    is_logarithmic,
-    pareto_front,
-)
+from muzero_jax.reports.sweep_summary import SettingSummary, effects, is_logarithmic, pareto_front
 from muzero_jax.reports.sweep_table import SweepRecord
 
 _HEIGHT, _STRIP = 280, 18
 _MOST_COLOURS, _MOST_DOTS, _MOST_ROWS = 6, 40, 10
 
-Label: TypeAlias = Callable[[int], str]
-"""From a setting's number to a few words."""
-
 
 class _Line(NamedTuple):
-    """The learning curve of one setting, in a colour of its own where the setting is good."""
+    """The learning curve of one setting; each of the best settings has a colour of its own."""
 
     name: str
     colour: str
-    is_best: bool
     curve: Curve
+
+    @property
+    def is_best(self) -> bool:
+        return self.colour != svg.PALE
 
     def points(self, plane: svg.Plane, values: Iterable[float]) -> list[svg.Point]:
         return list(itertools.starmap(plane.point, zip(self.curve.env_steps, values, strict=True)))
 
 
-def learning_curves(sweep: SweepRecord, summaries: Sequence[SettingSummary], label: Label) -> str:
+def learning_curves(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
     """IQM and interval of the best settings against environment steps; other settings are pale.
 
     Args:
       sweep: the sweep.
       summaries: summaries of its settings, the best first.
-      label: function that describes a setting.
     """
     lines = []
     for rank, summary in enumerate(summaries):
         runs = tuple(read_run(sweep.folder / folder) for folder in summary.folders)
         curve = score_curve(RunGroup("", runs))
         if curve is not None:
-            is_best = rank < _MOST_COLOURS
-            colour = COLOURS[rank] if is_best else svg.PALE
-            lines.append(_Line(f"{rank + 1}: {label(summary.number)}", colour, is_best, curve))
+            colour = COLOURS[rank] if rank < _MOST_COLOURS else svg.PALE
+            lines.append(_Line(f"{rank + 1}: {summary.label}", colour, curve))
     x = make_scale([steps for line in lines for steps in line.curve.env_steps], margin=0.02)
     plane = svg.Plane(x, make_scale([score for line in lines for score in _heights(line)]), _HEIGHT)
     # The best are drawn last, and so lie on top.
@@ -90,13 +83,10 @@ def _dots(line: _Line, plane: svg.Plane) -> list[svg.Dot]:
     curve = line.curve
     if curve.value.size > (_MOST_DOTS if line.is_best else 1):
         return []
-    titles = [
-        f"{line.name}: {score:.4g} after {steps:,.0f} steps"
-        for score, steps in zip(curve.value, curve.env_steps, strict=True)
-    ]
-    places = line.points(plane, curve.value)
+    shown = zip(line.points(plane, curve.value), curve.value, curve.env_steps, strict=True)
     return [
-        svg.Dot(*place, 3, line.colour, title) for place, title in zip(places, titles, strict=True)
+        svg.Dot(*place, 3, line.colour, f"{line.name}: {score:.4g} after {steps:,.0f} steps")
+        for place, score, steps in shown
     ]
 
 
@@ -109,7 +99,7 @@ def _legend(entries: Iterable[tuple[str, str]]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def cost_against_score(summaries: Sequence[SettingSummary], label: Label) -> str:
+def cost_against_score(summaries: Sequence[SettingSummary]) -> str:
     """Every setting's score against its training seconds, and the settings that nothing beats.
 
     The number at a dot is the setting's rank. The settings that nothing beats are named below.
@@ -124,7 +114,7 @@ def cost_against_score(summaries: Sequence[SettingSummary], label: Label) -> str
     for rank, summary in sorted(known, key=lambda one: one[1].number in front):
         cost, score = summary.device_seconds, summary.estimate
         radius, colour = (5, COLOURS[1]) if summary.number in front else (3.5, svg.PALE)
-        title = f"{rank}: {label(summary.number)}: {score:.4g}, {cost:.3g} s"
+        title = f"{rank}: {summary.label}: {score:.4g}, {cost:.3g} s"
         dots[rank] = svg.Dot(*plane.point(cost, score), radius, colour, title)
     best = sorted((dots[rank] for rank, s in known if s.number in front), key=lambda d: d.share)
     stairs = _stairs(best)
@@ -159,11 +149,9 @@ def _numbers(dots: Mapping[int, svg.Dot], blocks: Sequence[svg.Block]) -> list[s
             *((above, "end", -near / 2), (below, "start", near / 2)),
             *((above, "start", near / 2), (below, "end", -near / 2)),
         )
-        for place in places:
-            words = svg.Words(str(rank), dot.share, *place)
-            if svg.is_inside(words) and svg.fits(words, [*dots.values(), *placed, *blocks]):
-                placed.append(words)
-                break
+        alternatives = [svg.Words(str(rank), dot.share, *place) for place in places]
+        others: list[svg.Placed] = [*dots.values(), *placed, *blocks]
+        placed += svg.first_fitting(filter(svg.is_inside, alternatives), others)
     return placed
 
 
@@ -173,10 +161,10 @@ class _Row(NamedTuple):
     scores: Sequence[float]
 
 
-def seed_scatter(summaries: Sequence[SettingSummary], label: Label) -> str:
+def seed_scatter(summaries: Sequence[SettingSummary]) -> str:
     """Final scores of every seed of the best settings."""
     known = [(rank, s, s.score) for rank, s in enumerate(summaries, 1) if s.score][:_MOST_ROWS]
-    return _rows([_Row(f"{rank}: {label(s.number)}", score, s.scores) for rank, s, score in known])
+    return _rows([_Row(f"{rank}: {s.label}", score, s.scores) for rank, s, score in known])
 
 
 def marginal_effect(sweep: SweepRecord, name: str) -> str:

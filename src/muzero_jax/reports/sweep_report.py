@@ -68,19 +68,14 @@ def _page(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
 
 
 def _sections(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> Iterator[str]:
-    values = {summary.number: summary.values for summary in summaries}
-
-    def label(number: int) -> str:
-        return describe_setting(values[number])
-
     varied = [name for name in sweep.varied if len({str(row.get(name)) for row in sweep.rows}) > 1]
-    curves = learning_curves(sweep, summaries, label)
+    curves = learning_curves(sweep, summaries)
     yield _section("Learning curves", _NOTES["curves"], curves, wide=True)
     if varied:
-        lines = parallel_coordinates(summaries, varied, label)
+        lines = parallel_coordinates(summaries, varied)
         yield _section("Parallel coordinates", _NOTES["lines"], lines, wide=True)
-    yield _section("Seeds", _NOTES["seeds"], seed_scatter(summaries, label))
-    yield _section("Cost against score", _NOTES["cost"], cost_against_score(summaries, label))
+    yield _section("Seeds", _NOTES["seeds"], seed_scatter(summaries))
+    yield _section("Cost against score", _NOTES["cost"], cost_against_score(summaries))
     for name in varied:
         heading = f"Effect of {name.rpartition('.')[2]}"
         yield _section(heading, _NOTES["effect"], marginal_effect(sweep, name))

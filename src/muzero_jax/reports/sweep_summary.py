@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from muzero_jax.core.dotted import describe_setting
 from muzero_jax.reports.statistics import Interval, stratified_bootstrap
 from muzero_jax.reports.sweep_table import SweepRecord
 
@@ -32,6 +33,11 @@ class SettingSummary:
     device_seconds: float
     folders: tuple[str, ...]
     statuses: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The values in a few words."""
+        return describe_setting(self.values)
 
     @property
     def estimate(self) -> float:

@@ -7,9 +7,9 @@ docs/search.md shows the arrays and says what was measured.
 A simulation is one call of the network, and one call of a kernel that, root by root, adds the new
 node, backs its value up, lets each node on the path choose again (backward.py), and follows the
 choices down to the next leaf (simulate.py). There are two kernels: one in C++ for the rules of this
-project (cpp_trees.py), and one that XLA compiles from those files, for any rule. A model that
-answers for single nodes can be part of the latter; then all simulations of a root are done before
-the next root's (row_model.py).
+project (cpp_trees.py), and one that XLA compiles from backward.py and simulate.py, for any rule. A
+model that answers for single nodes can be part of XLA's kernel; then all simulations of a root are
+done before the next root's simulations (row_model.py).
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ class Trees(Protocol):
     """How a kernel stores the trees of a batch of roots, and what a simulation does to them.
 
     The storage of the nodes (`nodes`) is opaque: only the class itself reads it. The embeddings
-    `[B, N + 1, ...]` are kept apart, and the engine has stored the new nodes' ones already.
+    `[B, N + 1, ...]` are kept apart; the engine stores them.
     """
 
     def plant(self, rng_key: PRNGKey, embeddings: PyTree) -> tuple[PyTree, Leaf]:
@@ -199,7 +199,7 @@ class _XlaTrees:
         return to_tree(self.root, nodes, embeddings, self.roots)
 
     def _context(self, rng_key: PRNGKey, embeddings: PyTree) -> Context:
-        """What a choice may read; the keys are those that mctx's next simulation would use."""
+        """What a choice may read; the keys are the keys of mctx's next simulation."""
         keys = jax.random.split(jax.random.split(rng_key, 3)[1], len(self.root.value))
         return Context(
             roots=self.roots,

@@ -11,9 +11,9 @@ Environments say which actions are legal (True = legal). Only this room turns th
 mctx's `invalid_actions`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Protocol
 
 import chex
 import jax
@@ -80,8 +80,19 @@ class SearchOutput(struct.PyTreeNode):
     tree: mctx.Tree | None
 
 
-class Search(Protocol):
-    """Searches a batch of roots."""
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Searches a batch of roots; `make_search` makes one.
+
+    Attributes:
+      config: the settings of the search.
+      engine: the engine that builds the trees.
+      depths_of: function that finds the depths of nodes from their parents.
+    """
+
+    config: SearchConfig
+    engine: SearchTree
+    depths_of: Callable[[Array], Array]
 
     def __call__(
         self,
@@ -92,48 +103,34 @@ class Search(Protocol):
         legal_action_mask: Array,
         noise: SearchNoise,
     ) -> SearchOutput:
-        """Runs the search. The `rng_key` is consumed.
+        """Runs the search.
 
         Args:
           params: parameters for `recurrent_fn`.
-          rng_key: key of the noise and of tie-breaking.
+          rng_key: key of the noise and of tie-breaking; consumed.
           root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
           recurrent_fn: `(params, rng_key, action [B], embedding)` to `(RecurrentFnOutput,
             embedding)`. The discount is negative where the next state's value is the opponent's.
           legal_action_mask: `[B, A]` bool mask at the root; inside the tree every action is tried.
           noise: how much the search explores.
         """
-        ...
-
-
-def make_search(config: SearchConfig) -> Search:
-    """Returns the search that `config` describes."""
-    search_tree, depths_of = _engine(config.engine)
-    policy = _gumbel_policy if config.policy == "gumbel" else _puct_policy
-
-    def search(
-        params: Params,
-        rng_key: PRNGKey,
-        root: RootFnOutput,
-        recurrent_fn: RecurrentFn,
-        legal_action_mask: Array,
-        noise: SearchNoise,
-    ) -> SearchOutput:
         chex.assert_rank([root.prior_logits, legal_action_mask], 2)
         chex.assert_equal_shape([root.prior_logits, legal_action_mask])
+        config = self.config
         # Illegal actions must get lower logits than legal actions that a network masks.
         root = root.replace(prior_logits=finite_logits(root.prior_logits))
-        grow = functools.partial(
-            search_tree,
+        search_tree = functools.partial(
+            self.engine,
             params=params,
             recurrent_fn=recurrent_fn,
             max_depth=config.max_depth or None,
         )
-        run = policy(config, noise)
-        output = run(
-            grow, rng_key, root, ~legal_action_mask, num_simulations=config.num_simulations
+        # The setting calls PUCT by the name of MuZero, whose policy it is.
+        policy = (_gumbel_policy if config.policy == "gumbel" else _puct_policy)(config, noise)
+        output = policy(
+            search_tree, rng_key, root, ~legal_action_mask, num_simulations=config.num_simulations
         )
-        depths = depths_of(output.tree.parents)
+        depths = self.depths_of(output.tree.parents)
         num_nodes = jnp.maximum((output.tree.parents >= 0).sum(axis=1), 1)
         return SearchOutput(
             action=output.action,
@@ -144,7 +141,10 @@ def make_search(config: SearchConfig) -> Search:
             tree=output.tree,
         )
 
-    return search
+
+def make_search(config: SearchConfig) -> Search:
+    """Returns the search that `config` describes."""
+    return Search(config, *_engine(config.engine))
 
 
 def _engine(name: str) -> tuple[SearchTree, Callable[[Array], Array]]:

@@ -94,7 +94,8 @@ class OpaqueRule(Rule):
     """A function with the signature of mctx's rules, which can only be called.
 
     Attributes:
-      function: from `(rng_key, tree, node_index)`, and `depth` below the root, to an action.
+      function: function of `(rng_key, tree, node_index)`, and of `depth` below the root, which
+        returns an action.
     """
 
     function: Callable[..., Array]

@@ -121,11 +121,9 @@ def _draw_map(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: fl
     image = axis.imshow(picture, vmin=limits[0], vmax=limits[1], cmap="viridis")
     axis.set_title(drawn.title, fontsize=10, color=INK)
     for cell, other in drawn.grid.walls:
-        (top, left), (bottom, right) = sorted((cell, other))
-        if top == bottom:
-            axis.plot([right - 0.5] * 2, [top - 0.5, top + 0.5], color=INK, linewidth=2.5)
-        else:
-            axis.plot([left - 0.5, left + 0.5], [bottom - 0.5] * 2, color=INK, linewidth=2.5)
+        (row, column), (down, right) = np.add(cell, other) / 2, np.abs(np.subtract(cell, other)) / 2
+        ends = [column - down, column + down], [row - right, row + right]
+        axis.plot(*ends, color=INK, linewidth=2.5)
     axis.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     _write_cells(axis, drawn, limits, scale)
     return image

@@ -13,11 +13,7 @@ _HEADROOM = 1.25
 
 
 class SupportWarning:
-    """Watches the metrics of a run's chunks.
-
-    Args:
-      config: the settings of the run, whose agent may have networks with a support.
-    """
+    """Watches the metrics of a run's chunks; `config` holds the settings of the run."""
 
     def __init__(self, config: ExperimentConfig):
         network = getattr(config.learner, "network", None)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from muzero_jax.agents.base import Hyperparameters
+from muzero_jax.agents.base import Hyperparameters, Windows
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.types import Metrics, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
@@ -58,7 +58,8 @@ class Layout:
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
             )
 
-        return _map_fields(place, _specs(), shapes)
+        specs = _specs(has_replay=isinstance(shapes.replay, ReplayState))
+        return _map_fields(place, specs, shapes)
 
     def mesh(self) -> Mesh:
         """The devices along one axis."""
@@ -88,10 +89,10 @@ def make_parallel_train(
     """
     shards, part = layout.shards, shard_config(config)
     agent = make_agent(part, env, shards.average)
-    one = make_train(env, agent, part, shards)
+    one, has_replay = make_train(env, agent, part, shards), isinstance(agent.data, Windows)
     return Train(
-        init=_spread_init(one, layout),
-        train_chunk=_spread_chunk(one, layout),
+        init=_spread_init(one, layout, has_replay=has_replay),
+        train_chunk=_spread_chunk(one, layout, has_replay=has_replay),
         learn_metric_names=one.learn_metric_names,
     )
 
@@ -124,8 +125,9 @@ def shard_config(config: ExperimentConfig) -> ExperimentConfig:
     )
 
 
-def _spread_init(one: Train, layout: Layout) -> Callable[..., TrainState]:
-    out_axes = _by_field(0, None)
+def _spread_init(one: Train, layout: Layout, *, has_replay: bool) -> Callable[..., TrainState]:
+    out_axes = _by_field(0, None, has_replay=has_replay)
+    specs = _specs(has_replay=has_replay)
 
     def of_device(rng_key: PRNGKey, hyperparameters: Hyperparameters | None) -> TrainState:
         if layout.per_device == 1:
@@ -134,7 +136,7 @@ def _spread_init(one: Train, layout: Layout) -> Callable[..., TrainState]:
         state: TrainState = spread(rng_key, hyperparameters)
         return state
 
-    spread_init = _over_devices(of_device, layout, (PartitionSpec(), PartitionSpec()), _specs())
+    spread_init = _over_devices(of_device, layout, (PartitionSpec(), PartitionSpec()), specs)
 
     def init(rng_key: PRNGKey, hyperparameters: Hyperparameters | None = None) -> TrainState:
         state: TrainState = spread_init(rng_key, hyperparameters)
@@ -143,8 +145,11 @@ def _spread_init(one: Train, layout: Layout) -> Callable[..., TrainState]:
     return init
 
 
-def _spread_chunk(one: Train, layout: Layout) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
-    axes = _by_field(0, None)
+def _spread_chunk(
+    one: Train, layout: Layout, *, has_replay: bool
+) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
+    axes = _by_field(0, None, has_replay=has_replay)
+    specs = _specs(has_replay=has_replay)
 
     def of_device(state: TrainState) -> tuple[TrainState, Metrics]:
         if layout.per_device == 1:
@@ -156,7 +161,7 @@ def _spread_chunk(one: Train, layout: Layout) -> Callable[[TrainState], tuple[Tr
         output: tuple[TrainState, Metrics] = spread(state)
         return output
 
-    return _over_devices(of_device, layout, (_specs(),), (_specs(), PartitionSpec()))
+    return _over_devices(of_device, layout, (specs,), (specs, PartitionSpec()))
 
 
 def _over_devices(
@@ -170,15 +175,16 @@ def _over_devices(
     )
 
 
-def _specs() -> TrainState:
-    return _by_field(PartitionSpec(_DEVICE), PartitionSpec())
+def _specs(*, has_replay: bool) -> TrainState:
+    return _by_field(PartitionSpec(_DEVICE), PartitionSpec(), has_replay=has_replay)
 
 
-def _by_field(own: Any, shared: Any) -> TrainState:
+def _by_field(own: Any, shared: Any, *, has_replay: bool) -> TrainState:
     """A prefix of a training state: what each shard has for itself, and what all have in common."""
+    ring = ReplayState(transitions=own, priorities=own, head=shared, size=shared)
     return TrainState(
         agent=shared,
-        replay=ReplayState(transitions=own, priorities=own, head=shared, size=shared),
+        replay=ring if has_replay else (),
         first_failure=shared,
         collector=own,
         num_env_steps=shared,

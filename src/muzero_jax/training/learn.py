@@ -117,8 +117,7 @@ class Learn:
 
     def shapes(self, learner: Learner, rollout: Rollout) -> Metrics:
         """Shapes of the metrics of one update."""
-        step = functools.partial(self._step_from, rollout)
-        shapes = self.shards.eval_shape(step, learner, jax.random.key(0))
+        shapes = self.shards.eval_shape(self._step_from, rollout, learner, jax.random.key(0))
         metrics: Metrics = shapes[1].metrics
         return metrics
 

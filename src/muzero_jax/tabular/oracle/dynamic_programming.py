@@ -52,7 +52,7 @@ def solve(mdp: TabularMDP, discount: float | None = None, tie_tolerance: float =
     Args:
       mdp: the process.
       discount: discount of one step, or None.
-      tie_tolerance: actions whose values differ by no more are equally good.
+      tie_tolerance: largest difference between the values of equally good actions.
 
     Raises:
       InvalidMDPError: the discount is 1 and values grow without end.

@@ -127,12 +127,6 @@ class TabularMDP:
         return (self.probability * self.reward).sum(axis=-1)
 
     @property
-    def is_terminal(self) -> np.ndarray:
-        """`[S]` bool, whether all actions of a state end the episode with the same mean reward."""
-        ends = (self.terminates | (self.probability == 0.0)).all(axis=(1, 2))
-        return ends & (np.ptp(self.expected_reward, axis=1) == 0.0)
-
-    @property
     def reachable(self) -> np.ndarray:
         """`[S]` bool, whether an episode can come to the state."""
         found = self.start > 0

@@ -28,7 +28,7 @@ def mdp_from_table(
       name: the name of the process in messages.
 
     Raises:
-      InvalidMDPError: see `TabularMDP`.
+      InvalidMDPError: shapes do not match, or the arrays are refused by `TabularMDP`.
     """
     table = np.asarray(transition, np.float64)
     if table.ndim != 3 or table.shape[0] != table.shape[2] or 0 in table.shape:
@@ -96,7 +96,7 @@ def with_slip(mdp: TabularMDP, slip: float) -> TabularMDP:
         return mdp
 
     def beside_all(x: np.ndarray) -> np.ndarray:
-        """`[S, A, K]` to `[S, A, K + A K]`: an action's own outcomes, then those of all actions."""
+        """`[S, A, K + A K]`: the outcomes of an action, then the outcomes of all actions."""
         every = np.broadcast_to(x.reshape((len(x), 1, -1)), (*x.shape[:2], x[0].size))
         return np.concatenate([x, every], axis=-1)
 
