@@ -6,7 +6,7 @@ import random
 import pytest
 from tiny_run import TINY
 
-from muzero_jax.config import TRACED_SETTINGS, ConfigError
+from muzero_jax.config import ConfigError, traced_settings
 from muzero_jax.sweeps.definition import Study, Sweep, group_members
 from muzero_jax.sweeps.search_space import (
     Range,
@@ -124,7 +124,7 @@ def test_members_are_grouped_by_what_is_static():
 
 
 def test_every_traced_setting_stays_in_one_group():
-    settings = tuple({name: 0.5} for name in TRACED_SETTINGS)
+    settings = tuple({name: 0.5} for name in traced_settings(TINY))
     assert len(group_members(Sweep("tiny", TINY, (0,), settings).members())) == 1
 
 
