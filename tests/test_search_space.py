@@ -118,7 +118,7 @@ def test_members_are_grouped_by_what_is_static():
     groups = group_members(members)
     assert [len(group) for group in groups] == [4, 4]
     for group in groups:
-        assert len({member.config.search.num_simulations for member in group}) == 1
+        assert len({member.config.learner.search.num_simulations for member in group}) == 1
         assert {member.config.seed for member in group} == {5, 6}
     assert len({member.folder for member in members}) == 8
 

@@ -40,7 +40,7 @@ def test_options_become_a_grid(script, asked, tmp_path, capsys):
     assert main(command) == 0
     ((sweep, folder, sizes),) = asked
     assert isinstance(sweep, Sweep) and len(sweep.settings) == 6
-    assert (sweep.seeds, sweep.base.seed, sweep.base.target.td_steps) == ((5, 6), 0, 2)
+    assert (sweep.seeds, sweep.base.seed, sweep.base.learner.target.td_steps) == ((5, 6), 0, 2)
     assert sweep.changed == {"target.td_steps": 2}
     assert (folder, sizes) == (
         tmp_path / "out",
@@ -71,7 +71,7 @@ def test_a_file_says_the_same(script, asked, tmp_path):
     assert main([*arguments, "--trust"]) == 0
     sweep = asked[0][0]
     assert sweep.seeds == (1, 4)
-    assert sweep.base.target.td_lambda == 0.5
+    assert sweep.base.learner.target.td_lambda == 0.5
     names = ("target.td_steps", "search.epsilon", "optimizer.learning_rate")
     assert [tuple(setting[name] for name in names) for setting in sweep.settings] == [
         (2, 0.1, 1e-3),

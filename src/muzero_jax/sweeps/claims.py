@@ -127,7 +127,7 @@ class _Group:
         return len(self.left) - self.num_claimed
 
     def take(self, locks: Locks, only_if_fresh: bool = False) -> Member | None:
-        """Claims the first run that is free; with `only_if_fresh` only where all runs are free."""
+        """Claims the first free run; with `only_if_fresh` only where no run before it is held."""
         over, taken = [], None
         for member in self.left.values():
             state = locks.claim(member)

@@ -123,8 +123,8 @@ def _run(
 def _is_left(members: Sequence[Member], folder: Path, progress: SweepProgress) -> bool:
     """Whether there is a run that nobody works on; tells of the runs of other processes.
 
-    Workers leave a group to another worker where helping does not pay. They may take a process such
-    as `muzero train --resume` for that worker, and then runs are left.
+    Workers leave a group to another worker where helping does not pay. If that was no worker but a
+    process such as `muzero train --resume`, runs are left.
     """
     locks, held = Locks(folder), []
     for member in members:

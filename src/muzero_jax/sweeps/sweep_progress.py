@@ -29,7 +29,7 @@ from muzero_jax.sweeps.definition import Member, Study, Sweep
 from muzero_jax.sweeps.sweep_state import MemberProgress, Snapshot, SweepState
 from muzero_jax.tracking.screen import Screen
 
-# More runs at once than these are not drawn one by one.
+# At most this many runs are drawn one by one.
 _MOST_BARS = 12
 # A sweep of many short runs must not spend its time on writing its table: after a writing that took
 # a second, the next writing comes no earlier than after this many seconds.
@@ -153,30 +153,17 @@ def stoppable(progress: SweepProgress) -> Iterator[Stop]:
     with StopRequest(confirm) as request:
         try:
             yield Stop(request)
-        except (InterruptedRunError, DiskError) as error:
-            _finish_if_possible(progress)
-            raise error.with_advice(progress.resume_command()) from None
-        except BaseException:
-            _finish_if_possible(progress)
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # A full disk has no room for a table either.
+                progress.finish()
+            if isinstance(error, InterruptedRunError | DiskError):
+                raise error.with_advice(progress.resume_command()) from None
             raise
         progress.finish()
 
 
-def _finish_if_possible(progress: SweepProgress) -> None:
-    """Writes the table after an error; nothing that goes wrong here may replace that error."""
-    with contextlib.suppress(Exception):  # A full disk, for example, has no room for a table.
-        progress.finish()
-
-
 def draw_sweep(now: Snapshot) -> Any:
-    """The picture of a sweep: a bar for all of it, its counts, the best setting, a bar a run.
-
-    Args:
-      now: the sweep at one moment.
-
-    Returns:
-      A table that rich can print.
-    """
+    """A picture that rich can print: a bar for the sweep, counts, the best setting, a bar a run."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
