@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from muzero_jax.agents.registry import BUILT_IN
 from muzero_jax.cli.experiments import describe_experiment, find_experiments
 from muzero_jax.cli.run_options import (
     EvaluateOptions,
@@ -145,6 +146,8 @@ def list_all(options: ListOptions) -> None:
     print("experiments (muzero train NAME):")
     for name, path in find_experiments().items():
         print(f"  {name:<20} {describe_experiment(path)}")
+    print("\nagents (--agent NAME, or MODULE:DEFINITION for your own):")
+    print(*(f"  {name}" for name in BUILT_IN), sep="\n")
     for suite, names in list_environments().items():
         print(f"\nenvironments, {suite} (--environment.name NAME):")
         print(*(f"  {name}" for name in names), sep="\n")
