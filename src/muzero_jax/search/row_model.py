@@ -43,8 +43,9 @@ def _bind_parameters(
 ) -> tuple[Callable[..., tuple[mctx.RecurrentFnOutput, PyTree]], Sequence[Array]]:
     """Splits a model and its parameters into a function and the arrays that the function reads.
 
-    The function takes the arrays, an action `[1]` and an embedding `[1, ...]`. Only the shapes and
-    types of `embedding [B, ...]` are read. The `rng_key` is not consumed.
+    The function takes the arrays, an action `[]` and an embedding `[...]`, and its answer has an
+    axis of one node. Only the shapes and types of `embedding [B, ...]` are read. The `rng_key` is
+    not consumed.
     """
 
     def ask_about(action: Array, embedding: PyTree) -> tuple[mctx.RecurrentFnOutput, PyTree]:
@@ -55,7 +56,7 @@ def _bind_parameters(
     traced, shape = jax.make_jaxpr(ask_about, return_shape=True)(action, one)
 
     def ask(constants: Sequence[Array], action: Array, embedding: PyTree) -> Any:
-        inputs = action, *jax.tree.leaves(embedding)
+        inputs = action[None], *(x[None] for x in jax.tree.leaves(embedding))
         outputs = jax.core.eval_jaxpr(traced.jaxpr, constants, *inputs)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
@@ -96,8 +97,7 @@ def grow_trees(
 
         def grow_once(simulation: Array, state: PyTree) -> PyTree:
             nodes, embeddings, links, embedding = state
-            embedding = jax.tree.map(lambda x: x[None], embedding)
-            step, embedding = ask(constants, links[1][None], embedding)
+            step, embedding = ask(constants, links[1], embedding)
             leaf = Leaf(links[None])
             new = new_nodes(spec, step, leaf, leaf.numbers(simulation + 1))
             new = jax.tree.map(lambda x: x[0], new)
