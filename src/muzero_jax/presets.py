@@ -21,7 +21,7 @@ def classic_control(name: str, environment: str) -> ExperimentConfig:
     """Small vector tasks: a small MLP, and many updates a step.
 
     Args:
-      name: of the experiment.
+      name: the name of the experiment.
       environment: registry name.
     """
     return ExperimentConfig(

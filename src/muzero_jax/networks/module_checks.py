@@ -20,7 +20,7 @@ def require_methods(module: Any) -> None:
     """Refuses a module without one of MuZero's three functions.
 
     Raises:
-      ConfigError: with the methods that are missing.
+      ConfigError: a method is missing; the message names it.
     """
     missing = [name for name in _METHODS if not callable(getattr(module, name, None))]
     if missing:
@@ -34,11 +34,11 @@ def require_only_params(name: str, variables: PyTree) -> None:
     """Refuses linen variables outside the collection `params`.
 
     Args:
-      name: of the module.
+      name: the module's name, for the message.
       variables: what its `init` gives, or shapes of it.
 
     Raises:
-      ConfigError: with the collection and the module that it belongs to.
+      ConfigError: there are others; the message names the collection and its module.
     """
     for collection, content in variables.items():
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(content)]
@@ -52,11 +52,11 @@ def require_only_nnx_params(name: str, state: PyTree) -> None:
     """Refuses nnx variables that are not `nnx.Param`.
 
     Args:
-      name: of the module.
-      state: of the module, or shapes of it.
+      name: the module's name, for the message.
+      state: the module's state, or the shapes of its arrays.
 
     Raises:
-      ConfigError: with the kind of variable and its place in the module.
+      ConfigError: there is one; the message names its kind and its place.
     """
     for path, variable in nnx.to_flat_state(state):
         kind = getattr(variable, "type", type(variable))

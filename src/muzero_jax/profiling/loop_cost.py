@@ -26,9 +26,9 @@ class LoopCost:
       updates_per_second: optimiser steps, acting included.
       simulations_per_second: simulations of the acting search and of Reanalyse.
       loop_efficiency: seconds of the bare network work over seconds of the chunk.
-      chunk_seconds: of one chunk.
-      network_seconds: of the chunk's network passes alone.
-      compile_seconds: to trace and compile the chunk.
+      chunk_seconds: seconds of one chunk.
+      network_seconds: seconds of the chunk's network passes alone.
+      compile_seconds: seconds to trace and compile the chunk.
       peak_memory_bytes: the device's peak, or the process's where the device does not tell.
       device: what it ran on.
     """

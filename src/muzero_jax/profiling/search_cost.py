@@ -45,7 +45,7 @@ class SearchCell:
       num_simulations: N.
       num_actions: A.
       embedding: size of the toy network's embedding and layers; 0 for a trained run's network.
-      prior: of the toy network, "flat" or "sharp"; or the name of a trained run.
+      prior: the prior of the toy network, "flat" or "sharp"; or the name of a trained run.
       policy: "gumbel" or "muzero".
     """
 
@@ -84,7 +84,7 @@ class Workload:
     """What is searched: a network and the roots.
 
     Attributes:
-      params: of the network.
+      params: the parameters of the network.
       root: `(prior_logits [B, A], value [B], embedding [B, ...])`.
       recurrent_fn: the model.
       legal_action_mask: `[B, A]` bool.
@@ -102,22 +102,22 @@ class SearchCost:
 
     Attributes:
       engine: "cpp", "linear" or "mctx".
-      milliseconds: of one search.
+      milliseconds: time of one search.
       spread: the middle half of the runs, as a share of the median.
       speedup_vs_mctx: mctx's milliseconds over these; 0 where mctx was not measured.
       ratio_to_network_only: these milliseconds over those of the network calls alone.
-      network_milliseconds: of the network calls alone.
+      network_milliseconds: time of the network calls alone.
       tree_share: share of the search that is not the network.
-      microseconds_per_simulation_per_root: of the whole search.
-      nanoseconds_per_path_node: of the tree work, for each node that a simulation passed through.
+      microseconds_per_simulation_per_root: time of the whole search, divided.
+      nanoseconds_per_path_node: time of the tree work, for each node that a simulation passed through.
       depth_mean: mean depth of the leaves, in edges.
-      depth_max: of the deepest leaf of each tree, their mean.
+      depth_max: depth of the deepest leaf of a tree, the mean over trees.
       value_spread: standard deviation of the network's values in the tree.
       prior_entropy: mean entropy of the priors in the tree, as a share of the greatest possible.
-      compile_seconds: to trace and compile.
+      compile_seconds: seconds to trace and compile.
       peak_bytes: arguments, results and temporaries of the compiled program.
-      flops: of the compiled program by its own analysis, which counts a loop's body once.
-      bytes_accessed: likewise.
+      flops: operations of the compiled program by its own analysis, which counts a loop's body once.
+      bytes_accessed: bytes that it reads and writes, by the same analysis.
     """
 
     engine: str
@@ -164,7 +164,7 @@ def measure_search(
     Args:
       cell: what to measure.
       workload: its network and roots.
-      engines: to compare.
+      engines: the engines to compare.
       num_repeats: timed runs of each program, after one to warm up.
       config: other settings of the search; mctx's defaults where None.
     """

@@ -52,10 +52,10 @@ def measure_grid(
       run_dir: search a trained run's network; the toy network where None.
       batch: numbers of roots.
       num_simulations: simulations a search.
-      num_actions: of the toy network.
-      embedding: of the toy network.
-      prior: of the toy network.
-      policy: of the search.
+      num_actions: actions of the toy network.
+      embedding: sizes of the toy network's embedding.
+      prior: priors of the toy network.
+      policy: policies of the search.
       engines: timed in turns.
       num_repeats: timed runs of each program.
       with_trace: also write a profile of one search of the last cell.

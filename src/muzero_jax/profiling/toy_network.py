@@ -28,10 +28,10 @@ class ToyNetwork:
       embedding_size: E, and the width of the layers.
       sharpness: scale of the prior logits: 1 is flat (about 80 % of the greatest entropy at four
         actions), 6 is sharp (about 15 %).
-      mean_value: of all states.
-      discount: of every edge; negative where the players alternate.
+      mean_value: mean value of all states.
+      discount: discount of every edge; negative where the players alternate.
       termination_rate: share of latents that end the episode, about.
-      reward_scale: of the rewards.
+      reward_scale: scale of the rewards.
     """
 
     num_actions: int

@@ -22,8 +22,8 @@ class TrainedNetwork:
     """The newest checkpoint of a run.
 
     Attributes:
-      name: of the experiment.
-      num_actions: of its environment.
+      name: the name of the experiment.
+      num_actions: actions of its environment.
       search: the run's settings of the search.
 
     Raises:

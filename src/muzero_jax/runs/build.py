@@ -36,7 +36,7 @@ class Experiment:
       agent: the learner.
       train: the loop's pure functions.
       observers: what an evaluation measures beside the score.
-      layout: of a run of several shards; None of any other.
+      layout: where the shards of a run lie; None for a run of one shard.
     """
 
     config: ExperimentConfig
@@ -75,7 +75,7 @@ def build(
 
     Args:
       config: the settings.
-      devices: that a run of several shards is spread over; as many of those that JAX finds as
+      devices: the devices that a run of several shards is spread over; as many of those that JAX finds as
         divide the shards evenly where None.
       change_collect: gives another way of collecting, of a run of one shard.
 

@@ -34,16 +34,16 @@ class Programs:
       experiment: the parts of any of the runs.
       width: runs in one call, vmapped. The states of one run alone have no axis for it.
       device: JAX's default device where None.
-      memory_bytes: that they may use; all of the device's where None.
+      memory_bytes: memory that they may use; all of the device's where None.
 
     Attributes:
       experiment: the parts of any of the runs.
       width: runs in one call.
       device: what they are worked on; None for JAX's default device.
       evaluate: the greedy evaluation of `width` runs.
-      shapes: of the training state of one run, with the places of its arrays.
+      shapes: shapes of the training state of one run, with the places of its arrays.
       whole_shapes: the same without places: as a checkpoint is read.
-      memory: of the compiled chunk; None before `compile`, and where a device does not tell.
+      memory: memory of the compiled chunk; None before `compile`, and where a device does not tell.
 
     Raises (when constructed):
       DoesNotFitError: the states are larger than the device's memory; nothing is allocated yet.

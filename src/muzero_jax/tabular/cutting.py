@@ -52,7 +52,7 @@ def mean_discounted_return(transitions: Transition, discount: Array | float) -> 
 
     Args:
       transitions: `[T, num_envs]`, all of whose episodes begin and end in the rollout.
-      discount: of one step.
+      discount: discount of one step.
     """
     last = (transitions.discount == 0.0) | transitions.truncated
 

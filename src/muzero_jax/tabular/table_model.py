@@ -133,7 +133,16 @@ class TableModel:
     def dynamics(
         self, params: TableParams | SearchTable, state: Array, action: Array
     ) -> tuple[Array, Array]:
-        """Next states `[B]` and rewards `[B]` of actions `[B]` in states `[B]`."""
+        """The outcomes that the search plans with.
+
+        Args:
+          params: what was counted, or what was prepared from it.
+          state: `[B]` int32.
+          action: `[B]` int32.
+
+        Returns:
+          The next states `[B]` and the rewards `[B]`.
+        """
         if isinstance(params, SearchTable):
             next_state, reward = params.next_state, params.reward
             return _look_up(next_state, state, action), _look_up(reward, state, action)
@@ -161,21 +170,20 @@ def _look_up(table: Array, *index: Array) -> Array:
     return table.at[index].get(mode="promise_in_bounds")
 
 
-def require_num_states(env: Environment, agent: str) -> int:
+def require_num_states(env: Environment) -> int:
     """The number of states of an environment that a table can be learned of.
 
     All actions are taken to be legal everywhere, which a description does not tell.
 
     Args:
       env: the environment; numbered states are told by its attribute `num_states`.
-      agent: the name of the agent, for the message.
 
     Raises:
       ConfigError: the states are not numbered, or not shown by their numbers; actions are not
         counted, or two players alternate.
     """
     spec = env.spec
-    require_discrete(spec, agent)
+    require_discrete(spec, "of tables")
     if spec.num_players != 1:
         raise ConfigError(f"tables are learned for one player, but {spec.name} has two.")
     while isinstance(env, TimeLimit):

@@ -31,7 +31,7 @@ class Layout:
 
     Attributes:
       num_shards: a multiple of the number of devices.
-      devices: that the run is spread over.
+      devices: the devices that the run is spread over.
     """
 
     num_shards: int
@@ -85,7 +85,7 @@ def make_parallel_train(
     Args:
       env: one environment, neither batched nor auto-resetting.
       config: sizes of the whole run.
-      layout: of the shards.
+      layout: where the shards lie.
     """
     shards, part = layout.shards, shard_config(config)
     agent = make_agent(part, env, shards.average)

@@ -32,7 +32,7 @@ class EvaluationResult:
 
     Attributes:
       scores: the returns.
-      lengths: in steps.
+      lengths: the lengths of the episodes, in steps.
       observed: the metrics of the observers, by name.
       num_cut: how many of the episodes did not end by themselves and were cut.
     """
@@ -130,7 +130,7 @@ class Evaluate:
         Args:
           agent_states: side by side along a leading axis, which one agent alone does not have.
           rng_keys: one for each agent.
-          num_episodes: of each.
+          num_episodes: episodes of each agent.
 
         Returns:
           A result for each agent.

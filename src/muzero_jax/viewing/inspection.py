@@ -60,8 +60,8 @@ def inspect_run(
 
     Args:
       run_dir: the run folder.
-      step: of a greedy episode, from 0.
-      seed: of everything random in the episode.
+      step: step of a greedy episode, from 0.
+      seed: seed of everything random in the episode.
       out: folder of the pictures, `tree_step<step>.svg` and `.png`.
       checkpoint: the checkpoint to use, see `load_run`.
 

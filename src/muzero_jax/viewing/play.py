@@ -111,7 +111,7 @@ def play_episodes(
       agent_state: its state.
       episodes: how many, at least 1.
       max_episode_steps: an episode is broken off there.
-      seed: of everything random.
+      seed: seed of everything random.
     """
     reset = jax.jit(env.reset)
 
@@ -147,7 +147,7 @@ def show_episodes(
     """Prints a line for each episode, after an animation of it where there is a terminal.
 
     Args:
-      spec: of the environment that was played.
+      spec: description of the environment that was played.
       episodes: what to show, in this order.
       console: where to print; standard output where None.
     """
@@ -163,7 +163,7 @@ def write_episodes(spec: EnvironmentSpec, episodes: Sequence[Episode], out: Path
     """Writes the episodes one after the other as a GIF; long ones leave steps out.
 
     Args:
-      spec: of the environment that was played.
+      spec: description of the environment that was played.
       episodes: what to draw, in this order; at least one.
       out: the GIF, whose folder exists.
 

@@ -14,7 +14,7 @@ def clipped_share(targets: Targets, support_size: int, spacing: float) -> Metric
     it from any other one beyond. Masked targets are not counted.
 
     Args:
-      targets: of a batch.
+      targets: the targets of a batch.
       support_size: half-width S of the support, in atoms.
       spacing: distance of neighbouring atoms, see `maths.value_support`.
     """

@@ -35,7 +35,7 @@ def muzero_loss(
       consistency_weight: 0 leaves the consistency term out.
       observation: `[B, O, ...]`; the first is the root's, and for the consistency term those of
         the next K states follow.
-      targets: of the batch.
+      targets: the targets of the batch.
       importance_weights: `[B]`.
 
     Returns:

@@ -18,8 +18,8 @@ from muzero_jax.networks.model import NetworkOutput
 class NetworkWork:
     """The network passes of one chunk, of the same number and sizes, and nothing else.
 
-    Acting: for each step a root inference and one recurrent inference a simulation. Learning: for
-    each update the value of the bootstrapped observations (those of final observations, which are
+    For acting, each step makes a root inference and one recurrent inference a simulation. For learning,
+    each update makes the value of the bootstrapped observations (those of final observations, which are
     computed only where a batch holds one, are not counted), and the unrolled model forward and
     backward; with Reanalyse the inferences of its searches, with the consistency loss its heads.
     """

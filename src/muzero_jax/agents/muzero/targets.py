@@ -82,7 +82,7 @@ def make_targets(
 
     Args:
       config: the targets.
-      window: from `make_window_spec`.
+      window: the window, made by `make_window_spec`.
       transitions: windows as `Batch.transitions`; their `record` has the `[B, L, A]`
         `action_weights` and the `[B, L]` `search_value` of acting.
       discount: `[]` of one step, negative where players alternate.

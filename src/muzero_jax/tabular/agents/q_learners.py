@@ -4,6 +4,7 @@ They share a table of action values and, but for Q-learning, a model of what was
 differ in what an update backs up.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ from muzero_jax.tabular.outcomes import (
     empty_table,
     follow,
 )
-from muzero_jax.tabular.settings import DynaSettings, QSettings, RmaxSettings, SweepingSettings
+from muzero_jax.tabular.settings import QSettings
 from muzero_jax.tabular.table_model import (
     replayed_steps,
     require_num_states,
@@ -52,7 +53,7 @@ class TabularQState(struct.PyTreeNode):
 
     Attributes:
       qvalue: `[S + 1, A]`; the row of the end is 0.
-      model: of what was observed; None for Q-learning.
+      model: counts of what was observed; None for Q-learning.
       priority: `[S, A]` of prioritised sweeping; None for the others.
       hyperparameters: traced settings.
       num_updates: `[]` int32.
@@ -65,47 +66,14 @@ class TabularQState(struct.PyTreeNode):
     num_updates: Array
 
 
-def make_q_learning(settings: QSettings, env: Environment, sizes: Sizes) -> Agent:
-    """Builds Q-learning from replayed steps (experience replay: Lin 1992).
-
-    Args:
-      settings: the settings of the agent.
-      env: the environment.
-      sizes: not needed.
-
-    Raises:
-      ConfigError: the environment's states are not numbered.
-    """
-    del sizes
-    return _QLearning(settings, env, "q_learning").as_agent()
-
-
-def make_dyna_q(settings: DynaSettings, env: Environment, sizes: Sizes) -> Agent:
-    """Builds Dyna-Q; see `make_q_learning`."""
-    del sizes
-    return _DynaQ(settings, env, "dyna_q").as_agent()
-
-
-def make_prioritised_sweeping(settings: SweepingSettings, env: Environment, sizes: Sizes) -> Agent:
-    """Builds prioritised sweeping; see `make_q_learning`."""
-    del sizes
-    return _PrioritisedSweeping(settings, env, "prioritised_sweeping").as_agent()
-
-
-def make_rmax(settings: RmaxSettings, env: Environment, sizes: Sizes) -> Agent:
-    """Builds R-max; see `make_q_learning`."""
-    del sizes
-    return _Rmax(settings, env, "rmax").as_agent()
-
-
 class _QLearning:
     """The functions of the agent around their static parts; it holds no state."""
 
     has_model = False
 
-    def __init__(self, settings: Any, env: Environment, name: str):
-        self.settings, self.table = settings, settings.table
-        self.num_states, self.num_actions = require_num_states(env, name), env.spec.num_actions
+    def __init__(self, settings: Any, env: Environment):
+        self.settings, self.table, self.num_actions = settings, settings.table, env.spec.num_actions
+        self.num_states = require_num_states(env)
 
     def as_agent(self) -> Agent:
         return Agent(
@@ -290,3 +258,15 @@ def _follow(
 
 def _discount(state: TabularQState) -> Array | float:
     return state.hyperparameters["target.discount"]
+
+
+def _make(learner: type[_QLearning], settings: QSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds an agent; raises `ConfigError` where the environment's states are not numbered."""
+    del sizes
+    return learner(settings, env).as_agent()
+
+
+make_q_learning = functools.partial(_make, _QLearning)
+make_dyna_q = functools.partial(_make, _DynaQ)
+make_prioritised_sweeping = functools.partial(_make, _PrioritisedSweeping)
+make_rmax = functools.partial(_make, _Rmax)
