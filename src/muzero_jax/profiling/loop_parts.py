@@ -171,8 +171,8 @@ def _sample(experiment: Experiment, state: TrainState) -> PyTree:
     data, settings = experiment.agent.data, state.agent.hyperparameters
     assert isinstance(data, Windows)
     replay = make_loop_replay(data, experiment.config.training.num_envs)
-    alpha = settings["replay.priority_exponent"]
-    beta = settings["replay.importance_exponent"]
+    alpha = settings.get("replay.priority_exponent", data.replay.priority_exponent)
+    beta = settings.get("replay.importance_exponent", data.replay.importance_exponent)
 
     def draw(total: Array, rng_key: PRNGKey) -> tuple[Array, None]:
         batch = replay.sample(state.replay, rng_key, alpha, beta)

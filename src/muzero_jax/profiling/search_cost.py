@@ -109,14 +109,14 @@ class SearchCost:
       network_milliseconds: time of the network calls alone.
       tree_share: share of the search that is not the network.
       microseconds_per_simulation_per_root: time of the whole search, divided.
-      nanoseconds_per_path_node: time of the tree work, for each node that a simulation passed through.
+      nanoseconds_per_path_node: time of the tree work, for each node that a simulation passed.
       depth_mean: mean depth of the leaves, in edges.
       depth_max: depth of the deepest leaf of a tree, the mean over trees.
       value_spread: standard deviation of the network's values in the tree.
       prior_entropy: mean entropy of the priors in the tree, as a share of the greatest possible.
       compile_seconds: seconds to trace and compile.
       peak_bytes: arguments, results and temporaries of the compiled program.
-      flops: operations of the compiled program by its own analysis, which counts a loop's body once.
+      flops: operations of the compiled program by its own analysis; a loop's body counts once.
       bytes_accessed: bytes that it reads and writes, by the same analysis.
     """
 

@@ -75,8 +75,8 @@ def build(
 
     Args:
       config: the settings.
-      devices: the devices that a run of several shards is spread over; as many of those that JAX finds as
-        divide the shards evenly where None.
+      devices: the devices that a run of several shards is spread over; where None, as many of those
+        that JAX finds as divide the shards evenly.
       change_collect: gives another way of collecting, of a run of one shard.
 
     Raises:
@@ -148,7 +148,7 @@ def load_run(
 
 def _check_same_interface(run_dir: Path, own: EnvironmentSpec, other: EnvironmentSpec) -> None:
     """Refuses an environment that shows or takes other things than the one of the run."""
-    names = ("observation_shape", "observation_dtype", "num_actions", "num_players")
+    names = ("observation_shape", "observation_dtype", "action_space", "num_players")
     differing = [name for name in names if getattr(own, name) != getattr(other, name)]
     if differing:
         told = ", ".join(f"{name} {getattr(other, name)}" for name in differing)

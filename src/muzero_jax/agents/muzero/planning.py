@@ -115,7 +115,8 @@ class NetworkSearchModel:
 class Planner:
     """Acts by searching a model; it holds no state.
 
-    Its public methods take the `state` of the agent, an `rng_key`, which is consumed, and the `moment`.
+    Its public methods take the `state` of the agent, an `rng_key`, which is consumed, and the
+    `moment`.
 
     Args:
       model: the model that is searched.
