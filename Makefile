@@ -40,8 +40,8 @@ format: setup ## Fix style and formatting where that is safe
 types: setup ## Check types
 	$(PY) -m mypy src
 
+check: ARGS := -m "slow or not slow"
 check: test lint types ## Everything a change must pass
-	$(PY) -m pytest $(PARALLEL) -m slow
 
 lock: ## Renew the pins after a change in pyproject.toml; ARGS=--upgrade takes newer releases too
 	@set -eu; \

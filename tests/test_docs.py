@@ -22,6 +22,16 @@ def blocks(page: Path) -> list[str]:
 
 
 ALL_BLOCKS = [(page, number) for page in PAGES for number in range(len(blocks(page)))]
+# The page on sweeps runs nine small runs.
+MARKED_BLOCKS = [
+    pytest.param(
+        page,
+        number,
+        id=f"{page.name}-{number}",
+        marks=pytest.mark.slow if page.name == "sweeps.md" else (),
+    )
+    for page, number in ALL_BLOCKS
+]
 # Small sizes, for every agent; the settings of its own have their defaults.
 SMALL = [
     *("--training.num_env_steps", "512", "--training.num_envs", "4"),
@@ -49,9 +59,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("page", "number"), ALL_BLOCKS, ids=[f"{page.name}-{number}" for page, number in ALL_BLOCKS]
-)
+@pytest.mark.parametrize(("page", "number"), MARKED_BLOCKS)
 def test_every_python_block_runs(workplace: Path, page: Path, number: int) -> None:
     code = blocks(page)[number]
     if page.name == "README.md" and "train_chunk" in code:

@@ -19,10 +19,10 @@ class NetworkWork:
     """The network passes of one chunk, of the same number and sizes, and nothing else.
 
     For acting, each step makes a root inference and one recurrent inference a simulation. For
-    learning, each update works out the values of the bootstrapped observations, and runs the unrolled
-    model forward and backward; with Reanalyse there are the inferences of its searches, with the
-    consistency loss its heads. Values of final observations are not counted, since they are computed
-    only where a batch holds one.
+    learning, each update works out the values of the bootstrapped observations, and runs the
+    unrolled model forward and backward; with Reanalyse there are the inferences of its searches,
+    with the consistency loss its heads. Values of final observations are not counted, since they
+    are computed only where a batch holds one.
     """
 
     def __init__(self, settings: MuZeroSettings, env: Environment, sizes: ChunkSizes):
