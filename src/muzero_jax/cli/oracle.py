@@ -109,12 +109,8 @@ def _text(mdp: "TabularMDP", solution: "Solution") -> str:
 
 
 def _draw(mdp: "TabularMDP", solution: "Solution", out: Path) -> None:
-    from muzero_jax.reports.extras import MissingExtraError
     from muzero_jax.tabular.oracle.maps import value_map
     from muzero_jax.tabular.value_maps import draw_value_maps
 
     title = f"{mdp.name}: optimal return {solution.optimal_return:.4f}"
-    try:
-        draw_value_maps([value_map(mdp, solution.value, solution.optimal_actions, title)], out)
-    except MissingExtraError as error:
-        raise ConfigError(str(error)) from error
+    draw_value_maps([value_map(mdp, solution.value, solution.optimal_actions, title)], out)

@@ -65,24 +65,20 @@ def profile_search(options: ProfileSearchOptions) -> None:
 
     prepare_jax()
     from muzero_jax.profiling.search_grid import measure_grid
-    from muzero_jax.reports.extras import MissingExtraError
 
-    try:
-        measure_grid(
-            Path(options.out),
-            run_dir=Path(options.run) if options.run else None,
-            batch=options.batch,
-            num_simulations=options.simulations,
-            num_actions=options.actions,
-            embedding=options.embedding,
-            prior=options.prior,
-            policy=options.policy,
-            engines=options.engine,
-            num_repeats=options.repeats,
-            with_trace=options.trace,
-        )
-    except MissingExtraError as error:
-        raise ConfigError(str(error)) from error
+    measure_grid(
+        Path(options.out),
+        run_dir=Path(options.run) if options.run else None,
+        batch=options.batch,
+        num_simulations=options.simulations,
+        num_actions=options.actions,
+        embedding=options.embedding,
+        prior=options.prior,
+        policy=options.policy,
+        engines=options.engine,
+        num_repeats=options.repeats,
+        with_trace=options.trace,
+    )
 
 
 def _check(options: ProfileSearchOptions) -> None:
