@@ -208,8 +208,8 @@ def test_flags_take_underscores_hyphens_and_equals_signs() -> None:
         ("--optimizer.learning-rate", "3e-4"),
         ("--optimizer.learning_rate=3e-4",),
     ):
-        assert _parse(*args).optimizer.learning_rate == 3e-4
-    assert _parse("--network.hidden_sizes", "64", "32").network.hidden_sizes == (64, 32)
+        assert _parse(*args).learner.optimizer.learning_rate == 3e-4
+    assert _parse("--network.hidden_sizes", "64", "32").learner.network.hidden_sizes == (64, 32)
     assert _parse("--replay.prioritised").replay.prioritised
     assert not _parse("--logging.no_tensorboard").logging.tensorboard
 

@@ -496,8 +496,8 @@ def test_an_evaluation_may_be_of_another_variant(
     assert json.loads(capsys.readouterr().out)["environment"] == "catch:rows=10:columns=5"
     assert main([*args, "--environment.name", "tic_tac_toe"]) == 2
     told = capsys.readouterr().err
-    assert "was trained on catch with observation_shape (10, 5, 1), num_actions 3" in told
-    assert "but tic_tac_toe has observation_shape (3, 3, 2), num_actions 9" in told
+    assert "was trained on catch with observation_shape (10, 5, 1), action_space Discrete" in told
+    assert "but tic_tac_toe has observation_shape (3, 3, 2), action_space Discrete" in told
 
 
 def _full(*_: Any, **__: Any) -> None:

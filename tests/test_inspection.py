@@ -6,8 +6,8 @@ import pytest
 
 from muzero_jax.cli import main
 from muzero_jax.runs.build import load_run
-from muzero_jax.search.tree_pictures import chosen_path, draw_tree, layout
 from muzero_jax.viewing.inspection import find_decision
+from muzero_jax.viewing.tree_pictures import chosen_path, draw_tree, layout
 
 
 def small_tree():

@@ -133,3 +133,10 @@ def test_a_module_that_makes_up_its_names_is_no_exception(workplace, end):
     (workplace / "script.py").write_text(f"def __getattr__(name):\n    {end}\n")
     with pytest.raises(ConfigError, match=r"cannot be read: .*line 2: .*gone"):
         load_experiment("script.py")
+
+
+@pytest.mark.parametrize("name", ["", "1", "1..2", "no-module", "a:b", "a b", ".hidden"])
+def test_what_is_no_dotted_name_is_never_imported(workplace, monkeypatch, name):
+    (workplace / f"{name or 'x'}.py").write_text("raise SystemExit(9)")
+    (workplace / "1.py").write_text("raise SystemExit(9)")
+    assert user_code.import_module(name) is None

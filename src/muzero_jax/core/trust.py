@@ -106,7 +106,8 @@ def module_of(name: str) -> str:
     """
     parts = [part for part in name.split(":") if "=" not in part]
     module = ":".join(parts[:-1])
-    return "" if module in SUITES else module
+    is_ours = module in SUITES or not user_code.is_module_name(module)
+    return "" if is_ours else module
 
 
 def admit(folder: Path, references: Sequence[str]) -> None:

@@ -77,12 +77,19 @@ def _own_path() -> list[str]:
     return [folder for folder in sys.path if folder not in _Search.added]
 
 
+def is_module_name(name: str) -> bool:
+    """Whether a text can be the dotted name of a module, which no other text is imported as."""
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def import_module(name: str) -> types.ModuleType | None:
     """Imports a module of the user's by its dotted name; returns None if there is no such module.
 
     Raises:
       UserCodeError: the module exists and fails while it is imported.
     """
+    if not is_module_name(name):
+        return None
     _use_folder_of(name.partition(".")[0])
     try:
         return importlib.import_module(name)

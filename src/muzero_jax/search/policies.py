@@ -22,6 +22,7 @@ import mctx
 from flax import struct
 from mctx import RecurrentFnOutput as RecurrentFnOutput
 from mctx import RootFnOutput as RootFnOutput
+from mctx import Tree as Tree
 
 from muzero_jax.core.types import Array, Params, PRNGKey
 from muzero_jax.maths.masked_logits import finite_logits

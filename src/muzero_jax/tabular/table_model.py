@@ -170,20 +170,21 @@ def _look_up(table: Array, *index: Array) -> Array:
     return table.at[index].get(mode="promise_in_bounds")
 
 
-def require_num_states(env: Environment) -> int:
+def require_num_states(env: Environment, agent: str) -> int:
     """The number of states of an environment that a table can be learned of.
 
     All actions are taken to be legal everywhere, which a description does not tell.
 
     Args:
       env: the environment; numbered states are told by its attribute `num_states`.
+      agent: the name of the agent, for the message.
 
     Raises:
       ConfigError: the states are not numbered, or not shown by their numbers; actions are not
         counted, or two players alternate.
     """
     spec = env.spec
-    require_discrete(spec, "of tables")
+    require_discrete(spec, agent)
     if spec.num_players != 1:
         raise ConfigError(f"tables are learned for one player, but {spec.name} has two.")
     while isinstance(env, TimeLimit):

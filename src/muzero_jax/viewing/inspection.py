@@ -15,9 +15,9 @@ from muzero_jax.core.stages import stage
 from muzero_jax.core.types import TimeStep
 from muzero_jax.runs.build import LoadedRun, load_run
 from muzero_jax.search.policies import SearchOutput
-from muzero_jax.search.tree_pictures import draw_tree, prior_of
 from muzero_jax.viewing.moments import batch_of_one, first_moment
 from muzero_jax.viewing.render_text import render_text
+from muzero_jax.viewing.tree_pictures import draw_tree, prior_of
 
 
 @dataclasses.dataclass(frozen=True)

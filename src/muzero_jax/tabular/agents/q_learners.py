@@ -69,11 +69,12 @@ class TabularQState(struct.PyTreeNode):
 class _QLearning:
     """The functions of the agent around their static parts; it holds no state."""
 
+    name = "q_learning"
     has_model = False
 
     def __init__(self, settings: Any, env: Environment):
         self.settings, self.table, self.num_actions = settings, settings.table, env.spec.num_actions
-        self.num_states = require_num_states(env)
+        self.num_states = require_num_states(env, self.name)
 
     def as_agent(self) -> Agent:
         return Agent(
@@ -155,6 +156,7 @@ class _QLearning:
 class _DynaQ(_QLearning):
     """The same backups, of steps that the model makes up (Sutton 1990)."""
 
+    name = "dyna_q"
     has_model = True
 
     def _backup(
@@ -184,6 +186,7 @@ class _DynaQ(_QLearning):
 class _PrioritisedSweeping(_QLearning):
     """Backs up the state and action whose value would change most (Moore and Atkeson 1993)."""
 
+    name = "prioritised_sweeping"
     has_model = True
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TabularQState:
@@ -230,6 +233,7 @@ class _Rmax(_QLearning):
     What becomes known only lowers values, so that the last plan is a good start for the next.
     """
 
+    name = "rmax"
     has_model = True
 
     @property

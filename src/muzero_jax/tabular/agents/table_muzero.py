@@ -62,7 +62,7 @@ class _TableMuZero:
     def __init__(self, settings: TableMuZeroSettings, env: Environment, sizes: Sizes):
         self.settings = settings
         self.targets = dataclasses.replace(settings.target, num_unroll_steps=0)
-        num_states = require_num_states(env)
+        num_states = require_num_states(env, "table_muzero")
         self.model = TableModel(settings.table, num_states, env.spec.num_actions)
         self.planner = Planner(self.model, settings.search, sizes.num_updates)
         self.window = make_window_spec(self.targets, all_unrolled=False)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mctx
 import numpy as np
 
 from muzero_jax.core.files import replacing
 from muzero_jax.reports.extras import import_extra
+from muzero_jax.search.policies import Tree
 
 _INK, _EDGE, _CHOSEN = "#222222", "#B8B8B8", "#D55E00"
 _MAX_NODES = 48
@@ -32,7 +32,7 @@ class DrawnNode:
     is_chosen: bool
 
 
-def draw_tree(tree: mctx.Tree, action: int, title: str, out: Sequence[Path]) -> None:
+def draw_tree(tree: Tree, action: int, title: str, out: Sequence[Path]) -> None:
     """Draws one tree, or the most visited nodes of a large one.
 
     A disc is a node. Its area grows with the visits and its colour with the value, and both are
@@ -66,7 +66,7 @@ def draw_tree(tree: mctx.Tree, action: int, title: str, out: Sequence[Path]) -> 
             figure.savefig(temporary, format=path.suffix[1:], dpi=130)
 
 
-def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[DrawnNode]:
+def layout(tree: Tree, action: int, max_nodes: int = _MAX_NODES) -> list[DrawnNode]:
     """Places the most visited nodes: children side by side, parents above their middle.
 
     Args:
@@ -96,7 +96,7 @@ def layout(tree: mctx.Tree, action: int, max_nodes: int = _MAX_NODES) -> list[Dr
     return places
 
 
-def chosen_path(tree: mctx.Tree, action: int) -> list[int]:
+def chosen_path(tree: Tree, action: int) -> list[int]:
     """The nodes that are reached from the root by `action` and then by the most visited actions."""
     path, child = [0], int(tree.children_index[0, action])
     while child >= 0:
@@ -105,14 +105,14 @@ def chosen_path(tree: mctx.Tree, action: int) -> list[int]:
     return path
 
 
-def prior_of(tree: mctx.Tree, index: int) -> np.ndarray:
+def prior_of(tree: Tree, index: int) -> np.ndarray:
     """`[A]` prior probabilities of the actions of node `index`."""
     logits = np.asarray(tree.children_prior_logits[index], np.float64)
     unnormalised = np.exp(logits - logits.max())
     return unnormalised / unnormalised.sum()
 
 
-def _draw_edges(axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
+def _draw_edges(axes: Any, tree: Tree, nodes: Sequence[DrawnNode]) -> None:
     places = {node.index: node for node in nodes}
     total = max(int(tree.node_visits[0]), 1)
     for node in nodes:
@@ -134,7 +134,7 @@ def _draw_edges(axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
         axes.text(*middle, label, fontsize=6.5, ha="center", color=_INK, bbox=box, zorder=2)
 
 
-def _draw_nodes(figure: Any, axes: Any, tree: mctx.Tree, nodes: Sequence[DrawnNode]) -> None:
+def _draw_nodes(figure: Any, axes: Any, tree: Tree, nodes: Sequence[DrawnNode]) -> None:
     values = np.array([float(tree.node_values[node.index]) for node in nodes])
     visits = np.array([int(tree.node_visits[node.index]) for node in nodes])
     discs = axes.scatter(
