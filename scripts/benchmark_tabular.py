@@ -28,6 +28,7 @@ from muzero_jax.core.terminal import run_program
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.settings import apply_settings
+from muzero_jax.tabular.cutting import CutEpisodes
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.training.train_state import TrainState
 
@@ -123,7 +124,7 @@ class PlainLearner:
 
 def temperature_at(config: ExperimentConfig, env_steps: int) -> float:
     """Of the softmax over Q-values, at a time of the run."""
-    search, progress = config.search, env_steps / config.total_env_steps
+    search, progress = config.learner.search, env_steps / config.total_env_steps
     return search.temperature * (search.final_temperature / search.temperature) ** progress
 
 
@@ -134,7 +135,7 @@ class CompiledRuns:
         num_threads = os.cpu_count() or 1
         self.width = -(-num_seeds // num_threads)
         self.num_seeds = self.width * num_threads
-        self.programs = Programs(build(config), self.width)
+        self.programs = Programs(build(config, change_collect=CutEpisodes), self.width)
         self.programs.compile()
         self.pool = ThreadPoolExecutor(num_threads)
         seeds = [dataclasses.replace(config, seed=seed) for seed in range(self.num_seeds)]
@@ -164,7 +165,7 @@ def main() -> int:
         load_experiment("maze_simulations"), {"search.num_simulations": options.simulations}
     )
     compiled = CompiledRuns(config, options.seeds)
-    plain = PlainLearner(options.simulations, config.target.td_steps, seed=0)
+    plain = PlainLearner(options.simulations, config.learner.target.td_steps, seed=0)
     seconds = {"compiled": 0.0, "plain": 0.0}
     for chunk in range(config.num_chunks):
         start = time.perf_counter()

@@ -115,7 +115,12 @@ class Environment(Protocol):
         ...
 
     def step(self, rng_key: PRNGKey, state: EnvState, action: Array) -> tuple[EnvState, TimeStep]:
-        """Takes `action` (`[]` int32). The `rng_key` is consumed.
+        """Takes one step.
+
+        Args:
+          rng_key: consumed.
+          state: the state from the last step, or from `reset`.
+          action: `[*action_shape]`, int32 where actions are discrete.
 
         What a step from a state whose episode has ended does is undefined; wrap the environment in
         `AutoReset` to go on.

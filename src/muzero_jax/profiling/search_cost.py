@@ -71,7 +71,16 @@ def grid(
     prior: Sequence[str],
     policy: Sequence[str],
 ) -> list[SearchCell]:
-    """All combinations, the quick ones first."""
+    """All combinations, the quick ones first.
+
+    Args:
+      batch: numbers of roots.
+      num_simulations: numbers of simulations.
+      num_actions: numbers of actions of the toy network.
+      embedding: sizes of the toy network's embedding.
+      prior: priors of the toy network.
+      policy: policies of the search.
+    """
     cells = itertools.product(batch, num_simulations, num_actions, embedding, prior, policy)
     return sorted(
         (SearchCell(*cell) for cell in cells),
@@ -186,7 +195,13 @@ def measure_search(
 
 
 def cell_settings(config: SearchConfig, cell: SearchCell, engine: str) -> SearchConfig:
-    """`config` with what the cell says."""
+    """The settings of the search of one cell.
+
+    Args:
+      config: the settings that the cell does not change.
+      cell: the cell of the grid.
+      engine: the engine.
+    """
     changes: dict[str, Any] = {
         "engine": engine,
         "policy": cell.policy,

@@ -60,7 +60,13 @@ class ToyNetwork:
         }
 
     def root(self, weights: Weights, rng_key: PRNGKey, batch_size: int) -> RootFnOutput:
-        """Roots `[B]` at random latents."""
+        """Roots `[B]` at random latents.
+
+        Args:
+          weights: the weights of the network.
+          rng_key: consumed.
+          batch_size: `B`.
+        """
         latent = jax.random.normal(rng_key, (batch_size, self.embedding_size))
         latent = latent.astype(weights["mix"].dtype)
         return RootFnOutput(
@@ -72,7 +78,14 @@ class ToyNetwork:
     def recurrent_fn(
         self, weights: Weights, rng_key: PRNGKey, action: Array, latent: Array
     ) -> tuple[RecurrentFnOutput, Array]:
-        """The model, as searches call it."""
+        """The model, as searches call it.
+
+        Args:
+          weights: the weights of the network.
+          rng_key: not consumed.
+          action: `[B]` int32.
+          latent: `[B, E]`.
+        """
         del rng_key
         one_hot = jax.nn.one_hot(action, self.num_actions, dtype=latent.dtype)
         latent = jax.nn.relu(jnp.concatenate([latent, one_hot], axis=-1) @ weights["encode"])

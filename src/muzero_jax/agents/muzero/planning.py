@@ -115,9 +115,6 @@ class NetworkSearchModel:
 class Planner:
     """Acts by searching a model; it holds no state.
 
-    Its public methods take the `state` of the agent, an `rng_key`, which is consumed, and the
-    `moment`.
-
     Args:
       model: the model that is searched.
       search: the settings of the search.
@@ -131,7 +128,13 @@ class Planner:
         self._search = make_search(search)
 
     def act(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Acts by search with the root's noise, and now and then at random; see `Agent.act`."""
+        """Acts by search with the root's noise, and now and then at random; see `Agent.act`.
+
+        Args:
+          state: the agent's state.
+          rng_key: consumed.
+          moment: `[B, ...]` what the agent may look at.
+        """
         search_key, epsilon_key = jax.random.split(rng_key)
         output = self._act(state, search_key, moment.timestep, self._noise(state))
         epsilon = state.hyperparameters["search.epsilon"]
@@ -139,12 +142,24 @@ class Planner:
         return output.replace(action=sometimes_random(epsilon_key, output.action, legal, epsilon))
 
     def act_greedily(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Acts by search without noise; see `Agent.greedy`."""
+        """Acts by search without noise; see `Agent.greedy`.
+
+        Args:
+          state: the agent's state.
+          rng_key: consumed.
+          moment: `[B, ...]` what the agent may look at.
+        """
         search_key, _ = jax.random.split(rng_key)
         return self._act(state, search_key, moment.timestep, SearchNoise.none())
 
     def act_by_prior(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Takes the likeliest action of the root's prior, without any search."""
+        """Takes the likeliest action of the root's prior, without any search.
+
+        Args:
+          state: the agent's state.
+          rng_key: consumed.
+          moment: `[B, ...]` what the agent may look at.
+        """
         del rng_key  # Nothing is random.
         root = self.model.root(state.params, moment.timestep.observation)
         lowest = jnp.finfo(root.prior_logits.dtype).min
@@ -152,7 +167,13 @@ class Planner:
         return ActOutput(action=jnp.argmax(logits, axis=-1).astype(jnp.int32), value=root.value)
 
     def plan(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> SearchOutput:
-        """The search of `moment` as the agent acts greedily; see `Agent.plan`."""
+        """The search of `moment` as the agent acts greedily; see `Agent.plan`.
+
+        Args:
+          state: the agent's state.
+          rng_key: consumed.
+          moment: `[B, ...]` what the agent may look at.
+        """
         timestep = moment.timestep
         return self.plan_with(
             state, state.params, rng_key, timestep.observation, timestep.legal_action_mask
