@@ -76,7 +76,10 @@ def test_an_agent_of_ones_own_goes_through_every_command(
     agent = ["--agent", "my_dqn:DQN"]
     assert main(["train", "catch", *agent, *SMALL, *SMALL_REPLAY, "--out", "dqn"]) == 0
     told = capsys.readouterr()
-    assert "replay, optimizer stay as in catch, and discount, epsilon begins" in told.err
+    assert (
+        "replay, optimizer keep the values of catch; discount, epsilon: the agent's defaults"
+        in told.err
+    )
     sweep = ["sweep", "catch", *agent, *SMALL, *SMALL_REPLAY]
     assert main([*sweep, "--set", "epsilon=0.1,0.2", "--out", "sweep"]) == 0
     assert main(["report", "sweep"]) == 0

@@ -93,7 +93,8 @@ def test_another_agent_keeps_the_sections_that_both_declare() -> None:
     assert config.learner.replay == OTHER.learner.replay
     assert config.training == OTHER.training and config.learner.table.step_size == 0.5
     told = describe_other_agent(OTHER, config)
-    assert "search, replay, target stay" in told and "table begins at the agent's defaults" in told
+    assert "search, replay, target keep the values" in told
+    assert "table: the agent's defaults" in told
     assert not describe_other_agent(OTHER, OTHER)
 
 

@@ -14,6 +14,8 @@ from tiny_run import TINY, tiny
 
 from muzero_jax.cli import main
 from muzero_jax.core import trust, user_code
+from muzero_jax.core.dotted import flatten
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.plain_yaml import dump_yaml
 from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, key_file, module_of
 from muzero_jax.envs import registry
@@ -91,7 +93,7 @@ def test_the_registry_imports_what_is_called_code_and_nothing_else(name, module,
         {module} if imported and module else set()
     )
     assert imported or not module or name.count(":") > 1
-    assert code_references([name, None, 3]) == ((name,) if module else ())
+    assert (name in code_references([name, None, 3])) == bool(module)
 
 
 @pytest.mark.parametrize(
@@ -313,3 +315,50 @@ def test_folders_that_name_no_code_of_others_need_no_key(user):
     assert load_config(user / "run") == TINY
     assert not key_file().exists()
     assert os.listdir(user / "run") == ["config.yaml"]
+
+
+def test_names_of_code_are_found_in_whatever_form_they_are_written(user):
+    (user / "evil.py").touch()
+    texts = ["[evil:F]", "evil:F,other:G", "'evil:F','muzero'", "(evil:F)"]
+    for text in [*texts, ["x", ["evil:F"]], {"a": {"b": "evil:F"}}]:
+        assert "evil:F" in code_references([text])
+    assert code_references(["1e-4..1e-2:log", "4,16", "gymnax:CartPole-v1", "catch"]) == ()
+
+
+@pytest.mark.parametrize("name", ["evil:x:y", "evil:x=1", "pgx:foo", "gymnax:foo", "evil:", ":x"])
+def test_agents_networks_and_observers_have_one_form_of_name(name, monkeypatch):
+    imported = []
+    monkeypatch.setattr(user_code, "import_module", imported.append)
+    for kind in ("agent", "network", "observer"):
+        with pytest.raises(ConfigError, match="must be named MODULE:NAME"):
+            user_code.find(name, kind)
+    assert not imported
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("agent", "trap:D"),
+        ("network.kind", "trap:D"),
+        ("evaluation.observers", "[trap:D]"),
+        ("evaluation.observers", ["trap:D"]),
+    ],
+)
+def test_no_setting_of_a_strangers_run_runs_code(user, mark, name, value, capsys):
+    lay_trap(user, mark)
+    tree = flatten(config_to_dict(TINY)) | {name: value}
+    (user / "RUN").mkdir()
+    (user / "RUN" / "config.yaml").write_text(dump_yaml(tree))
+    (user / "sweep.yaml").write_text(dump_yaml({"experiment": "catch", "set": {name: [value]}}))
+    (user / "base.yaml").write_text(dump_yaml({"experiment": "catch", "base": {name: value}}))
+    for args in (
+        ["evaluate", "RUN"],
+        ["train", "--resume", "RUN"],
+        ["train", "catch", "--init-from", "RUN", "--out", "new"],
+        ["train", "catch", "--config", "RUN/config.yaml", "--out", "new"],
+        ["sweep", "sweep.yaml", "--out", "new"],
+        ["sweep", "base.yaml", "--out", "new"],
+    ):
+        assert main(args) == 2
+        assert "names code outside this program" in capsys.readouterr().err, args
+    assert not mark.exists()

@@ -10,6 +10,7 @@ from typing import Any
 
 from muzero_jax.agents.registry import find_definition
 from muzero_jax.config.experiment import ExperimentConfig
+from muzero_jax.core import user_code
 from muzero_jax.core.dotted import flatten
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.settings import check_names, convert, rebuild, to_plain, types_of
@@ -67,9 +68,9 @@ def apply_settings(config: ExperimentConfig, changes: Mapping[str, Any]) -> Expe
     check_names(flat, _types(type(learner)))
     own = {name: convert(name, flat[name], kind) for name, kind in _OWN.items() if name in flat}
     sections = {name: rebuild(getattr(config, name), flat, f"{name}.") for name in _SECTIONS}
-    return dataclasses.replace(
-        config, **own, agent=agent, learner=rebuild(learner, flat), **sections
-    )
+    with user_code.running(f"the settings of the agent {agent} cannot be used"):
+        learner = rebuild(learner, flat)
+    return dataclasses.replace(config, **own, agent=agent, learner=learner, **sections)
 
 
 def learner_for(config: ExperimentConfig, agent: str) -> Any:
@@ -108,8 +109,8 @@ def describe_other_agent(before: ExperimentConfig, now: ExperimentConfig) -> str
     fresh = [name for name in names if name not in kept]
     own = ["name", "seed", *_SECTIONS]
     return (
-        f"agent {now.agent} in the place of {before.agent}: {', '.join([*own, *kept])} stay as in "
-        f"{before.name}, and {', '.join(fresh) or 'nothing'} begins at the agent's defaults."
+        f"agent {now.agent} in the place of {before.agent}: {', '.join([*own, *kept])} keep the "
+        f"values of {before.name}; {', '.join(fresh) or 'no other setting'}: the agent's defaults."
     )
 
 
@@ -129,13 +130,17 @@ def shared_sections(learner: Any, other: Any) -> dict[str, Any]:
     }
 
 
-def setting_types(config: ExperimentConfig) -> Mapping[str, Any]:
+def setting_types(config: ExperimentConfig, agent: str = "") -> Mapping[str, Any]:
     """The type of every setting of a run by dotted name, in the order of `config.yaml`.
 
     Args:
       config: the settings of the run.
+      agent: the name of another agent, whose settings stand in the place of those of the run's.
+
+    Raises:
+      ConfigError: there is no such agent.
     """
-    return _types(type(config.learner))
+    return _types(type(learner_for(config, agent or config.agent)))
 
 
 def _types(learner: type) -> dict[str, Any]:

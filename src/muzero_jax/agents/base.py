@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from flax import struct
 
@@ -19,19 +19,13 @@ LARGEST_SUFFIX = "_largest"
 reported; of every other metric the mean is reported."""
 
 
-class AgentState(Protocol):
-    """A pytree with at least these fields."""
-
-    hyperparameters: Hyperparameters
-    num_updates: Array
-
-
 class Moment(struct.PyTreeNode):
     """What acting may look at, for a batch of environments.
 
     Attributes:
       timestep: `[B, ...]` what the environments returned last.
-      memory: the agent's own notes, `[B, ...]`; made anew where an episode begins.
+      memory: the agent's own notes, `[B, ...]`; made anew where an episode begins. In evaluations
+        of two players the agent takes notes in its own turns only.
       episode_step: `[B]` int32, steps that the episode has had.
       env_state: `[B, ...]` states of the environment that the agent was made with, inside
         auto-reset; None where the environments do not run in JAX.
@@ -54,7 +48,7 @@ class ActOutput(struct.PyTreeNode):
         where None.
       value: `[B]` what the agent has learned that the observations are worth; None where it has
         learned no values.
-      metrics: scalars, by name.
+      metrics: scalars, by name; the mean over the steps of a chunk is reported.
     """
 
     action: Array
@@ -128,7 +122,8 @@ class Agent:
 
     Attributes:
       data: what `learn` is given: `Windows` of a replay, or whole `Rollouts`.
-      init: `(rng_key, hyperparameters) -> state`. The `rng_key` is consumed.
+      init: `(rng_key, hyperparameters) -> state`, a pytree with at least the fields
+        `hyperparameters` and `num_updates` (`[]` int32). The `rng_key` is consumed.
       act: `(state, rng_key, moment [B, ...]) -> ActOutput`, exploring. The `rng_key` is consumed.
       greedy: ways of acting without exploring, by name, each like `act`; the first is evaluated as
         the score of record.

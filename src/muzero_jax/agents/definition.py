@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 def unchanged(tree: Any) -> Any:
-    """The pytree itself: the average of what one learner alone has worked out."""
+    """The pytree itself, which is the average over a single shard."""
     return tree
 
 
@@ -52,7 +52,7 @@ class ChunkSizes:
 
 
 class NetworkWork(Protocol):
-    """The network passes of a chunk, of the same number and sizes, and nothing else.
+    """The network passes of a chunk without everything else that the chunk does.
 
     Attributes:
       num_simulations: simulations of one search.

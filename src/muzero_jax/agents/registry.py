@@ -3,13 +3,16 @@
 import dataclasses
 import difflib
 import importlib
+import typing
 from collections.abc import Mapping
+from typing import Any
 
 from muzero_jax.agents.definition import AgentDefinition
 from muzero_jax.core import user_code
-from muzero_jax.core.checks import require
+from muzero_jax.core.checks import require, require_type
 from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.settings import is_readable, types_of
+from muzero_jax.core.settings import is_readable, is_traced
+from muzero_jax.replay.settings import ReplayConfig
 
 BUILT_IN: Mapping[str, str] = {
     "muzero": "muzero_jax.agents.muzero:DEFINITION",
@@ -26,7 +29,10 @@ _TAKEN = frozenset(
     {
         *("name", "seed", "agent", "environment", "learner", "training", "evaluation", "logging"),
         *("experiment", "out", "config", "num_devices", "distributed", "resume", "restart"),
-        *("init_from", "checkpoint", "help", "trust", "traceback"),
+        *("init_from", "checkpoint", "help", "trust", "traceback", "set", "seeds", "points"),
+        *("samples", "sample_seed", "study", "trials", "pruner", "deterministic", "ray", "devices"),
+        *("width", "json", "repeats", "status", "setting", "reason", "folder", "device"),
+        *("num_updates", "env_steps", "score_mean", "score_std"),
     }
 )
 
@@ -44,8 +50,7 @@ def find_definition(name: str) -> AgentDefinition:
         module, _, attribute = BUILT_IN[name].partition(":")
         definition: AgentDefinition = getattr(importlib.import_module(module), attribute)
         return definition
-    module, colon, attribute = name.partition(":")
-    if not (colon and module and attribute):
+    if ":" not in name:
         close = difflib.get_close_matches(name, BUILT_IN, n=2, cutoff=0.5)
         hint = (
             f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(BUILT_IN)}"
@@ -53,7 +58,7 @@ def find_definition(name: str) -> AgentDefinition:
         raise ConfigError(
             f"unknown agent {name!r}; {hint.rstrip('?')}, and MODULE:DEFINITION names your own."
         )
-    definition = user_code.find(module, attribute, "agent")
+    definition = user_code.find(name, "agent")
     if not isinstance(definition, AgentDefinition):
         raise ConfigError(
             f"{name} must be an AgentDefinition, found a {type(definition).__name__}."
@@ -63,17 +68,46 @@ def find_definition(name: str) -> AgentDefinition:
 
 
 def _check_settings(agent: str, settings: type) -> None:
-    """Refuses settings that cannot be read from a command line or a file."""
-    is_section = isinstance(settings, type) and dataclasses.is_dataclass(settings)
-    require(is_section, f"the settings of {agent} must be a dataclass, found {settings!r}.")
-    with user_code.running(f"the settings of {agent} cannot be read"):
-        types = types_of(settings)
-        settings()
+    """Refuses settings that cannot be read from a command line or a file, or written to one."""
+    with user_code.running(f"the settings of {agent} cannot be made from their defaults"):
+        is_section = isinstance(settings, type) and dataclasses.is_dataclass(settings)
+        require(is_section, f"the settings of {agent} must be a dataclass, found {settings!r}.")
+        _check_section(agent, settings(), "")
     taken = [field.name for field in dataclasses.fields(settings) if field.name in _TAKEN]
-    require(not taken, f"the setting {', '.join(taken)} of {agent} has the name of an option.")
-    for name, hint in types.items():
+    require(
+        not taken,
+        f"the setting {', '.join(taken)} of {agent} has the name of an option of a command, or of "
+        "a column of a sweep's table; give it another name.",
+    )
+
+
+def _check_section(agent: str, section: Any, prefix: str) -> None:
+    """Checks a section with its defaults, and the sections in it."""
+    told = f"the section {prefix.rstrip('.')} of {agent}" if prefix else f"the settings of {agent}"
+    is_frozen = type(section).__dataclass_params__.frozen
+    require(is_frozen, f"{told} must be a frozen dataclass: @dataclasses.dataclass(frozen=True).")
+    hints = typing.get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        name, value, hint = f"{prefix}{field.name}", getattr(section, field.name), hints[field.name]
+        require(field.init, f"the setting {name} of {agent} must not have init=False.")
+        if dataclasses.is_dataclass(hint):
+            require_type(f"the default of {name} of {agent}", value, hint)
+            _require_replay(agent, name, hint)
+            _check_section(agent, value, f"{name}.")
+            continue
+        _require_replay(agent, name, hint)
         require(
             is_readable(hint),
-            f"the setting {name} of {agent} must be a number, a text, a boolean, a Literal, or a "
-            f"tuple of such values like tuple[int, ...], found {hint!r}.",
+            f"the setting {name} of {agent} must be a number, a text, a boolean, a Literal of "
+            f"texts, or a tuple of such values like tuple[int, ...], found {hint!r}.",
         )
+        require_type(f"the default of {name} of {agent}", value, hint)
+        require(
+            not is_traced(field) or hint is float,
+            f"the setting {name} of {agent} is traced, and must be a float, found {hint!r}.",
+        )
+
+
+def _require_replay(agent: str, name: str, hint: Any) -> None:
+    is_right = name != "replay" or hint is ReplayConfig
+    require(is_right, f"the setting replay of {agent} must be a ReplayConfig, found {hint!r}.")

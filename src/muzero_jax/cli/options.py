@@ -64,21 +64,21 @@ def parse_train_options(
       ConfigError: an unknown setting, a wrong type, or a value that is not allowed.
     """
     path = option_value("config", args)
-    file = _read_file(Path(path)) if path else {}
+    typed = code_references([*args, *(arg.partition("=")[2] for arg in args)])
+    file = _read_file(Path(path), typed) if path else {}
     # Another agent has other settings, which must be known before the others are read.
     agent = option_value("agent", args) or file.get("agent", default.agent)
-    base = apply_settings(default, {"agent": agent})
     if asks_for_help(args):
-        start = TrainOptions(_settings_for_help(base), experiment=experiment)
-        _print_help(dataclasses.replace(start), prog)
+        shown = _settings_for_help(apply_settings(default, {"agent": agent}))
+        _print_help(TrainOptions(shown, experiment=experiment), prog)
     own = {name: kind for name, kind in _plain_types(TrainOptions).items() if name != "settings"}
-    kinds = setting_types(base)
+    kinds = setting_types(default, str(agent))
     check_names(file, kinds, prefix=f"{path}: ")
     rest, values = read_arguments(args, {**own, **kinds})
     if rest:
         raise ConfigError(f"cannot make sense of {rest[0]!r}; see --help.")
     changes = {name: value for name, value in values.items() if name in kinds}
-    settings = apply_settings(base, {**file, **changes})
+    settings = apply_settings(default, {**file, **changes, "agent": agent})
     return TrainOptions(
         settings,
         experiment=experiment,
@@ -185,11 +185,11 @@ def _print_help(kind: Any, prog: str) -> typing.NoReturn:
     raise SystemExit(0)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file by dotted name."""
+def _read_file(path: Path, typed: Sequence[str]) -> dict[str, Any]:
+    """The settings of a YAML file by dotted name; names of code that were typed are the user's."""
     tree = read_yaml(path, is_typed=True)
     if not isinstance(tree, Mapping | None):
         raise ConfigError(f"{path} must hold settings, NAME: VALUE; found {str(tree)[:80]!r}.")
     flat = flatten(tree or {})
-    admit_file(path, code_references(flat))
+    admit_file(path, [name for name in code_references(flat) if name not in typed])
     return flat

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muzero_jax.cli.benchmark import SentenceParser, read_experiment
+from muzero_jax.cli.benchmark import SentenceParser
 from muzero_jax.cli.experiments import is_built_in, load_experiment
+from muzero_jax.cli.options import parse_train_options
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.checks import require_seed
 from muzero_jax.core.output_paths import check_folder
@@ -119,20 +120,13 @@ def _request(options: argparse.Namespace, overrides: Sequence[str]) -> dict[str,
     request = {"experiment": options.experiment}
     if options.experiment.endswith(_YAML):
         # What was typed is trusted; the rest comes from the file.
-        typed = {text.rpartition("=")[2] for text in overrides}
-        typed |= {value for text in options.set for value in _listed_texts(text.partition("=")[2])}
+        typed = code_references([*overrides, options.set])
+        typed += code_references([text.partition("=")[2] for text in (*overrides, *options.set)])
         request = _read_file(Path(options.experiment), typed)
     for name in _FROM_OPTIONS:
         if getattr(options, name) is not None:
             request[name] = getattr(options, name)
     return {**request, "typed": options.set}
-
-
-def _listed_texts(values: Any) -> list[str]:
-    """The texts among the values that a setting is to take; a range of numbers has none."""
-    if isinstance(values, str):
-        return [] if ".." in values else [text.strip(" []") for text in values.split(",")]
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
 
 
 def _read_file(path: Path, typed: Collection[str]) -> dict[str, Any]:
@@ -150,18 +144,17 @@ def _read_file(path: Path, typed: Collection[str]) -> dict[str, Any]:
         if key not in _FILE_KEYS:
             raise ConfigError(f"{path}: unknown {key!r}; there are {', '.join(_FILE_KEYS)}.")
     experiment = str(tree["experiment"])
-    varied = [_listed_texts(values) for values in (tree.get("set") or {}).values()]
-    named = code_references([tree.get("base"), tree.get("list"), varied])
+    named = code_references([tree.get("base"), tree.get("list"), tree.get("set")])
     scripts = [] if is_built_in(experiment) else [experiment]
     admit_file(path, [*scripts, *(name for name in named if name not in typed)])
     return {**tree, "experiment": experiment}
 
 
 def _define(request: Mapping[str, Any], overrides: Sequence[str]) -> Sweep | Study:
-    base = read_experiment(request["experiment"], overrides, "muzero sweep")
-    changes = request.get("base") or {}
-    base = apply_settings(base, {"agent": changes.get("agent", base.agent)})
-    base = apply_settings(base, {full_name(base, name): x for name, x in changes.items()})
+    start, changes = load_experiment(request["experiment"]), request.get("base") or {}
+    start = apply_settings(start, {"agent": changes.get("agent", start.agent)})
+    start = apply_settings(start, {full_name(start, name): x for name, x in changes.items()})
+    base = parse_train_options(overrides, start, "muzero sweep", request["experiment"]).settings
     seeds = _seeds(request.get("seeds", 1), base.seed)
     before, base = load_experiment(request["experiment"]), dataclasses.replace(base, seed=0)
     own, now = all_settings(before), all_settings(base)
@@ -223,6 +216,7 @@ def _sample_seed(request: Mapping[str, Any]) -> int:
 def _listed(base: ExperimentConfig, setting: Any) -> dict[str, Any]:
     if not isinstance(setting, Mapping):
         raise ConfigError(f"an entry of `list` must be NAME: value, found {setting!r}.")
+    base = apply_settings(base, {"agent": setting.get("agent", base.agent)})
     axes = [make_axis(base, name, [value]) for name, value in setting.items()]
     return {axis.name: axis.grid(1)[0] for axis in axes}
 

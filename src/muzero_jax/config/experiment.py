@@ -18,7 +18,8 @@ from muzero_jax.core.checks import (
     require_seed,
     require_types,
 )
-from muzero_jax.core.settings import traced_values
+from muzero_jax.core.dotted import flatten
+from muzero_jax.core.settings import rebuild, to_plain, traced_values
 from muzero_jax.replay.settings import ReplayConfig
 
 
@@ -86,6 +87,8 @@ class ExperimentConfig:
         definition = find_definition(agent)
         if learner is None:
             learner = definition.settings()
+        elif type(learner).__qualname__ == definition.settings.__qualname__:
+            learner = _of_type(definition.settings, learner)
         for field, value in {**values, "learner": _changed(learner, learner_settings)}.items():
             object.__setattr__(self, field, value)
         require_types("", self)
@@ -253,6 +256,13 @@ def _changed(learner: Any, changes: dict[str, Any]) -> Any:
         f"{type(learner).__name__} has no setting {', '.join(unknown)}; it has {', '.join(names)}.",
     )
     return dataclasses.replace(learner, **changes) if changes else learner
+
+
+def _of_type(settings: type, learner: Any) -> Any:
+    """Settings of a class, from those of the same class as another import of its file has it."""
+    if isinstance(learner, settings):
+        return learner
+    return rebuild(settings(), flatten(to_plain(learner)))
 
 
 def traced_settings(config: ExperimentConfig) -> dict[str, float]:

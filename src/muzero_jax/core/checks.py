@@ -52,10 +52,20 @@ def require_types(section: str, config: Any) -> None:
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         name = f"{section}.{field.name}" if section else field.name
-        _require_type(name, getattr(config, field.name), hints[field.name])
+        require_type(name, getattr(config, field.name), hints[field.name])
 
 
-def _require_type(name: str, value: Any, hint: Any) -> None:
+def require_type(name: str, value: Any, hint: Any) -> None:
+    """Refuses a value that is not of a type, or not among the choices of a `Literal`.
+
+    Args:
+      name: what the value is, for the message.
+      value: any value.
+      hint: the type of a setting.
+
+    Raises:
+      ConfigError: the value is of another type.
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         choices = ", ".join(arguments)
@@ -63,7 +73,7 @@ def _require_type(name: str, value: Any, hint: Any) -> None:
     elif origin is tuple:
         require(isinstance(value, tuple), f"{name} must be a tuple, found {value!r}.")
         for item in value:
-            _require_type(name, item, arguments[0])
+            require_type(name, item, arguments[0])
     elif hint in KINDS:
         accepted = _ACCEPTED.get(hint, hint)
         is_right = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))

@@ -158,7 +158,9 @@ def is_readable(hint: Any) -> bool:
     if typing.get_origin(hint) is tuple:
         arguments = typing.get_args(hint)
         return len(arguments) == 2 and arguments[1] is Ellipsis and is_readable(arguments[0])
-    return typing.get_origin(hint) is Literal or hint in _READERS
+    if typing.get_origin(hint) is Literal:
+        return all(isinstance(choice, str) for choice in typing.get_args(hint))
+    return hint in _READERS
 
 
 def whole_number(value: Any) -> int | None:

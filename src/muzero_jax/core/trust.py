@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import stat
 import sys
@@ -30,6 +31,8 @@ SEAL_FILE = "code.json"
 # A name that begins with one of these is an environment of a suite, not of a module of the user's.
 SUITES = ("gymnax", "pgx")
 _KEY_BYTES = 32
+# What stands between the values of a list that is written as one text.
+_SEPARATORS = re.compile(r"[\s,()\[\]{}'\"]+")
 
 
 class UntrustedCodeError(ConfigError):
@@ -82,7 +85,11 @@ def code_references(tree: Any) -> tuple[str, ...]:
     `tree` holds the settings as nested dictionaries and lists; every text of the form `module:name`
     counts, whichever setting it belongs to.
     """
-    found = {text for text in _texts(tree) if module_of(text)}
+    texts = list(_texts(tree))
+    found = {text for text in texts if module_of(text)}
+    # A text may stand for a list; it may also be a title with a colon in it, which names no module.
+    pieces = {piece for text in texts for piece in _SEPARATORS.split(text) if module_of(piece)}
+    found |= {piece for piece in pieces if user_code.locate(module_of(piece)) is not None}
     return tuple(sorted(found))
 
 
@@ -106,7 +113,7 @@ def module_of(name: str) -> str:
     """
     parts = [part for part in name.split(":") if "=" not in part]
     module = ":".join(parts[:-1])
-    is_ours = module in SUITES or not user_code.is_module_name(module)
+    is_ours = module in user_code.SUITES or not user_code.is_module_name(module)
     return "" if is_ours else module
 
 

@@ -20,6 +20,8 @@ from muzero_jax.core.errors import ConfigError
 
 _PACKAGE = Path(__file__).parents[1]
 _MAX_REASON = 300
+# Names of environments that begin so are a suite's, and no module of the user's.
+SUITES = ("gymnax", "pgx")
 
 
 class UserCodeError(ConfigError):
@@ -102,18 +104,20 @@ def import_module(name: str) -> types.ModuleType | None:
         raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
 
 
-def find(module_name: str, attribute: str, kind: str) -> Any:
+def find(reference: str, kind: str) -> Any:
     """Imports a module of the user's, and returns the object that it defines under a name.
 
     Args:
-      module_name: dotted name of the module.
-      attribute: name of the object in the module.
+      reference: `MODULE:NAME` and nothing else, so that `trust.module_of` sees the same module.
       kind: word for the object in messages, such as `agent`.
 
     Raises:
       UserCodeError: the module fails while it is imported.
-      ConfigError: there is no such module, or it has no such object.
+      ConfigError: the reference has another form, or there is no such module or object.
     """
+    module_name, _, attribute = reference.partition(":")
+    if not (is_module_name(module_name) and attribute.isidentifier()) or module_name in SUITES:
+        raise ConfigError(f"the {kind} {reference!r} must be named MODULE:NAME.")
     module = import_module(module_name)
     if module is None:
         looked_in = ", ".join(map(str, search_folders()))

@@ -79,8 +79,7 @@ def _make_own_model(
     config: NetworkConfig, observation: jax.ShapeDtypeStruct, num_actions: int, num_players: int
 ) -> MuZeroModel:
     """The user's own network: a module, or a `MuZeroModel`, that `network.kind` names."""
-    module_name, _, attribute = config.kind.partition(":")
-    factory = user_code.find(module_name, attribute, "network")
+    factory = user_code.find(config.kind, "network")
     offered = {
         "num_actions": num_actions,
         "num_bins": config.num_bins,

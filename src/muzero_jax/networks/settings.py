@@ -17,7 +17,7 @@ class NetworkConfig:
 
     kind: str = "auto"
     """Architecture; auto takes mlp for vector observations and resnet for grids (paper: resnet);
-    module:factory is a network of your own (see the README)."""
+    module:factory is a network of your own (see docs/agents.md)."""
     embedding_size: int = 64
     """mlp: width of the latent state."""
     hidden_sizes: tuple[int, ...] = (128,)
@@ -74,8 +74,7 @@ class NetworkConfig:
     @property
     def is_own(self) -> bool:
         """Whether the architecture is the user's own, named `module:factory`."""
-        module, _, factory = self.kind.partition(":")
-        return bool(module and factory)
+        return ":" in self.kind
 
     @property
     def num_bins(self) -> int:

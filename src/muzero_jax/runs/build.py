@@ -21,6 +21,7 @@ from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.runs.load_agent import load_agent
 from muzero_jax.runs.run_folder import load_config
 from muzero_jax.settings import apply_settings
+from muzero_jax.training.agent_checks import check_agent
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
 from muzero_jax.training.evaluation import Observer
 from muzero_jax.training.loop import ChangeCollect, Train, make_agent, make_train
@@ -86,6 +87,8 @@ def build(
     """
     env = _make_env(config)
     agent = make_agent(config, env)
+    if module_of(config.agent):
+        check_agent(agent, config, env)
     observers = _make_observers(config, env, agent)
     if config.training.num_shards == 1:
         train = make_train(env, agent, config, change_collect=change_collect)
@@ -108,8 +111,7 @@ def _make_observers(
     """The observers that the registry names for the environment, and those of the settings."""
     observers = [load_reference(name)(env, agent) for name in observers_of(config.environment.name)]
     for name in config.evaluation.observers:
-        module, _, attribute = name.partition(":")
-        factory = user_code.find(module, attribute, "observer")
+        factory = user_code.find(name, "observer")
         with user_code.running(f"the observer {name} cannot be made"):
             observers.append(factory(env, agent))
     return tuple(observers)

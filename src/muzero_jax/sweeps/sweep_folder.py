@@ -37,12 +37,9 @@ def references_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of code outside this package in the content of a sweep's file.
 
     Args:
-      tree: the content; a range of numbers, such as `1e-4..1e-2:log`, names nothing.
+      tree: the content.
     """
-    space = tree.get("space")
-    axes = space.values() if isinstance(space, Mapping) else ()
-    listed = [values for values in axes if not isinstance(values, str)]
-    return code_references([tree.get("base"), tree.get("settings"), listed])
+    return code_references([tree.get("base"), tree.get("settings"), tree.get("space")])
 
 
 @contextlib.contextmanager

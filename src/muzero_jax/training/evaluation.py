@@ -43,6 +43,10 @@ class EvaluationResult:
     num_cut: int = 0
 
 
+# Splitting a key gives what folding in 0, 1, 2, ... gives; from here on folding gives other keys.
+_OTHER_KEYS = 2**31
+
+
 class Observer(Protocol):
     """Something else that an evaluation asks of an agent, beside its greedy episodes.
 
@@ -151,9 +155,8 @@ class Evaluate:
 
     def _run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> PyTree:
         """What one agent's episodes come to, and what it answers the observers."""
-        # The key of the episodes stays what it is without observers.
         answers = [
-            observer.answers(agent_state, jax.random.fold_in(rng_key, number))
+            observer.answers(agent_state, jax.random.fold_in(rng_key, _OTHER_KEYS + number))
             for number, observer in enumerate(self.observers)
         ]
         return self.slots.run(agent_state, rng_key, quota), answers
@@ -242,9 +245,7 @@ class _Slots:
         """Resets the slots `[num_slots]` whose episode was cut; the others stay as they are."""
 
         def restart() -> tuple[EnvState, TimeStep]:
-            # The key has been used for the step; folded it is another one, and the keys of
-            # evaluations in which nothing is cut stay what they were.
-            fresh = self.env.reset(jax.random.fold_in(rng_key, 1))
+            fresh = self.env.reset(jax.random.fold_in(rng_key, _OTHER_KEYS))
             chosen: tuple[EnvState, TimeStep] = choose_rows(cut, fresh, (env_state, timestep))
             return chosen
 
@@ -264,4 +265,4 @@ class _Slots:
         opponent_action = random_legal_action(opponent_key, timestep.legal_action_mask)
         is_own_turn = timestep.to_play == seat
         action = jnp.where(is_own_turn, output.action, opponent_action.astype(output.action.dtype))
-        return action, output.memory
+        return action, choose_rows(is_own_turn, output.memory, state.memory)

@@ -128,8 +128,7 @@ class Learn:
         if self.agent.observe is not None:
             learner = learner.replace(agent=self.agent.observe(learner.agent, rollout))
         learner, output = self._step_from(rollout, learner, rng_key)
-        sums = {name: jnp.asarray(x, jnp.float32) for name, x in output.metrics.items()}
-        return learner, {"learn": sums, "learn_count": jnp.asarray(1)}
+        return learner, {"learn": output.metrics, "learn_count": jnp.asarray(1)}
 
     def _step_from(
         self, rollout: Rollout, learner: Learner, rng_key: PRNGKey
@@ -145,8 +144,9 @@ class Learn:
     ) -> tuple[PyTree, FirstFailure, Array, LearnOutput]:
         """The state after an update, which is not applied where a metric is not finite."""
         # The agent has averaged its metrics over the shards, but an average hides the largest.
-        largest = {name: x for name, x in output.metrics.items() if is_largest(name)}
-        output = output.replace(metrics=output.metrics | self.shards.maximum(largest))
+        metrics = {n: jnp.asarray(x, jnp.float32) for n, x in output.metrics.items()}
+        largest = {name: x for name, x in metrics.items() if is_largest(name)}
+        output = output.replace(metrics=metrics | self.shards.maximum(largest))
         names = causes_first(output.metrics)
         checked = [output.metrics[name] for name in names] or [jnp.zeros(())]
         is_bad = ~jnp.isfinite(jnp.stack(checked))

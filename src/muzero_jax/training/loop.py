@@ -59,15 +59,10 @@ def make_agent(
       average: averages gradients and metrics over the shards of the run.
 
     Raises:
-      ConfigError: the agent does not suit the environment, or the definition of a user's own agent
-        makes something else.
+      ConfigError: the agent does not suit the environment.
     """
     with user_code.running(f"the agent {config.agent} cannot be made"):
-        agent = config.definition.build(config.learner, env, config.sizes(average))
-    if not isinstance(agent, Agent):
-        raise ConfigError(
-            f"the agent {config.agent} must be made as an Agent, found a {type(agent).__name__}."
-        )
+        agent: Agent = config.definition.build(config.learner, env, config.sizes(average))
     return agent
 
 

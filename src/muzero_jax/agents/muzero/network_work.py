@@ -16,7 +16,7 @@ from muzero_jax.networks.model import NetworkOutput
 
 
 class NetworkWork:
-    """The network passes of one chunk, of the same number and sizes, and nothing else.
+    """The network passes of one chunk without everything else that the chunk does.
 
     For acting, each step makes a root inference and one recurrent inference a simulation. For
     learning, each update works out the values of the bootstrapped observations, and runs the
