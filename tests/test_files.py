@@ -8,6 +8,7 @@ import pytest
 
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.files import (
+    last_json_line,
     open_own,
     read_json,
     refuse_links,
@@ -166,3 +167,15 @@ def test_a_file_without_an_end_is_not_read_to_it(tmp_path):
         file.truncate(2**40)
     with pytest.raises(ConfigError, match="is larger than 64 MiB"):
         read_json(tmp_path / "sparse")
+
+
+def test_the_last_line_is_joined_with_those_of_the_same_step(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        '{"env_steps": 1, "a": 1}',
+        '{"env_steps": 2, "a": 2}',
+        '{"env_steps": 2, "b": 3}',
+        "{",
+    ]
+    path.write_text("\n".join(lines))
+    assert last_json_line(path) == {"env_steps": 2, "a": 2, "b": 3}

@@ -128,15 +128,21 @@ def read_json(path: Path) -> dict[str, Any]:
 def last_json_line(path: Path) -> dict[str, Any]:
     """The last whole JSON object of a JSONL file; an empty one where there is none.
 
-    The last line may be torn, because a process may have died while it wrote.
+    The object is joined with those before it that tell of the same `env_steps`, as an evaluation
+    writes a line of its own. The last line may be torn, because a process may have died while it
+    wrote.
     """
     lines = path.read_bytes().splitlines() if path.is_file() else []
+    found: dict[str, Any] = {}
     for line in reversed(lines):
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(line)
-            if isinstance(value, dict):
-                return value
-    return {}
+            if not isinstance(value, dict):
+                continue
+            if found and value.get("env_steps") != found.get("env_steps"):
+                break
+            found = {**value, **found}
+    return found
 
 
 def refuse_links(folder: Path) -> None:

@@ -110,10 +110,13 @@ def _make_observers(
 ) -> tuple[Observer, ...]:
     """The observers that the registry names for the environment, and those of the settings."""
     observers = [load_reference(name)(env, agent) for name in observers_of(config.environment.name)]
+    key = jax.eval_shape(jax.random.key, 0)
     for name in config.evaluation.observers:
         factory = user_code.find(name, "observer")
-        with user_code.running(f"the observer {name} cannot be made"):
+        with user_code.running(f"the observer {name} cannot be used"):
             observers.append(factory(env, agent))
+            state = jax.eval_shape(agent.init, key, traced_settings(config))
+            jax.eval_shape(observers[-1].answers, state, key)
     return tuple(observers)
 
 

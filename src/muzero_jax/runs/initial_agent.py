@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from muzero_jax.checkpoints.named_arrays import describe_arrays, first_difference
-from muzero_jax.core.errors import CheckpointMismatchError, InvalidRunError
+from muzero_jax.core.errors import CheckpointMismatchError, ConfigError, InvalidRunError
 from muzero_jax.core.types import PyTree
 from muzero_jax.runs.build import load_run
 from muzero_jax.runs.run_folder import read_origin
@@ -55,6 +55,11 @@ class InitialAgent:
         return replaced
 
     def _learned(self, fresh: PyTree) -> PyTree:
+        if not hasattr(self.agent_state, "replace"):
+            raise ConfigError(
+                f"a run can begin with what another has learned only where the agent's state is a "
+                f"flax.struct.PyTreeNode, found a {type(self.agent_state).__name__}."
+            )
         names = [name for name in _OF_THE_RUN if hasattr(fresh, name)]
         return self.agent_state.replace(**{name: getattr(fresh, name) for name in names})
 

@@ -20,6 +20,7 @@ from flax import struct
 
 from muzero_jax.agents.base import ActFn, Agent, Moment
 from muzero_jax.config import EvaluationConfig
+from muzero_jax.core import user_code
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvState, random_legal_action
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
@@ -166,7 +167,8 @@ class Evaluate:
         chosen = np.arange(self.slots.max_quota)[None] < quota[:, None]
         observed: dict[str, float] = {}
         for observer, answer in zip(self.observers, answers, strict=True):
-            observed |= observer.metrics(answer)
+            with user_code.running(f"the observer {type(observer).__name__} failed"):
+                observed |= {name: float(x) for name, x in observer.metrics(answer).items()}
         num_cut = int(cut[chosen].sum())
         return EvaluationResult(scores[chosen], lengths[chosen], observed, num_cut)
 
