@@ -2,8 +2,9 @@
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to the command.
 
 PYTHON ?= python3
-# Whole files side by side: tests of one file share what they compile.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Whole files side by side: tests of one file share what they compile. They begin in the order of
+# tests/conftest.py, and not the files of most tests first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 ARGS ?=
 
 VENV := .venv
