@@ -103,6 +103,7 @@ def test_a_study_keeps_its_space(script, asked, tmp_path):
         (["--set", "td_steps=1,2", "--trials", "4"], "--trials goes with --study NAME only"),
         (["--study", "s", "--trials", "4"], "a study needs at least one setting to choose"),
         (["--study", "s", "--set", "td_steps=1,2"], "a study needs --trials N"),
+        (["--study", "s", "--set", "agent=muzero,dqm", "--trials", "2"], "unknown agent 'dqm'"),
         (
             ["--study", "s", "--set", "td_steps=1,2", "--trials", "2", "--pruner", "axe"],
             "the pruner must be one of hyperband, asha, none, found 'axe'",

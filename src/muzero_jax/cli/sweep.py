@@ -174,6 +174,9 @@ def _define_study(request: Mapping[str, Any], shared: dict[str, Any]) -> Study:
             raise ConfigError(f"a study chooses its settings itself; leave out {name}.")
     if "trials" not in request:
         raise ConfigError("a study needs --trials N: how many settings it tries.")
+    for axis in request["axes"]:
+        for agent in axis.grid(1) if axis.name == "agent" else ():
+            apply_settings(shared["base"], {"agent": agent})  # It refuses what is no agent.
     return Study(
         **shared,
         is_deterministic=request.get("deterministic", False),
