@@ -51,7 +51,7 @@ def config_from_dict(tree: Any) -> ExperimentConfig:
 def apply_settings(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
     """Returns `config` with `changes`, all made at once, so that pairs need only suit in the end.
 
-    Another `agent` comes with its own settings, see `with_agent`.
+    Another `agent` comes with its own settings, see `learner_for`.
 
     Args:
       config: the settings to start from.

@@ -1,9 +1,10 @@
 """What a learner is before it is built: its name, its settings, and what builds it. No JAX."""
 
 import dataclasses
-import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from muzero_jax.core.user_code import load_reference
 
 
 def unchanged(tree: Any) -> Any:
@@ -144,6 +145,5 @@ def _loaded(function: Callable[..., Any] | str) -> Callable[..., Any]:
     """A function, or what is named `module:function`."""
     if not isinstance(function, str):
         return function
-    module, _, name = function.partition(":")
-    loaded: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    loaded: Callable[..., Any] = load_reference(function)
     return loaded

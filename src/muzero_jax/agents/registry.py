@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import importlib
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -47,9 +46,8 @@ def find_definition(name: str) -> AgentDefinition:
       ConfigError: there is no such agent, or its definition cannot be used.
     """
     if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        definition: AgentDefinition = getattr(importlib.import_module(module), attribute)
-        return definition
+        built_in: AgentDefinition = user_code.load_reference(BUILT_IN[name])
+        return built_in
     if ":" not in name:
         close = difflib.get_close_matches(name, BUILT_IN, n=2, cutoff=0.5)
         hint = (

@@ -81,7 +81,7 @@ def option_value(name: str, args: Sequence[str]) -> str:
     return value if equals else "".join(args[index + 1 : index + 2])
 
 
-def value_kind(hint: Any) -> Any:
+def _value_kind(hint: Any) -> Any:
     """The type of the values of an option that may be None: of `int | None`, `int`."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
@@ -113,5 +113,5 @@ def _value(name: str, flag: str, words: Sequence[str], hint: Any) -> Any:
         return convert(name, words[0], bool) != is_negated if words else not is_negated
     if not words:
         raise ConfigError(f"{name} needs a value.")
-    kind = value_kind(hint)
+    kind = _value_kind(hint)
     return convert(name, list(words) if typing.get_origin(kind) is tuple else words[0], kind)

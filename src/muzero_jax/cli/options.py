@@ -71,7 +71,7 @@ def parse_train_options(
     if asks_for_help(args):
         shown = _settings_for_help(apply_settings(default, {"agent": agent}))
         _print_help(TrainOptions(shown, experiment=experiment), prog)
-    own = {name: kind for name, kind in _plain_types(TrainOptions).items() if name != "settings"}
+    own = {name: kind for name, kind in types_of(TrainOptions).items() if name != "settings"}
     kinds = setting_types(default, str(agent))
     check_names(file, kinds, prefix=f"{path}: ")
     rest, values = read_arguments(args, {**own, **kinds})
@@ -110,7 +110,7 @@ def parse_options(kind: type[OptionsT], args: Sequence[str], prog: str) -> Optio
     """
     if asks_for_help(args):
         _print_help(kind, prog)
-    kinds = _plain_types(kind)
+    kinds = types_of(typing.cast(Any, kind))
     positional = _positional(kind)
     rest, values = read_arguments(args, {k: v for k, v in kinds.items() if k not in positional})
     for name in positional:
@@ -138,10 +138,6 @@ def _build(kind: Any, values: Mapping[str, Any], prog: str, prefix: str) -> Any:
         elif is_required:
             raise ConfigError(f"{prog} needs {field.name.upper()}; see --help.")
     return kind(**given)
-
-
-def _plain_types(kind: type) -> dict[str, Any]:
-    return dict(types_of(kind))
 
 
 def _positional(kind: type) -> list[str]:

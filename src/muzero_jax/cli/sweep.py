@@ -151,12 +151,12 @@ def _read_file(path: Path, typed: Collection[str]) -> dict[str, Any]:
 
 
 def _define(request: Mapping[str, Any], overrides: Sequence[str]) -> Sweep | Study:
-    start, changes = load_experiment(request["experiment"]), request.get("base") or {}
-    start = apply_settings(start, {"agent": changes.get("agent", start.agent)})
+    before, changes = load_experiment(request["experiment"]), request.get("base") or {}
+    start = apply_settings(before, {"agent": changes.get("agent", before.agent)})
     start = apply_settings(start, {full_name(start, name): x for name, x in changes.items()})
     base = parse_train_options(overrides, start, "muzero sweep", request["experiment"]).settings
     seeds = _seeds(request.get("seeds", 1), base.seed)
-    before, base = load_experiment(request["experiment"]), dataclasses.replace(base, seed=0)
+    base = dataclasses.replace(base, seed=0)
     own, now = all_settings(before), all_settings(base)
     changed = {k: v for k, v in now.items() if v != own.get(k) and k not in ("seed", "name")}
     shared = {"experiment": request["experiment"], "base": base, "seeds": seeds, "changed": changed}

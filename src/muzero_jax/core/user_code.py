@@ -104,6 +104,12 @@ def import_module(name: str) -> types.ModuleType | None:
         raise UserCodeError(f"{name} cannot be imported: {describe_error(error)}") from error
 
 
+def load_reference(reference: str) -> Any:
+    """What stands in this package under `module:name`; names of the user's own go to `find`."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def find(reference: str, kind: str) -> Any:
     """Imports a module of the user's, and returns the object that it defines under a name.
 

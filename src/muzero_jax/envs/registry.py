@@ -138,12 +138,6 @@ def observers_of(name: str) -> tuple[str, ...]:
     return () if known is None else known.observers
 
 
-def load_reference(reference: str) -> Any:
-    """What stands in this package under `module:name`."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 def list_environments() -> dict[str, list[str]]:
     """Returns the names by suite, "built-in" first, for the suites that are installed."""
     installed = {
@@ -156,7 +150,7 @@ def list_environments() -> dict[str, list[str]]:
 
 def _make_built_in(name: str, options: dict[str, Any]) -> Environment:
     with creating(name):
-        env = _call(load_reference(_BUILT_INS[name].factory), name, options)
+        env = _call(user_code.load_reference(_BUILT_INS[name].factory), name, options)
         check_spec(env.spec)
     return env
 

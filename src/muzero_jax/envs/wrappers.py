@@ -134,6 +134,13 @@ class TimeLimit:
         return TimeLimitState(env_state=env_state, num_steps=num_steps), timestep
 
 
+def without_time_limit(env: Environment) -> Environment:
+    """The environment inside its time limits; the environment itself where it has none."""
+    while isinstance(env, TimeLimit):
+        env = env.env
+    return env
+
+
 @dataclasses.dataclass(frozen=True)
 class Vectorised:
     """Runs independent copies side by side; every array gains a leading axis `B`.

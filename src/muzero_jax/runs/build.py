@@ -16,7 +16,7 @@ from muzero_jax.core.trust import module_of
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.conformance.check import check_own_environment
-from muzero_jax.envs.registry import load_reference, make_environment, observers_of
+from muzero_jax.envs.registry import make_environment, observers_of
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.runs.load_agent import load_agent
 from muzero_jax.runs.run_folder import load_config
@@ -109,7 +109,8 @@ def _make_observers(
     config: ExperimentConfig, env: Environment, agent: Agent
 ) -> tuple[Observer, ...]:
     """The observers that the registry names for the environment, and those of the settings."""
-    observers = [load_reference(name)(env, agent) for name in observers_of(config.environment.name)]
+    named = observers_of(config.environment.name)
+    observers = [user_code.load_reference(name)(env, agent) for name in named]
     key = jax.eval_shape(jax.random.key, 0)
     for name in config.evaluation.observers:
         factory = user_code.find(name, "observer")

@@ -14,11 +14,12 @@ from muzero_jax.agents.base import Rollout
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, PRNGKey, Transition
 from muzero_jax.envs.base import Environment, require_discrete
-from muzero_jax.envs.wrappers import TimeLimit
+from muzero_jax.envs.wrappers import without_time_limit
 from muzero_jax.search.policies import RecurrentFn, RecurrentFnOutput, RootFnOutput
 from muzero_jax.search.row_model import NodeModel
 from muzero_jax.tabular.outcomes import OutcomeTable, Steps, empty_table, likeliest_outcome
 from muzero_jax.tabular.settings import TableConfig
+from muzero_jax.training.collect import choose_rows
 
 # Pairs of states and actions for which all answers of a table are worked out before a search, and
 # copied by its kernel for each root. Of many more, a search asks but few.
@@ -187,9 +188,7 @@ def require_num_states(env: Environment, agent: str) -> int:
     require_discrete(spec, agent)
     if spec.num_players != 1:
         raise ConfigError(f"tables are learned for one player, but {spec.name} has two.")
-    while isinstance(env, TimeLimit):
-        env = env.env
-    num_states = getattr(env, "num_states", None)
+    num_states = getattr(without_time_limit(env), "num_states", None)
     if num_states is None:
         raise ConfigError(
             f"{spec.name} has no numbered states, which tables need; maze, line, chain, deep_sea "
@@ -223,11 +222,6 @@ def rollout_steps(rollout: Rollout, num_states: int) -> tuple[Transition, Steps]
     """
     transitions = rollout.transitions
     following = jnp.concatenate([transitions.observation[1:], rollout.timestep.observation[None]])
-    if transitions.final_observation is not None:
-        cut = transitions.truncated.reshape(
-            *transitions.truncated.shape, *[1] * (following.ndim - 2)
-        )
-        following = jnp.where(cut, transitions.final_observation, following)
     flat: tuple[Transition, Array] = jax.tree.map(
         lambda x: x.reshape((-1, *x.shape[2:])), (transitions, following)
     )
@@ -241,12 +235,10 @@ def replayed_steps(windows: Transition, num_states: int) -> Steps:
       windows: the windows.
       num_states: `S`, which also stands for the end of an episode.
     """
-    following = windows.observation[:, 1]
-    if windows.final_observation is not None:
-        cut = windows.truncated[:, 0].reshape(-1, *[1] * (following.ndim - 1))
-        following = jnp.where(cut, windows.final_observation, following)
+    final_observation = windows.final_observation  # Has no axis for the rows.
     first = jax.tree.map(lambda x: x[:, 0], windows.replace(final_observation=None))
-    return steps_between(first, following, num_states)
+    first = first.replace(final_observation=final_observation)
+    return steps_between(first, windows.observation[:, 1], num_states)
 
 
 def steps_between(transitions: Transition, following: Array, num_states: int) -> Steps:
@@ -254,9 +246,11 @@ def steps_between(transitions: Transition, following: Array, num_states: int) ->
 
     Args:
       transitions: `[N, ...]`.
-      following: `[N, ...]` the observations that the transitions led to.
+      following: `[N, ...]` the observations after them, of a new episode where one ended.
       num_states: `S`, which also stands for the end of an episode.
     """
+    if transitions.final_observation is not None:
+        following = choose_rows(transitions.truncated, transitions.final_observation, following)
     has_ended = transitions.discount == 0.0
     return Steps(
         state=state_number(transitions.observation),

@@ -124,9 +124,15 @@ class Learn:
     def __call__(
         self, learner: Learner, rng_key: PRNGKey, rollout: Rollout
     ) -> tuple[Learner, dict[str, Any]]:
-        """Learns once from the rollout."""
+        """Lets the agent observe the rollout, and then learns."""
         if self.agent.observe is not None:
             learner = learner.replace(agent=self.agent.observe(learner.agent, rollout))
+        return self._learn(learner, rng_key, rollout)
+
+    def _learn(
+        self, learner: Learner, rng_key: PRNGKey, rollout: Rollout
+    ) -> tuple[Learner, dict[str, Any]]:
+        """Learns once from the rollout."""
         learner, output = self._step_from(rollout, learner, rng_key)
         return learner, {"learn": output.metrics, "learn_count": jnp.asarray(1)}
 
@@ -183,11 +189,9 @@ class _LearnFromReplay(Learn):
         metrics: Metrics = shapes[1].metrics
         return metrics
 
-    def __call__(
+    def _learn(
         self, learner: Learner, rng_key: PRNGKey, rollout: Rollout
     ) -> tuple[Learner, dict[str, Any]]:
-        if self.agent.observe is not None:
-            learner = learner.replace(agent=self.agent.observe(learner.agent, rollout))
         replay = self.replay.add(learner.replay, rollout.transitions, rollout.priority)
         # Only what learning changes goes through the conditional: under vmap it becomes a select,
         # which would copy the whole ring.

@@ -119,9 +119,11 @@ def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
         found = jax.device_get(jax.tree.map(lambda x: x[0], output))
         decision = Decision(number, jax.device_get(timestep), found)
         if number < step:
-            memory = act(run.agent_state, act_key, batch_of_one(moment)).memory
+            memory = moment.memory
+            if jax.tree.leaves(memory):  # Only notes make it worth to search a second time.
+                acted = act(run.agent_state, act_key, batch_of_one(moment))
+                memory = jax.tree.map(lambda x: x[0], acted.memory)
             env_state, timestep = env_step(env_key, moment.env_state, found.action)
-            memory = jax.tree.map(lambda x: x[0], memory)
             moment = Moment(timestep, memory, moment.episode_step + 1, env_state)
     return decision
 

@@ -20,7 +20,7 @@ import numpy as np
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, make_timestep
 from muzero_jax.envs.errors import EnvironmentCreationError
-from muzero_jax.envs.wrappers import TimeLimit
+from muzero_jax.envs.wrappers import TimeLimit, without_time_limit
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.tabular.processes.mdp import TabularMDP
 from muzero_jax.tabular.processes.mdp_families import chain_mdp, deep_sea_mdp, line_mdp
@@ -126,8 +126,7 @@ def _draw(rng_key: PRNGKey, cumulative: Array) -> Array:
 
 def underlying_tabular(env: Environment) -> TabularEnvironment | None:
     """The tabular environment below the wrappers of `env`; None where `env` is of another kind."""
-    while isinstance(env, TimeLimit):
-        env = env.env
+    env = without_time_limit(env)
     return env if isinstance(env, TabularEnvironment) else None
 
 
