@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.catch import Catch
 from muzero_jax.envs.wrappers import AutoReset, TimeLimit, Vectorised
@@ -118,16 +119,15 @@ def test_vectorised_equals_single_environments():
 
 
 @pytest.mark.parametrize(
-    ("wrap", "message"),
+    ("limit", "message"),
     [
-        (lambda: TimeLimit(Catch(), 0), "whole number of steps, at least 1, found 0"),
-        (lambda: TimeLimit(Catch(), 2.5), "whole number of steps, at least 1, found 2.5"),
-        (lambda: Vectorised(Catch(), 0), "at least 1, got 0"),
+        (0, "a time limit must be at least 1, found 0"),
+        (2.5, "a time limit must be an integer, found 2.5"),
     ],
 )
-def test_wrappers_refuse_nonsense(wrap, message):
-    with pytest.raises(ValueError, match=message):
-        wrap()
+def test_a_time_limit_refuses_nonsense(limit, message):
+    with pytest.raises(ConfigError, match=message):
+        TimeLimit(Catch(), limit)
 
 
 def test_wrappers_pass_the_spec_on():
