@@ -110,9 +110,10 @@ def test_vectorised_equals_single_environments():
     next_state, second = jax.jit(copies.step)(KEY, state, actions)
     assert len(np.unique(state.ball_column)) > 1
     assert first.observation.shape == (8, 10, 5, 1)
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
     for row, row_key in enumerate(jax.random.split(KEY, 8)):
-        single_state, single_first = jax.jit(env.reset)(row_key)
-        _, single_second = jax.jit(env.step)(row_key, single_state, actions[row])
+        single_state, single_first = reset(row_key)
+        _, single_second = step(row_key, single_state, actions[row])
         np.testing.assert_array_equal(first.observation[row], single_first.observation)
         np.testing.assert_array_equal(second.observation[row], single_second.observation)
     assert next_state.ball_row.shape == (8,)

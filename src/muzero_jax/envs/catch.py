@@ -54,12 +54,9 @@ class Catch:
     @property
     def spec(self) -> EnvironmentSpec:
         """The static description; the observation is one plane, ball and paddle both True."""
+        shape = (self.rows, self.columns, 1)
         return EnvironmentSpec(
-            name="catch",
-            observation_shape=(self.rows, self.columns, 1),
-            observation_dtype="bool",
-            num_actions=_NUM_ACTIONS,
-            max_episode_steps=self.rows - 1,
+            "catch", shape, "bool", _NUM_ACTIONS, max_episode_steps=self.rows - 1
         )
 
     def reset(self, rng_key: PRNGKey) -> tuple[CatchState, TimeStep]:
