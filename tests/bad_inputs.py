@@ -147,7 +147,7 @@ BAD_INPUTS = (
     BadInput("train catch --environment.name brax:ant", "not supported", needs_env=True),
     BadInput(
         "train catch --environment.name gymnax:CartPole-v1:gravty=2",
-        "has no option 'gravty'",
+        "there is no option 'gravty'",
         needs_env=True,
     ),
     BadInput(

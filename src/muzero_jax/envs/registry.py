@@ -176,6 +176,6 @@ def _call(factory: _Factory, options: Mapping[str, Any]) -> Environment:
     try:
         signature.bind(**options)
     except TypeError as error:
-        accepted = ", ".join(signature.parameters) or "none"
+        accepted = ", ".join(p for p in signature.parameters if p != "name") or "none"
         raise EnvironmentCreationError(f"{error}; it takes: {accepted}.") from error
     return factory(**options)
