@@ -147,19 +147,19 @@ BAD_INPUTS = (
     BadInput("train catch --environment.name brax:ant", "not supported", needs_env=True),
     BadInput(
         "train catch --environment.name gymnax:CartPole-v1:gravty=2",
-        "has no option 'gravty'",
+        "there is no option 'gravty'",
         needs_env=True,
     ),
     BadInput(
         "train catch --environment.name gymnax:NoSuch-v0", "Unknown environment", needs_env=True
     ),
     BadInput("train catch --environment.name pgx:backgammon", "twice in a row", needs_env=True),
-    BadInput("train catch --environment.name no_module:make", "There is no module", needs_env=True),
+    BadInput("train catch --environment.name no_module:make", "there is no module", needs_env=True),
     BadInput("train catch --environment.name catch:rows=x", "catch", needs_env=True),
     BadInput("train catch --environment.name catch:rows=", "is no option", needs_env=True),
-    _env("train catch --environment.name my_env:mak", "has no callable 'mak'"),
+    _env("train catch --environment.name my_env:mak", "has no environment 'mak'"),
     _env("train catch --environment.name my_env:fails", "RuntimeError: no such level"),
-    _env("train catch --environment.name my_env:nothing", "returned NoneType"),
+    _env("train catch --environment.name my_env:nothing", "no member spec"),
     _env("train catch --environment.name my_env:make:size=3", "it takes: kind"),
     *(
         _env(f"train catch --environment.name my_env:make:kind={kind}", "my_env:make")

@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from muzero_jax.cli import main
-from muzero_jax.envs.conformance import check
+from muzero_jax.envs import conformance
 from muzero_jax.envs.errors import ConformanceError
 from muzero_jax.runs import build as build_module
 from muzero_jax.runs.build import build, load_run
@@ -101,7 +101,7 @@ def test_build_refuses_each_kind_in_a_sentence(kind):
 def test_a_good_environment_is_built_and_checked_once_a_process(monkeypatch):
     build(config_of("good"))
     checked = []
-    monkeypatch.setattr(check, "check_traces", checked.append)
+    monkeypatch.setattr(conformance, "check_environment", lambda env, *_, **__: checked.append(env))
     build(config_of("good"))
     assert not checked
     # A module that was edited and imported again has another class.

@@ -62,5 +62,5 @@ def test_ball_columns_are_uniform():
 
 
 def test_too_small_grids_are_refused():
-    with pytest.raises(ValueError, match="got 1 x 5"):
+    with pytest.raises(ValueError, match="found 1 x 5"):
         Catch(rows=1)

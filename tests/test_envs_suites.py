@@ -5,7 +5,7 @@ import pytest
 
 from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.envs.registry import make_environment
-from muzero_jax.envs.suites import defer_imports, import_suite
+from muzero_jax.envs.suites import import_suite
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "pgx:go_9x9"])
@@ -33,17 +33,8 @@ def test_a_deferred_module_is_imported_on_first_use(drawing_module):
     assert sys.modules[drawing_module].LOADED
 
 
-def test_a_deferred_module_can_be_used_within_the_block(drawing_module):
-    with defer_imports(drawing_module):
-        import a_drawing_module as drawing
-
-        assert drawing.draw() == 42
-    assert sys.modules[drawing_module].LOADED
-
-
-def test_a_module_that_is_already_there_is_left_alone(monkeypatch):
-    real = types.ModuleType("a_drawing_module")
-    monkeypatch.setitem(sys.modules, "a_drawing_module", real)
-    with defer_imports("a_drawing_module"):
-        assert sys.modules["a_drawing_module"] is real
-    assert sys.modules["a_drawing_module"] is real
+def test_a_module_that_is_already_there_is_left_alone(drawing_module, monkeypatch):
+    real = types.ModuleType(drawing_module)
+    monkeypatch.setitem(sys.modules, drawing_module, real)
+    assert import_suite("a_suite", deferred=(drawing_module,)).drawing is real
+    assert sys.modules[drawing_module] is real

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.catch import Catch
 from muzero_jax.envs.wrappers import AutoReset, TimeLimit, Vectorised
@@ -109,25 +110,25 @@ def test_vectorised_equals_single_environments():
     next_state, second = jax.jit(copies.step)(KEY, state, actions)
     assert len(np.unique(state.ball_column)) > 1
     assert first.observation.shape == (8, 10, 5, 1)
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
     for row, row_key in enumerate(jax.random.split(KEY, 8)):
-        single_state, single_first = jax.jit(env.reset)(row_key)
-        _, single_second = jax.jit(env.step)(row_key, single_state, actions[row])
+        single_state, single_first = reset(row_key)
+        _, single_second = step(row_key, single_state, actions[row])
         np.testing.assert_array_equal(first.observation[row], single_first.observation)
         np.testing.assert_array_equal(second.observation[row], single_second.observation)
     assert next_state.ball_row.shape == (8,)
 
 
 @pytest.mark.parametrize(
-    ("wrap", "message"),
+    ("limit", "message"),
     [
-        (lambda: TimeLimit(Catch(), 0), "whole number of steps, at least 1, found 0"),
-        (lambda: TimeLimit(Catch(), 2.5), "whole number of steps, at least 1, found 2.5"),
-        (lambda: Vectorised(Catch(), 0), "at least 1, got 0"),
+        (0, "a time limit must be at least 1, found 0"),
+        (2.5, "a time limit must be an integer, found 2.5"),
     ],
 )
-def test_wrappers_refuse_nonsense(wrap, message):
-    with pytest.raises(ValueError, match=message):
-        wrap()
+def test_a_time_limit_refuses_nonsense(limit, message):
+    with pytest.raises(ConfigError, match=message):
+        TimeLimit(Catch(), limit)
 
 
 def test_wrappers_pass_the_spec_on():

@@ -13,7 +13,7 @@ from muzero_jax.config import ConfigError, EvaluationConfig, ExperimentConfig, T
 from muzero_jax.envs import probes
 from muzero_jax.envs.base import make_timestep
 from muzero_jax.envs.catch import Catch
-from muzero_jax.envs.conformance.check import check_environment
+from muzero_jax.envs.conformance import check_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.training.data_parallel import make_layout, make_parallel_train
 from muzero_jax.training.evaluation import Evaluate
@@ -114,7 +114,7 @@ def test_an_agent_without_a_replay_learns_what_to_do():
 
 def test_actions_of_a_box_are_stored_learned_and_evaluated():
     env = Throw()
-    check_environment(env, jax.random.key(0), eager=False)
+    check_environment(env, jax.random.key(0))
     config = config_of("ACTOR_CRITIC", num_envs=32, iterations_per_chunk=600)
     agent, state, metrics = train(env, config)
     before = scores(env, agent, agent.init(jax.random.key(0), state.agent.hyperparameters))

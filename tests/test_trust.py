@@ -224,7 +224,7 @@ def test_trust_is_given_by_flag_or_variable_and_seals(user, mark, monkeypatch, c
     lay_trap(user, mark)
     run_dir = strangers_run(user / "RUN", "trap:make")
     assert main(["evaluate", "RUN", "--trust"]) == 2
-    assert "returned NoneType, which is no Environment" in capsys.readouterr().err
+    assert "it has no member spec, an EnvironmentSpec" in capsys.readouterr().err
     assert mark.exists()
     monkeypatch.setattr(trust._Decision, "is_given", False)
     load_config(run_dir)

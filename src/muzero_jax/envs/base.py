@@ -1,7 +1,7 @@
 """The environment protocol: pure functions over an explicit state, and its static description."""
 
 import dataclasses
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,11 @@ class Discrete:
 
     Attributes:
       num_actions: how many there are, `A`.
+      shape: the shape of one action.
     """
 
     num_actions: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one action."""
-        return ()
+    shape: ClassVar[tuple[int, ...]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 
@@ -47,20 +48,15 @@ class Catch:
     def __post_init__(self) -> None:
         sizes = (self.rows, self.columns)
         if not all(type(size) is int for size in sizes) or self.rows < 2 or self.columns < 1:
-            raise ValueError(
-                "Catch needs at least 2 rows and 1 column, in whole numbers, got "
-                f"{self.rows!r} x {self.columns!r}."
-            )
+            found = f"{self.rows!r} x {self.columns!r}"
+            raise ConfigError(f"Catch needs 2 rows and 1 column or more, found {found}.")
 
     @property
     def spec(self) -> EnvironmentSpec:
         """The static description; the observation is one plane, ball and paddle both True."""
+        shape = (self.rows, self.columns, 1)
         return EnvironmentSpec(
-            name="catch",
-            observation_shape=(self.rows, self.columns, 1),
-            observation_dtype="bool",
-            num_actions=_NUM_ACTIONS,
-            max_episode_steps=self.rows - 1,
+            "catch", shape, "bool", _NUM_ACTIONS, max_episode_steps=self.rows - 1
         )
 
     def reset(self, rng_key: PRNGKey) -> tuple[CatchState, TimeStep]:

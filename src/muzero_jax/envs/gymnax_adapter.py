@@ -6,17 +6,18 @@ and loses the final state. Since gymnax 1.0 `step_env` reports true termination 
 """
 
 import dataclasses
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.checks import KINDS, require, require_type
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
-from muzero_jax.envs.conformance.traces import check_spec
-from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError, creating
-from muzero_jax.envs.gymnax_options import make_with_options
+from muzero_jax.envs.errors import UnknownEnvironmentError
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 
@@ -41,9 +42,9 @@ _NATURAL_LENGTH: Mapping[str, Callable[[Any, Any], int]] = {
     "Catch-bsuite": lambda env, params: env.rows - 1,
     "DeepSea-bsuite": lambda env, params: env.size,
     "MNISTBandit-bsuite": lambda env, params: 1,
-    "MemoryChain-bsuite": lambda env, params: int(params.memory_length) + 1,
+    "MemoryChain-bsuite": lambda env, params: params.memory_length + 1,
     "SimpleBandit-bsuite": lambda env, params: 1,
-    "UmbrellaChain-bsuite": lambda env, params: int(params.chain_length),
+    "UmbrellaChain-bsuite": lambda env, params: params.chain_length,
 }
 
 # Tasks whose observation shows the clock, and whose aim is to do well before it runs out. Their
@@ -80,7 +81,7 @@ class GymnaxEnvironment:
         # The suite's code is not written for strict rank promotion.
         with jax.numpy_rank_promotion("allow"):
             observation, state = self.suite_env.reset_env(rng_key, self.params)
-        return self._cast(state), self._timestep(observation)
+        return self._cast(state), self._timestep(observation, 0.0, False)
 
     def step(self, rng_key: PRNGKey, state: EnvState, action: Array) -> tuple[EnvState, TimeStep]:
         """Takes an action.
@@ -96,14 +97,13 @@ class GymnaxEnvironment:
             )
         if self.final_step is not None:
             terminated |= next_state.time >= self.final_step
-        timestep = self._timestep(observation, reward=reward, terminated=terminated)
-        return self._cast(next_state), timestep
+        return self._cast(next_state), self._timestep(observation, reward, terminated)
 
     def _cast(self, state: EnvState) -> EnvState:
         return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), state, self.state_dtypes)
 
     def _timestep(
-        self, observation: Array, *, reward: Array | float = 0.0, terminated: Array | bool = False
+        self, observation: Array, reward: Array | float, terminated: Array | bool
     ) -> TimeStep:
         return make_timestep(
             encode_observation(observation, self.spec.observation_dtype, self.num_categories),
@@ -124,101 +124,105 @@ def encode_observation(observation: Array, dtype: str, num_categories: int | Non
     if num_categories is not None:
         return (jnp.arange(num_categories) == observation).astype(dtype)
     observation = jnp.asarray(observation).astype(dtype)
-    if observation.ndim in (0, 2):
-        return observation[..., jnp.newaxis]
-    return observation
+    return observation[..., jnp.newaxis] if observation.ndim in (0, 2) else observation
 
 
-def make_gymnax(
-    name: str,
-    *,
-    max_steps: int | None = None,
-    params: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Environment:
+def make_gymnax(name: str, /, *, max_steps: int | None = None, **options: Any) -> Environment:
     """Makes a gymnax environment.
 
     Args:
       name: gymnax's name, for example `CartPole-v1`.
       max_steps: the time limit; None takes gymnax's default horizon, or no limit where every
         episode terminates by itself.
-      params: fields of gymnax's `EnvParams`, for example `{"gravity": 10.0}`; they may be arrays.
       **options: arguments of gymnax's constructor, for example `size=10` of `DeepSea-bsuite`, and
         fields of `EnvParams`, for example `gravity=10`. `max_steps_in_episode` is the horizon: the
         time limit, or the end of a task whose clock is observed.
 
     Raises:
       UnknownEnvironmentError: gymnax does not know the name.
-      EnvironmentCreationError: gymnax is not installed, refuses the options or parameters, or the
-        environment's actions are not discrete.
+      ConfigError: gymnax is not installed, there is no such option, or its value has the wrong
+        type, or the environment's actions are not discrete.
     """
     gymnax = import_suite("gymnax", deferred=("seaborn", "matplotlib.pyplot"))
     if name not in gymnax.registered_envs:
         raise UnknownEnvironmentError(f"gymnax has no environment {name!r}.")
-    with creating(f"gymnax:{name}"):
-        return _make(gymnax, name, max_steps, params or {}, options)
-
-
-def _make(
-    gymnax: Any,
-    name: str,
-    max_steps: int | None,
-    fields: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> Environment:
-    """Makes an environment of gymnax; `fields` are the `params` of `make_gymnax`."""
-    if not isinstance(fields, Mapping):
-        raise EnvironmentCreationError(
-            "params is for programs, which give a mapping; in a name each field of EnvParams is "
-            f"an option, found params={fields!r}."
-        )
-    has_horizon = _HORIZON in options or _HORIZON in fields
-    if max_steps is not None and has_horizon:
-        raise EnvironmentCreationError(
-            f"give max_steps or {_HORIZON}, not both; each is the time limit."
-        )
-    suite_env, params = make_with_options(gymnax, name, options, fields)
-    if not hasattr(suite_env.action_space(params), "n"):
-        raise EnvironmentCreationError(
-            f"gymnax:{name} has continuous actions; discrete ones are supported."
-        )
-    horizon = _read_horizon(params)
+    require(
+        max_steps is None or _HORIZON not in options,
+        f"give max_steps or {_HORIZON}, not both; each is the time limit.",
+    )
+    suite_env, params = _make_with_options(gymnax, name, options)
+    actions = suite_env.action_space(params)
+    require(hasattr(actions, "n"), "it has continuous actions; discrete ones are supported.")
+    horizon = int(params.max_steps_in_episode)
     final_step = horizon if name in _CLOCKED else None
     bound = _NATURAL_LENGTH[name](suite_env, params) if name in _NATURAL_LENGTH else final_step
-    env = _describe(name, suite_env, params, bound, final_step)
-    check_spec(env.spec)
+    observation, state_dtypes = _infer_shapes(suite_env, params)
+    num_categories = getattr(suite_env.observation_space(params), "n", None)
+    dtype = "bool" if name in _BINARY_GRIDS or num_categories is not None else "float32"
+    encoded = jax.eval_shape(lambda x: encode_observation(x, dtype, num_categories), observation)
+    spec = EnvironmentSpec(
+        f"gymnax:{name}", encoded.shape, dtype, int(actions.n), max_episode_steps=bound
+    )
+    env = GymnaxEnvironment(suite_env, params, spec, state_dtypes, num_categories, final_step)
     # A horizon that was given also limits a task that ends by itself.
-    if max_steps is None and (bound is None or (has_horizon and horizon < bound)):
+    if max_steps is None and (bound is None or (_HORIZON in options and horizon < bound)):
         max_steps = horizon
     return env if max_steps is None else TimeLimit(env, max_steps)
 
 
-def _read_horizon(params: Any) -> int:
-    horizon = params.max_steps_in_episode
-    if horizon < 1 or horizon != int(horizon):
-        raise EnvironmentCreationError(
-            f"{_HORIZON} must be a whole number of at least 1, found {horizon!r}."
+def _make_with_options(gymnax: Any, name: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Makes a gymnax environment and its parameters; no name stands for options of both."""
+    suite_env, params = gymnax.make(name)
+    signature = inspect.signature(type(suite_env))
+    arguments = {argument: each.default for argument, each in signature.parameters.items()}
+    fields = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    for option in options:
+        require(
+            option in arguments or option in fields,
+            f"there is no option {option!r}; its constructor takes {_names(arguments)}, its "
+            f"EnvParams have {_names(fields)}, and max_steps sets the time limit.",
         )
-    return int(horizon)
+    suited = {
+        option: _suit(option, value, {**fields, **arguments}[option])
+        for option, value in options.items()
+    }
+    chosen = {option: value for option, value in suited.items() if option in arguments}
+    if chosen:
+        suite_env, params = gymnax.make(name, **chosen)
+    replaced = {option: value for option, value in suited.items() if option not in arguments}
+    params = params.replace(**replaced)
+    if name == "CartPole-v1":
+        # gymnax computes these fields once from others, and not again when one of them changes.
+        derived = {
+            "total_mass": params.masscart + params.masspole,
+            "polemass_length": params.masspole * params.length,
+        }
+        params = params.replace(**derived | replaced)
+    return suite_env, params
 
 
-def _describe(
-    name: str, suite_env: Any, params: Any, bound: int | None, final_step: int | None
-) -> GymnaxEnvironment:
-    """Makes the adapter, whose description has the shapes that the environment really gives."""
-    observation, state_dtypes = _infer_shapes(suite_env, params)
-    num_categories = getattr(suite_env.observation_space(params), "n", None)
-    is_binary = name in _BINARY_GRIDS or num_categories is not None
-    dtype = "bool" if is_binary else "float32"
-    encoded = jax.eval_shape(lambda x: encode_observation(x, dtype, num_categories), observation)
-    spec = EnvironmentSpec(
-        name=f"gymnax:{name}",
-        observation_shape=encoded.shape,
-        observation_dtype=dtype,
-        num_actions=int(suite_env.action_space(params).n),
-        max_episode_steps=bound,
-    )
-    return GymnaxEnvironment(suite_env, params, spec, state_dtypes, num_categories, final_step)
+def _names(defaults: Mapping[str, Any]) -> str:
+    """The options that a name can give, which are numbers, true, false or text."""
+    return ", ".join(o for o, default in defaults.items() if type(default) in KINDS) or "nothing"
+
+
+def _suit(option: str, value: Any, default: Any) -> Any:
+    """Returns `value` in the type of `default`.
+
+    Raises:
+      ConfigError: it has another type, or is not finite.
+    """
+    kind = type(default)
+    if kind not in KINDS:
+        # A program may give anything.
+        require(type(value) not in KINDS, f"{option} takes no number and no text, found {value!r}.")
+        return value
+    if isinstance(value, float):
+        require(math.isfinite(value), f"{option} must be a finite number, found {value!r}.")
+        value = int(value) if value.is_integer() else value
+    # The horizon of some tasks is a float in gymnax.
+    require_type(option, value, int if option == _HORIZON else kind)
+    return kind(value)
 
 
 def _infer_shapes(suite_env: Any, params: Any) -> tuple[jax.ShapeDtypeStruct, PyTree]:

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from muzero_jax.core.checks import require
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState, make_timestep
-from muzero_jax.envs.errors import EnvironmentCreationError, UnknownEnvironmentError, creating
+from muzero_jax.envs.errors import UnknownEnvironmentError
 from muzero_jax.envs.suites import import_suite
 from muzero_jax.envs.wrappers import TimeLimit
 
@@ -30,16 +31,8 @@ _NOT_ALTERNATING = ("backgammon", "leduc_holdem")
 
 # Upper bounds on the number of moves: a full board, the most betting, or pgx's own move limit.
 _MAX_MOVES: Mapping[str, int] = {
-    "animal_shogi": 256,
-    "chess": 512,
-    "connect_four": 42,
-    "gardner_chess": 256,
-    "go_19x19": 722,
-    "go_9x9": 162,
-    "hex": 122,
-    "kuhn_poker": 3,
-    "shogi": 512,
-    "tic_tac_toe": 9,
+    **{"animal_shogi": 256, "chess": 512, "connect_four": 42, "gardner_chess": 256, "shogi": 512},
+    **{"go_19x19": 722, "go_9x9": 162, "hex": 122, "kuhn_poker": 3, "tic_tac_toe": 9},
 }
 
 # The time limits are gymnax's. pgx ends Freeway after step 2501 and calls that a termination; the
@@ -93,7 +86,7 @@ class PgxEnvironment:
         )
 
 
-def make_pgx(name: str, *, max_steps: int | None = None) -> Environment:
+def make_pgx(name: str, /, *, max_steps: int | None = None) -> Environment:
     """Makes a pgx game.
 
     Args:
@@ -103,25 +96,22 @@ def make_pgx(name: str, *, max_steps: int | None = None) -> Environment:
 
     Raises:
       UnknownEnvironmentError: pgx does not know the name.
-      EnvironmentCreationError: pgx is not installed, or the game has more than two players, or
-        two players who do not alternate.
+      ConfigError: pgx is not installed, or the game has more than two players, or two players who
+        do not alternate.
     """
     pgx = import_suite("pgx")
     if name not in pgx.available_envs():
         raise UnknownEnvironmentError(f"pgx has no game {name!r}.")
-    if name in _NOT_ALTERNATING:
-        raise EnvironmentCreationError(
-            f"pgx:{name} lets a player move twice in a row; players must alternate."
-        )
+    require(
+        name not in _NOT_ALTERNATING,
+        "a player can move twice in a row; players must alternate.",
+    )
     suite_env = pgx.make(name)
-    if suite_env.num_players > 2:
-        raise EnvironmentCreationError(
-            f"pgx:{name} has {suite_env.num_players} players; games for one or two are supported."
-        )
+    num_players = suite_env.num_players
+    require(num_players <= 2, f"it has {num_players} players; games for one or two are supported.")
     env = PgxEnvironment(suite_env, _describe(name, suite_env))
     max_steps = _TIME_LIMITS.get(name) if max_steps is None else max_steps
-    with creating(f"pgx:{name}"):
-        return env if max_steps is None else TimeLimit(env, max_steps)
+    return env if max_steps is None else TimeLimit(env, max_steps)
 
 
 def _describe(name: str, suite_env: Any) -> EnvironmentSpec:

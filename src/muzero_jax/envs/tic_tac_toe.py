@@ -42,23 +42,14 @@ class TicTacToe:
     def spec(self) -> EnvironmentSpec:
         """The static description."""
         return EnvironmentSpec(
-            name="tic_tac_toe",
-            observation_shape=(3, 3, 2),
-            observation_dtype="bool",
-            num_actions=_NUM_CELLS,
-            num_players=2,
-            max_episode_steps=_NUM_CELLS,
+            "tic_tac_toe", (3, 3, 2), "bool", _NUM_CELLS, 2, max_episode_steps=_NUM_CELLS
         )
 
     def reset(self, rng_key: PRNGKey) -> tuple[TicTacToeState, TimeStep]:
         """Clears the board; deterministic."""
         del rng_key
-        state = TicTacToeState(
-            stones=jnp.zeros((2, _NUM_CELLS), bool), to_play=jnp.zeros((), jnp.int32)
-        )
-        return state, make_timestep(
-            _observe(state), num_actions=_NUM_CELLS, reward=jnp.zeros(2, jnp.float32)
-        )
+        state = TicTacToeState(jnp.zeros((2, _NUM_CELLS), bool), jnp.zeros((), jnp.int32))
+        return state, make_timestep(_observe(state), num_actions=_NUM_CELLS, reward=jnp.zeros(2))
 
     def step(
         self, rng_key: PRNGKey, state: TicTacToeState, action: Array

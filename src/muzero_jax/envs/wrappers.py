@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.core.checks import require, require_type
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, EnvState
-from muzero_jax.envs.errors import EnvironmentCreationError
 
 
 class AutoResetState(struct.PyTreeNode):
@@ -99,11 +99,8 @@ class TimeLimit:
     max_steps: int
 
     def __post_init__(self) -> None:
-        limit = self.max_steps
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise EnvironmentCreationError(
-                f"A time limit must be a whole number of steps, at least 1, found {limit!r}."
-            )
+        require_type("a time limit", self.max_steps, int)
+        require(self.max_steps >= 1, f"a time limit must be at least 1, found {self.max_steps}.")
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -152,10 +149,6 @@ class Vectorised:
 
     env: Environment
     num_envs: int
-
-    def __post_init__(self) -> None:
-        if self.num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {self.num_envs}.")
 
     @property
     def spec(self) -> EnvironmentSpec:

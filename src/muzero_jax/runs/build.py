@@ -15,7 +15,7 @@ from muzero_jax.core.errors import CheckpointMismatchError
 from muzero_jax.core.trust import module_of
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.base import Environment, EnvironmentSpec
-from muzero_jax.envs.conformance.check import check_own_environment
+from muzero_jax.envs.conformance import check_own_environment
 from muzero_jax.envs.registry import make_environment, observers_of
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.runs.load_agent import load_agent

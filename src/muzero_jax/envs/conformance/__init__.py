@@ -1,1 +1,0 @@
-"""Whether an environment keeps the protocol."""
