@@ -1,16 +1,13 @@
 """Whether code outside this package that a folder or a YAML file names may be run.
 
 A run folder, a sweep folder and a YAML file are data, and may come from a stranger. Code that they
-name (`environment.name: my_module:make`) is imported only if the folder carries a seal that this
-user made, or if the user says `--trust` or sets MUZERO_TRUST=1. Names that the user typed, or that
-stand in a script that the user named, are trusted, and are sealed into the folders that are made
-with them. Jupyter signs notebooks in the same way.
-
-A seal (`code.json`) is an HMAC-SHA256 by the user's key over the names, with their options, and
-over the folders in which their modules were found. The sealed folder itself may be moved.
+name is imported only if the folder carries a seal (`code.json`) that this user made, or if the user
+says `--trust` or sets MUZERO_TRUST=1. Names that the user typed, or that stand in a script that the
+user named, are trusted, and are sealed into the folders that are made with them. A seal is an
+HMAC-SHA256 by the user's key over what it covers; the sealed folder itself may be moved.
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import hmac
 import json
@@ -21,15 +18,13 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from muzero_jax.core import user_code
 from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.files import read_json, user_folder, write_json
+from muzero_jax.core.files import read_json, replacing, user_folder, write_json
 
 SEAL_FILE = "code.json"
-# A name that begins with one of these is an environment of a suite, not of a module of the user's.
-SUITES = ("gymnax", "pgx")
 _KEY_BYTES = 32
 # What stands between the values of a list that is written as one text.
 _SEPARATORS = re.compile(r"[\s,()\[\]{}'\"]+")
@@ -39,14 +34,8 @@ class UntrustedCodeError(ConfigError):
     """A folder or file names code outside this package, and nothing says that it may be run."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Seal:
-    """The content of a seal.
-
-    Attributes:
-      references: names of code, with their options, in order.
-      folders: folders in which the modules of these names were found.
-    """
+class Seal(NamedTuple):
+    """What a seal covers: names of code with their options, and where their modules were found."""
 
     references: tuple[str, ...]
     folders: tuple[str, ...]
@@ -67,9 +56,7 @@ class _Decision:
 def trust_everything(*, seals: bool = True) -> None:
     """Lets this process run all code that is named by the folders and files that it reads.
 
-    Args:
-      seals: whether this process seals the folders that it reads and makes. A worker of a sweep
-        leaves the seals to the driver, which has the user's key.
+    A worker of a sweep makes no `seals`: it leaves them to the driver, which has the user's key.
     """
     _Decision.is_given, _Decision.seals = True, seals
 
@@ -80,10 +67,9 @@ def is_trusting() -> bool:
 
 
 def code_references(tree: Any) -> tuple[str, ...]:
-    """The texts in settings that name code outside this package, in alphabetical order.
+    """The names of code outside this package in nested settings, in alphabetical order.
 
-    `tree` holds the settings as nested dictionaries and lists; every text of the form `module:name`
-    counts, whichever setting it belongs to.
+    Every text of the form `module:name` counts, whichever setting it belongs to.
     """
     texts = list(_texts(tree))
     found = {text for text in texts if module_of(text)}
@@ -141,7 +127,7 @@ def admit(folder: Path, references: Sequence[str]) -> None:
             "is now, and add --trust."
         )
     else:
-        raise _refusal(str(folder), references)
+        admit_file(folder, references)
 
 
 def _gone(seal: Seal) -> str:
@@ -159,15 +145,24 @@ def admit_file(path: Path, references: Sequence[str]) -> None:
     Raises:
       UntrustedCodeError: the user has not said that the code may be run.
     """
-    if references and not is_trusting():
-        raise _refusal(str(path), references)
+    if not references or is_trusting():
+        return
+    reference, name = references[0], module_of(references[0])
+    file = Path(reference) if reference.endswith(".py") else user_code.locate(name)
+    is_python = name.partition(".")[0] in sys.stdlib_module_names
+    missing = "which is part of Python" if is_python else "which is not found here"
+    where = f"the file {file}" if file else missing
+    subject = f"the module {name!r}" if name else "a script"
+    raise UntrustedCodeError(
+        f"{path} names code outside this program: {reference!r}, {subject}, {where}; if you know "
+        "what it does, add --trust, or set MUZERO_TRUST=1."
+    )
 
 
 def seal_folder(folder: Path, references: Sequence[str]) -> None:
     """Seals names of code into the run or sweep folder that was made with them.
 
-    Nothing is written where there are no names, or where another process makes the seals, see
-    `trust_everything`.
+    Nothing is written where there are no names, or where another process makes the seals.
     """
     if not references or not _Decision.seals:
         return
@@ -175,27 +170,10 @@ def seal_folder(folder: Path, references: Sequence[str]) -> None:
     folders = dict.fromkeys(str(f) for f in found if f is not None)
     seal = Seal(tuple(references), tuple(folders))
     try:
-        content = {**dataclasses.asdict(seal), "seal": seal.sign(_key())}
-        write_json(folder / SEAL_FILE, content)
+        write_json(folder / SEAL_FILE, {**seal._asdict(), "seal": seal.sign(_key())})
     except (OSError, ConfigError) as error:
-        print(
-            f"notice: {folder} is not sealed, so that later commands need --trust: {error}",
-            file=sys.stderr,
-        )
-
-
-def _refusal(said_by: str, references: Sequence[str]) -> UntrustedCodeError:
-    reference = references[0]
-    name = module_of(reference)
-    file = Path(reference) if reference.endswith(".py") else user_code.locate(name)
-    is_python = name.partition(".")[0] in sys.stdlib_module_names
-    missing = "which is part of Python" if is_python else "which is not found here"
-    where = f"the file {file}" if file else missing
-    subject = f"the module {name!r}" if name else "a script"
-    return UntrustedCodeError(
-        f"{said_by} names code outside this program: {reference!r}, {subject}, {where}; if you "
-        "know what it does, add --trust, or set MUZERO_TRUST=1."
-    )
+        told = f"{folder} is not sealed, so that later commands need --trust: {error}"
+        print(f"notice: {told}", file=sys.stderr)
 
 
 def _read_seal(folder: Path) -> Seal | None:
@@ -209,10 +187,9 @@ def _read_seal(folder: Path) -> Seal | None:
     try:
         content = read_json(folder / SEAL_FILE)
         seal = Seal(tuple(content["references"]), tuple(content["folders"]))
-        is_ours = hmac.compare_digest(seal.sign(key), content["seal"])
+        return seal if hmac.compare_digest(seal.sign(key), content["seal"]) else None
     except (ConfigError, KeyError, TypeError):
         return None
-    return seal if is_ours else None
 
 
 def key_file() -> Path:
@@ -251,16 +228,5 @@ def _key() -> bytes:
 def _make_key(path: Path) -> None:
     """Makes the key, whole; if several processes do so at once, one of them wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".key.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        draft.unlink()
+    with contextlib.suppress(FileExistsError), replacing(path, 0o600, is_new=True) as draft:
+        draft.write_bytes(secrets.token_bytes(_KEY_BYTES))
