@@ -22,14 +22,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.checks import LARGEST_SEED, require_between
 from muzero_jax.core.dotted import flatten
 from muzero_jax.core.plain_yaml import read_yaml
-from muzero_jax.core.settings import (
-    check_names,
-    convert,
-    is_boolean_word,
-    rebuild,
-    types_of,
-    without_none,
-)
+from muzero_jax.core.settings import BOOLEANS, check_names, convert, rebuild, types_of, without_none
 from muzero_jax.core.terminal import wide_enough
 from muzero_jax.core.trust import admit_file, code_references
 from muzero_jax.settings import apply_settings, setting_types
@@ -203,7 +196,7 @@ def _words(waiting: collections.deque[str], kind: Any) -> list[str]:
     words: list[str] = []
     most = len(waiting) if typing.get_origin(kind) is tuple else 1
     while waiting and len(words) < most and not waiting[0].startswith("--"):
-        if kind is bool and not is_boolean_word(waiting[0]):
+        if kind is bool and waiting[0].lower() not in BOOLEANS:
             break
         words.append(waiting.popleft())
     return words

@@ -1,4 +1,8 @@
-"""The commands on finished and unfinished runs, and `muzero list`."""
+"""The commands on finished and unfinished runs, and `muzero list`.
+
+Each takes its command line, and raises a `ConfigError` or a `RunError` of one sentence where an
+option cannot work, or the run cannot be used.
+"""
 
 import dataclasses
 import json
@@ -90,12 +94,7 @@ class EvaluateOptions(EpisodeOptions):
 
 
 def evaluate(args: Sequence[str]) -> None:
-    """Evaluates the agent of a run, and prints its score.
-
-    Raises:
-      ConfigError: an option cannot work.
-      RunError: the run cannot be read, or its agent does not fit the environment.
-    """
+    """Evaluates the agent of a run, and prints its score."""
     options = parse_options(EvaluateOptions, args, "muzero evaluate")
     options.announce("evaluating", options.count())
     result = _evaluate(options)
@@ -120,12 +119,7 @@ class PlayOptions(EpisodeOptions):
 
 
 def play(args: Sequence[str]) -> None:
-    """Shows episodes of a run.
-
-    Raises:
-      ConfigError: an option cannot work, or a package for drawing is missing.
-      RunError: the run cannot be read.
-    """
+    """Shows episodes of a run."""
     options = parse_options(PlayOptions, args, "muzero play")
     run_dir, gif = Path(options.run), _output(options.gif, "--gif", "GIF", Path(options.run))
     options.announce("playing", options.count())
@@ -153,12 +147,7 @@ class InspectOptions(RunOptions):
 
 
 def inspect(args: Sequence[str]) -> None:
-    """Shows one decision of a run's agent.
-
-    Raises:
-      ConfigError: an option cannot work, or a package for drawing is missing.
-      RunError: the run cannot be read, or its episode ends before the step.
-    """
+    """Shows one decision of a run's agent."""
     options = parse_options(InspectOptions, args, "muzero inspect")
     run_dir = Path(options.run)
     out = Path(options.out or run_dir / "inspect")
@@ -185,11 +174,7 @@ class PlotOptions:
 
 
 def plot(args: Sequence[str]) -> None:
-    """Draws learning curves to a file, and prints its path.
-
-    Raises:
-      ConfigError: there is nothing to draw, or a package for drawing is missing.
-    """
+    """Draws learning curves to a file, and prints its path."""
     from muzero_jax.reports.plots import plot_runs
 
     options = parse_options(PlotOptions, args, "muzero plot")
@@ -211,11 +196,7 @@ class ReportOptions:
 
 
 def report(args: Sequence[str]) -> None:
-    """Writes the page of a sweep, and prints its path.
-
-    Raises:
-      ConfigError: there is nothing to show.
-    """
+    """Writes the page of a sweep, and prints its path."""
     from muzero_jax.reports.sweep_report import write_report
 
     options = parse_options(ReportOptions, args, "muzero report")

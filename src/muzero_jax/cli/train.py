@@ -74,14 +74,9 @@ def _train(options: TrainOptions) -> None:
     prepare_jax(chooses_devices=True)
     from muzero_jax.runs import runner
 
-    _join_hosts(options)
-    settings, num_devices = options.settings, options.num_devices
+    num_devices, settings = _join_hosts(options), options.settings
     if told := describe_other_agent(options.base, settings):
         announce(told)
-    if options.distributed:
-        from muzero_jax.runs.multihost import count_devices
-
-        num_devices = count_devices()
     if num_devices > 1 and settings.training.num_shards == 1:
         settings = apply_settings(settings, {"training.num_shards": num_devices})
     out, init_from = (Path(path) if path else None for path in (options.out, options.init_from))
@@ -112,13 +107,15 @@ def _resume(args: Sequence[str], config: ExperimentConfig | None, prog: str) -> 
     resume(run, options.num_devices, options.changes, options.restart)
 
 
-def _join_hosts(options: TrainOptions) -> None:
+def _join_hosts(options: TrainOptions) -> int:
+    """Joins the other hosts of a distributed run; returns the number of devices."""
     if not options.distributed:
-        return
+        return options.num_devices
     if options.num_devices:
         raise ConfigError("--distributed uses all devices of all hosts; leave out --num_devices.")
     if not (options.out or options.resume):
         raise ConfigError("--distributed needs --out, the same folder for all hosts, or --resume.")
-    from muzero_jax.runs.multihost import join_hosts
+    from muzero_jax.runs.multihost import count_devices, join_hosts
 
     join_hosts()
+    return count_devices()

@@ -22,10 +22,9 @@ _TRACED = "traced"
 
 
 def traced(default: float) -> Any:
-    """A field with this default whose value travels in the agent's state.
+    """A field whose value travels in the agent's state: members of a sweep may differ in it.
 
-    Members of a sweep may differ in it. All other fields decide shapes or control flow of the
-    compiled program.
+    All other fields decide shapes or control flow of the compiled program.
     """
     return dataclasses.field(default=default, metadata={_TRACED: True})
 
@@ -144,7 +143,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return None if value is None else convert(name, value, without_none(hint))
     if hint is bool:
-        value = _BOOLEANS.get(str(value).lower(), value)
+        value = BOOLEANS.get(str(value).lower(), value)
     elif hint in (int, float):
         number = whole_number(value) if hint is int else _real(value)
         value = value if number is None else number
@@ -176,11 +175,6 @@ def whole_number(value: Any) -> int | None:
     return int(number) if number is not None and float(number).is_integer() else None
 
 
-def is_boolean_word(text: str) -> bool:
-    """Whether a text says yes or no."""
-    return text.lower() in _BOOLEANS
-
-
 def _real(value: Any) -> float | None:
     number = _number(value)
     try:
@@ -209,7 +203,8 @@ def _convert_tuple(name: str, value: Any, hint: Any) -> tuple[Any, ...]:
     return tuple(convert(name, item, hint) for item in value)
 
 
-_BOOLEANS: Mapping[str, bool] = {
+# What the words for yes and no mean.
+BOOLEANS: Mapping[str, bool] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }

@@ -114,31 +114,18 @@ def admit(folder: Path, references: Sequence[str]) -> None:
     if not references:
         return
     seal = _read_seal(folder)
-    is_sealed = seal is not None and set(references) <= set(seal.references)
-    if seal is not None and is_sealed and not (gone := _gone(seal)):
-        # The folders of the seal go first: a file in the working folder may be a stranger's.
-        user_code.search_in([Path(name) for name in seal.folders])
-    elif is_trusting():
-        seal_folder(folder, references)
-    elif seal is not None and is_sealed:
-        where = ", ".join(seal.folders) or "Python's own folders"
-        raise UntrustedCodeError(
-            f"the module {gone!r} of {folder} is no longer in {where}; go to the folder where it "
-            "is now, and add --trust."
-        )
-    else:
-        admit_file(folder, references)
-
-
-def _gone(seal: Seal) -> str:
-    """The first module of a seal that is not in the seal's folders; empty if all are there."""
-    folders = [Path(name) for name in seal.folders]
-    modules = map(module_of, seal.references)
-    return next((m for m in modules if user_code.locate(m, folders) is None), "")
+    if seal is not None and set(references) <= set(seal.references):
+        folders = [Path(name) for name in seal.folders]
+        modules = map(module_of, seal.references)
+        if all(user_code.locate(module, folders) is not None for module in modules):
+            # The folders of the seal go first: a file in the working folder may be a stranger's.
+            return user_code.search_in(folders)
+    admit_file(folder, references)
+    return seal_folder(folder, references)
 
 
 def admit_file(path: Path, references: Sequence[str]) -> None:
-    """Decides whether the code that a YAML file names may be run; a file cannot carry a seal.
+    """Decides whether the code that a file without a seal names may be run.
 
     `references` are names that `code_references` finds, or paths of scripts.
 
