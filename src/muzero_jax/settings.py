@@ -33,9 +33,6 @@ def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
 def config_from_dict(tree: Any) -> ExperimentConfig:
     """The inverse of `config_to_dict`; settings that are missing take their defaults.
 
-    Args:
-      tree: what was read from a file; anything but settings by name is refused.
-
     Raises:
       ConfigError: an unknown setting, a wrong type, or a value that is not allowed.
     """
@@ -79,15 +76,7 @@ def _learner_for(config: ExperimentConfig, agent: str) -> Any:
 
 
 def describe_other_agent(before: ExperimentConfig, now: ExperimentConfig) -> str:
-    """Says which sections of the agent's settings stayed when a run got another agent.
-
-    Args:
-      before: the settings with the agent of the experiment.
-      now: the settings with the other agent.
-
-    Returns:
-      One sentence; empty where the agent is the same.
-    """
+    """Which sections of the agent's settings stayed when a run got another agent, in a sentence."""
     if before.agent == now.agent:
         return ""
     kept = _shared_sections(before.learner, now.learner)

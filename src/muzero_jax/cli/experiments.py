@@ -3,8 +3,8 @@
 import ast
 import importlib.util
 import sys
-import types
 from pathlib import Path
+from typing import Any
 
 import muzero_jax
 from muzero_jax.config import ExperimentConfig
@@ -16,8 +16,7 @@ def load_experiment(name: str) -> ExperimentConfig:
     """Loads the `CONFIG` of an experiment by its name in a folder of experiments, or by its path.
 
     Raises:
-      ConfigError: there is no such experiment, its script has no `CONFIG`, or a setting cannot
-        work.
+      ConfigError: there is no such experiment, or its script has no `CONFIG` that can work.
     """
     known = find_experiments()
     path = Path(name) if name.endswith(".py") else known.get(name)
@@ -27,15 +26,11 @@ def load_experiment(name: str) -> ExperimentConfig:
         raise ConfigError(f"there is no experiment script {path}.")
     if path.parent.absolute() not in map(Path.absolute, _built_in_folders()):
         user_code.use_folder(path.absolute().parent)
-    module = _run_script(path.absolute())
-    with user_code.running(f"the CONFIG of the experiment {path.name} cannot be read"):
-        config = getattr(module, "CONFIG", None)
-    if not isinstance(config, ExperimentConfig):
-        found = "none" if config is None else f"found {type(config).__name__}"
-        raise ConfigError(
-            f"the experiment {path} must define CONFIG, an ExperimentConfig; {found}."
-        )
-    return config
+    config = _run_script(path.absolute())
+    if isinstance(config, ExperimentConfig):
+        return config
+    found = "none" if config is None else f"found {type(config).__name__}"
+    raise ConfigError(f"the experiment {path} must define CONFIG, an ExperimentConfig; {found}.")
 
 
 def is_built_in(name: str) -> bool:
@@ -43,14 +38,15 @@ def is_built_in(name: str) -> bool:
     return name in {path.stem for folder in _built_in_folders() for path in folder.glob("*.py")}
 
 
-def _run_script(path: Path) -> types.ModuleType:
+def _run_script(path: Path) -> Any:
+    """What a script defines as CONFIG; None where it defines nothing."""
     spec = importlib.util.spec_from_file_location(f"_muzero_experiment_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     with user_code.running(f"the experiment {path.name} cannot be loaded"):
         spec.loader.exec_module(module)
-    return module
+        return getattr(module, "CONFIG", None)
 
 
 def find_experiments() -> dict[str, Path]:

@@ -83,10 +83,8 @@ def _tell(error: Exception) -> int:
 def _require_supported_system() -> None:
     """Refuses Windows, where files cannot be locked as the program needs it."""
     if importlib.util.find_spec("fcntl") is None:
-        raise ConfigError(
-            "muzero_jax runs on Linux and macOS, and this system is neither; on Windows, use it in "
-            "the Windows Subsystem for Linux."
-        )
+        told = "on Windows, use it in the Windows Subsystem for Linux."
+        raise ConfigError(f"muzero_jax runs on Linux and macOS, and this system is neither; {told}")
 
 
 def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:

@@ -41,12 +41,7 @@ class OracleOptions:
 
 
 def oracle(args: Sequence[str]) -> None:
-    """Prints the optimum of an environment, and draws it if `--figure` is given.
-
-    Raises:
-      ConfigError: the environment is not tabular, or an option cannot work.
-      EnvironmentCreationError: the environment cannot be made.
-    """
+    """Prints the optimum of an environment, and draws it if `--figure` is given."""
     options = parse_options(OracleOptions, args, "muzero oracle")
     if options.figure:
         check_file(Path(options.figure), "--figure", "PNG")

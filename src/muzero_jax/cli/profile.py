@@ -23,12 +23,7 @@ from muzero_jax.runs.run_folder import load_config
 
 
 def profile(args: Sequence[str]) -> None:
-    """Does `muzero profile search` or `muzero profile loop EXPERIMENT`.
-
-    Raises:
-      ConfigError: there is no such profile, or an option cannot work.
-      RunError: a run cannot be read.
-    """
+    """Does `muzero profile search` or `muzero profile loop EXPERIMENT`."""
     name, *rest = args or ["--help"]
     if name in ("-h", "--help"):
         print("usage: muzero profile {search,loop EXPERIMENT} ...; add --help for options")
@@ -98,10 +93,7 @@ def _profile_search(options: SearchOptions) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions(ExperimentOptions):
-    """Splits one training chunk of an experiment into its parts.
-
-    Any setting of the experiment can be added.
-    """
+    """Splits one training chunk of an experiment, with any of its settings, into its parts."""
 
     repeats: Count = 5
     """Timed runs of each part."""

@@ -37,8 +37,8 @@ def kind_of_processor() -> str:
 
 def is_private(status: os.stat_result) -> bool:
     """Whether only this user and root can change a file or folder."""
-    is_own = status.st_uid in (os.geteuid(), 0)
-    return is_own and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid in (os.geteuid(), 0) and not others_write
 
 
 @functools.cache

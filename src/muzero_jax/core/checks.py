@@ -55,9 +55,7 @@ def require_between(told: str, value: Any, low: float, high: float | None) -> No
 
 
 def require_types(section: str, config: Any) -> None:
-    """Refuses values that are not of their field's type, or not among its `Literal`'s choices.
-
-    The name of the section stands in the message; it is empty for the whole configuration.
+    """Refuses values that are not of their field's type, see `require_type`.
 
     Raises:
       ConfigError: a value is of another type.
@@ -95,20 +93,14 @@ def require_type(name: str, value: Any, hint: Any) -> None:
 
 
 def require_name(told: str, name: str) -> None:
-    """Refuses a name that no file can have, or that would lead to another folder.
-
-    The message says what the name is with the words `told`.
+    """Refuses a name, called `told` in the message, that is none for a file in a folder.
 
     Raises:
-      ConfigError: the name is empty, too long, or holds or begins with a character that is not
-        allowed.
+      ConfigError: the name is empty or too long, or a character in it or before it is not allowed.
     """
     require(bool(name), f"{told} must not be empty.")
-    size = len(name.encode(errors="replace"))
-    require(
-        size <= LONGEST_NAME,
-        f"{told} must have at most {LONGEST_NAME} bytes, for folders bear it; found {size}.",
-    )
+    size, most = len(name.encode(errors="replace")), f"at most {LONGEST_NAME} bytes"
+    require(size <= LONGEST_NAME, f"{told} must have {most}, for folders bear it; found {size}.")
     is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name[0] not in ".-~ "
     require(
         is_plain,

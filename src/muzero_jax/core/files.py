@@ -90,9 +90,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_bytes(path: Path, *, is_typed: bool = False) -> bytes:
-    """Reads a file, which may be endless, for example `/dev/zero`.
-
-    Only a path that the user has typed may be a pipe, for which a reader could wait for ever.
+    """Reads a file, which may be endless. Only a path that the user has typed may be a pipe.
 
     Raises:
       ConfigError: the path is no regular file, or the file is larger than 64 MiB.

@@ -64,6 +64,5 @@ def _check_name(path: Path, option: str) -> None:
         raise ConfigError(f"{option} {text!r} holds characters that cannot be printed.")
     longest = max((len(part.encode()) for part in path.parts), default=0)
     if longest > _MAX_NAME_BYTES or len(text.encode()) > 4_000:
-        raise ConfigError(
-            f"{option} holds a name of {longest} bytes; at most {_MAX_NAME_BYTES} are possible."
-        )
+        told = f"at most {_MAX_NAME_BYTES} are possible"
+        raise ConfigError(f"{option} holds a name of {longest} bytes; {told}.")

@@ -205,10 +205,8 @@ def _key() -> bytes:
         is_private = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
         key = file.read(_KEY_BYTES + 1)
     if not is_private or len(key) != _KEY_BYTES:
-        raise ConfigError(
-            f"the key {path} must be a file of {_KEY_BYTES} bytes that you alone can read; remove "
-            "it, and a new one is made."
-        )
+        told = f"must be a file of {_KEY_BYTES} bytes that you alone can read"
+        raise ConfigError(f"the key {path} {told}; remove it, and a new one is made.")
     return key
 
 

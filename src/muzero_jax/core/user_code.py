@@ -47,8 +47,7 @@ def search_folders() -> tuple[Path, ...]:
 def use_folder(folder: Path) -> None:
     """Lets Python import from a folder, an absolute path, after all installed modules.
 
-    Only folders from which something is imported are added, because libraries look on Python's path
-    for plug-ins and optional packages, which could be a stranger's.
+    Only folders that are needed are added: libraries look for plug-ins on Python's path.
     """
     search_in([folder])
     if str(folder) not in sys.path:
@@ -110,12 +109,11 @@ def find(reference: str, kind: str) -> Any:
         raise ConfigError(f"the {kind} {reference!r} must be named MODULE:NAME.")
     module = import_module(module_name)
     if module is None:
-        looked_in = ", ".join(map(str, search_folders()))
+        where = f"neither installed nor in {', '.join(map(str, search_folders()))}"
         raise ConfigError(
-            f"there is no module {module_name!r} for the {kind} {module_name}:{attribute}, neither "
-            f"installed nor in {looked_in}."
+            f"there is no module {module_name!r} for the {kind} {reference}, {where}."
         )
-    with running(f"{module_name}:{attribute} cannot be read"):
+    with running(f"{reference} cannot be read"):
         if not hasattr(module, attribute):
             raise ConfigError(f"the module {module_name!r} has no {kind} {attribute!r}.")
         return getattr(module, attribute)
