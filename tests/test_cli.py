@@ -44,16 +44,6 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run."""
-    from muzero_jax.runs.runner import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    train(TINY, run_dir)
-    return run_dir
-
-
 @pytest.mark.parametrize(
     "args", [["--help"], ["--version"], ["train", "--help"], ["train", "cartpole", "--help"]]
 )
@@ -286,43 +276,45 @@ def test_list_names_experiments_and_environments(
     assert "\n  tic_tac_toe\n" in listed
 
 
-def test_resume_takes_no_settings(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--resume", str(finished), "--seed", "1"]) == 2
+def test_resume_takes_no_settings(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", str(finished_run), "--seed", "1"]) == 2
     assert "with the settings it has" in capsys.readouterr().err
-    assert main(["train", "--resume", str(finished), "--out", "elsewhere"]) == 2
+    assert main(["train", "--resume", str(finished_run), "--out", "elsewhere"]) == 2
     assert "where --out has no meaning" in capsys.readouterr().err
-    assert main(["train", "cartpole", "--resume", str(finished)]) == 2
+    assert main(["train", "cartpole", "--resume", str(finished_run)]) == 2
     assert "is a run of tiny, not of cartpole" in capsys.readouterr().err
-    assert main(["train", f"--resume={finished}"]) == 0
+    assert main(["train", f"--resume={finished_run}"]) == 0
     assert "is finished: score" in capsys.readouterr().out
 
 
-def test_evaluate_prints_one_object(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(finished), "--episodes", "7", "--json"]) == 0
+def test_evaluate_prints_one_object(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(finished_run), "--episodes", "7", "--json"]) == 0
     told = capsys.readouterr()
-    assert told.err == f"evaluating {finished}: 7 greedy episodes of catch\n"
+    assert told.err == f"evaluating {finished_run}: 7 greedy episodes of catch\n"
     result = json.loads(told.out)
     assert {"score_mean", "score_std", "score_min", "score_max"} < set(result)
     assert (result["episodes"], result["env_steps"]) == (7, 512)
-    assert main(["evaluate", str(finished), "--episodes", "7"]) == 0
+    assert main(["evaluate", str(finished_run), "--episodes", "7"]) == 0
     assert f"score {result['score_mean']:.4g} ± " in capsys.readouterr().out
 
 
-def test_plot_writes_the_file(finished: Path, tmp_path: Path) -> None:
+def test_plot_writes_the_file(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "curves.png"
-    assert main(["plot", str(finished), "--out", str(out)]) == 0
+    assert main(["plot", str(finished_run), "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
 def test_play_hands_its_options_on(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from muzero_jax.viewing import play
 
     seen: dict[str, object] = {}
     monkeypatch.setattr(play, "play_run", lambda run_dir, **options: seen.update(options))
-    assert main(["play", str(finished), "--episodes", "2", "--gif", "a.gif", "--seed", "3"]) == 0
-    assert capsys.readouterr().err == f"playing {finished}: 2 greedy episodes of catch\n"
+    assert (
+        main(["play", str(finished_run), "--episodes", "2", "--gif", "a.gif", "--seed", "3"]) == 0
+    )
+    assert capsys.readouterr().err == f"playing {finished_run}: 2 greedy episodes of catch\n"
     assert seen == {
         "episodes": 2,
         "gif_path": Path("a.gif"),
