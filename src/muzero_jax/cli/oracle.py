@@ -52,10 +52,8 @@ def oracle(args: Sequence[str]) -> None:
 
     env = underlying_tabular(make_environment(options.environment))
     if env is None:
-        raise ConfigError(
-            f"{options.environment} is not tabular, so nothing is known of it exactly; "
-            "`muzero list` shows the environments that are."
-        )
+        told = f"{options.environment} is not tabular, so nothing is known of it exactly"
+        raise ConfigError(f"{told}; `muzero list` shows the environments that are.")
     mdp = dataclasses.replace(env.mdp, discount=options.discount or env.mdp.discount)
     if options.figure and mdp.grid is None:
         raise ConfigError(f"{mdp.name} does not lie on a grid; leave out --figure.")

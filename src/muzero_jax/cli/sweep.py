@@ -107,12 +107,7 @@ _FILE_KEYS = ("experiment", *_SECTIONS, *_FROM_OPTIONS)
 
 
 def sweep(args: Sequence[str]) -> None:
-    """Runs what the command line says.
-
-    Raises:
-      ConfigError: an option or a setting cannot work; nothing is started.
-      RunError: see `sweeps.runner.run_sweep`.
-    """
+    """Runs what the command line says; nothing is started where an option cannot work."""
     options, definition = _read(args)
     folder = Path(options.resume or options.out)
     check_folder(folder, "--out")

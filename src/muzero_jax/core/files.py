@@ -158,10 +158,8 @@ def refuse_links(folder: Path) -> None:
         is_run = Path(current) == folder or CONFIG_FILE in names
         for path in [os.path.join(current, name) for name in (*folders, *names)]:
             if os.path.islink(path):
-                raise ConfigError(
-                    f"{path} is a link, and nothing is written through links inside a run folder; "
-                    "remove it, or put what it points to in its place."
-                )
+                told = "is a link, and nothing is written through links inside a run folder"
+                raise ConfigError(f"{path} {told}; put what it points to in its place.")
         if is_run:
             folders[:] = [name for name in folders if name not in _FOLDERS_WITH_LINKS]
 

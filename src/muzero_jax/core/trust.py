@@ -140,10 +140,9 @@ def admit_file(path: Path, references: Sequence[str]) -> None:
     missing = "which is part of Python" if is_python else "which is not found here"
     where = f"the file {file}" if file else missing
     subject = f"the module {name!r}" if name else "a script"
-    raise UntrustedCodeError(
-        f"{path} names code outside this program: {reference!r}, {subject}, {where}; if you know "
-        "what it does, add --trust, or set MUZERO_TRUST=1."
-    )
+    told = f"{path} names code outside this program: {reference!r}, {subject}, {where}"
+    advice = "if you know what it does, add --trust, or set MUZERO_TRUST=1"
+    raise UntrustedCodeError(f"{told}; {advice}.")
 
 
 def seal_folder(folder: Path, references: Sequence[str]) -> None:

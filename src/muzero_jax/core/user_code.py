@@ -110,9 +110,8 @@ def find(reference: str, kind: str) -> Any:
     module = import_module(module_name)
     if module is None:
         where = f"neither installed nor in {', '.join(map(str, search_folders()))}"
-        raise ConfigError(
-            f"there is no module {module_name!r} for the {kind} {reference}, {where}."
-        )
+        told = f"there is no module {module_name!r} for the {kind} {reference}"
+        raise ConfigError(f"{told}, {where}.")
     with running(f"{reference} cannot be read"):
         if not hasattr(module, attribute):
             raise ConfigError(f"the module {module_name!r} has no {kind} {attribute!r}.")
