@@ -38,7 +38,11 @@ def kind_of_processor() -> str:
 def is_private(status: os.stat_result) -> bool:
     """Whether only this user and root can change a file or folder."""
     others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return status.st_uid in (os.geteuid(), 0) and not others_write
+    return status.st_uid in _trusted_users() and not others_write
+
+
+def _trusted_users() -> set[int]:
+    return {os.geteuid(), 0}
 
 
 @functools.cache
@@ -67,7 +71,7 @@ def _checked(folder: Path) -> Path:
         status = folder.stat()
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
-    if status.st_uid not in (os.geteuid(), 0):
+    if status.st_uid not in _trusted_users():
         raise ConfigError(f"{folder} belongs to another user")
     if not is_private(status):
         trusted = "if its content is to be trusted, use chmod go-w"

@@ -24,9 +24,7 @@ def stage(text: str) -> None:
 
 
 class Tally:
-    """Counts the parts of a command's work, and estimates how long the rest will take.
-
-    Several threads may report to one tally.
+    """Counts the parts of a command's work, in any thread, and estimates how long the rest takes.
 
     Args:
       num_parts: number of parts.

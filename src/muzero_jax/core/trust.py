@@ -146,10 +146,7 @@ def admit_file(path: Path, references: Sequence[str]) -> None:
 
 
 def seal_folder(folder: Path, references: Sequence[str]) -> None:
-    """Seals names of code into the run or sweep folder that was made with them.
-
-    Nothing is written where there are no names, or where another process makes the seals.
-    """
+    """Seals names of code, if there are any, into the run or sweep folder made with them."""
     if not references or not _Decision.seals:
         return
     found = (user_code.folder_of(module_of(reference)) for reference in references)
