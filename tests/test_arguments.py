@@ -85,6 +85,12 @@ def test_flags_and_lists_need_no_special_form():
         read_arguments(["--sed", "1"], kinds)
 
 
+def test_an_option_of_texts_may_be_repeated_and_keeps_its_commas():
+    args = ["--set", "a=1,2", "b=3", "--set=c=4"]
+    read = read_arguments(args, {"set": tuple[str, ...]}, texts=["set"])
+    assert read == ([], {"set": ("a=1,2", "b=3", "c=4")})
+
+
 def test_a_sweep_reads_values_alike():
     assert parse_axis(TINY, "prioritised=true,off").values == (True, False)
     assert parse_axis(TINY, "num_simulations=4,1e1").values == (4, 10)

@@ -161,9 +161,13 @@ def test_a_wrong_file_is_one_sentence(asked, tmp_path, capsys, content, told):
 
 
 def test_seeds_of_a_file_may_be_written_as_people_do(asked, tmp_path):
-    (tmp_path / "sweep.yaml").write_text("{experiment: catch, seeds: ['1e3', 7]}")
-    assert main(["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]) == 0
-    assert asked[0][0].seeds == (1000, 7)
+    (tmp_path / "sweep.yaml").write_text("{experiment: catch, seeds: ['1e3', 7], points: '1e1'}")
+    command = ["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--set", "td_steps=1..9"]) == 0
+    assert asked[0][0].seeds == (1000, 7) and len(asked[0][0].settings) == 9
+    # The command line wins over the file.
+    assert main([*command, "--set", "td_steps=1..9", "--seeds", "2", "--points", "3"]) == 0
+    assert asked[1][0].seeds == (0, 1) and len(asked[1][0].settings) == 3
 
 
 SWEEP = Sweep("catch", TINY, (0,), ({"target.td_steps": 1},))

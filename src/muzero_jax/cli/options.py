@@ -35,7 +35,7 @@ _FILLED = ("settings", "base", "changes")
 
 @dataclasses.dataclass(frozen=True)
 class Between:
-    """Says in an option's type what its least and its largest value are; for a list, of each."""
+    """Bounds that stand in the type of an option; in a list, every number keeps them."""
 
     low: float
     high: float | None = None
