@@ -7,12 +7,7 @@ from muzero_jax.config import ExperimentConfig
 
 
 def classic_control(name: str, environment: str) -> ExperimentConfig:
-    """Small vector tasks: a small MLP, and many updates a step.
-
-    Args:
-      name: the name of the experiment.
-      environment: registry name.
-    """
+    """Small vector tasks, by the registry name of the environment: a small MLP, many updates."""
     return ExperimentConfig(
         name=name,
         environment=config.EnvironmentConfig(name=environment),
@@ -25,14 +20,11 @@ def classic_control(name: str, environment: str) -> ExperimentConfig:
 
 
 def minatar(game: str) -> ExperimentConfig:
-    """MinAtar (Young and Tian 2019, arXiv 1903.03176) as gymnax has it.
+    """MinAtar (Young and Tian 2019, arXiv 1903.03176) as gymnax has it, such as `Breakout`.
 
     gymnax uses each game's minimal action set, no sticky actions, and a limit of 1000 steps (2500
     in Freeway). The flattened grid goes straight into a small MLP: on a CPU that buys three to
     four times the updates of a convolution, and here updates are what counts (CHANGELOG.md).
-
-    Args:
-      game: `Asterix`, `Breakout`, `Freeway`, `Seaquest` or `SpaceInvaders`.
     """
     return ExperimentConfig(
         name="minatar" + re.sub("([A-Z])", r"_\1", game).lower(),

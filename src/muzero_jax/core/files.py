@@ -63,7 +63,8 @@ def replacing(path: Path, mode: int = 0o666, *, is_new: bool = False) -> Iterato
         yield temporary
         os.fsync(descriptor)
         with _naming(path):
-            os.link(temporary, path) if is_new else temporary.replace(path)
+            move = os.link if is_new else os.replace
+            move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
         os.close(descriptor)

@@ -60,7 +60,7 @@ def check_file(path: Path, option: str, kind: FileKind) -> None:
 
 def _check_name(path: Path, option: str) -> None:
     text = str(path)
-    if not text.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not text.isprintable():
         raise ConfigError(f"{option} {text!r} holds characters that cannot be printed.")
     longest = max((len(part.encode()) for part in path.parts), default=0)
     if longest > _MAX_NAME_BYTES or len(text.encode()) > 4_000:

@@ -186,12 +186,7 @@ def key_file() -> Path:
 
 
 def _key() -> bytes:
-    """This user's key, made on first use.
-
-    Raises:
-      ConfigError: the key belongs to another user, or others can read it.
-      OSError: the key can neither be read nor made.
-    """
+    """This user's key, made on first use; a key that others can read or have made is refused."""
     path = key_file()
     if not path.exists():
         _make_key(path)
