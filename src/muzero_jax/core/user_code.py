@@ -74,7 +74,8 @@ def import_module(name: str) -> types.ModuleType | None:
     if not is_module_name(name):
         return None
     importlib.invalidate_caches()
-    if (folder := folder_of(name)) is not None:
+    is_known = _find_outermost(name.partition(".")[0], _own_path()) is not None
+    if not is_known and (folder := folder_of(name)) is not None:
         use_folder(folder)
     try:
         return importlib.import_module(name)
