@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from muzero_jax.cli.benchmark import positive
 from muzero_jax.core.terminal import run_program
 
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=positive, default=3, help="how often (default 3)")
+    parser.add_argument("--kills", type=int, default=3, help="how often (default 3)")
     parser.add_argument("--draw", type=int, default=0, help="seed of the moments (default 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options, sweep = parser.parse_known_args(arguments)

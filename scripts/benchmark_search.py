@@ -11,7 +11,6 @@ import dataclasses
 import json
 import sys
 
-from muzero_jax.cli.benchmark import positive
 from muzero_jax.core.terminal import run_program
 from muzero_jax.profiling.search_cost import SearchCell, grid, measure_search, toy_workload
 
@@ -38,7 +37,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--required", action="store_true", help="only the cells of the table")
-    parser.add_argument("--repeats", type=positive, default=5, help="timed runs of each program")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each program")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     results = []

@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from muzero_jax.cli.benchmark import benchmark_parser, positive
 from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.config import ConfigError
 from muzero_jax.core.terminal import run_program
@@ -36,9 +35,14 @@ class SweepCost:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = benchmark_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Any setting of the experiment can be added; see `muzero train EXPERIMENT --help`.",
+        allow_abbrev=False,
+    )
     parser.add_argument("experiment", help="name of an experiment, or path of its script")
-    parser.add_argument("--seeds", type=positive, default=16, help="runs each way (default 16)")
+    parser.add_argument("--seeds", type=int, default=16, help="runs each way (default 16)")
     parser.add_argument("--warm", action="store_true", help="share one compilation cache")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     try:

@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
-from muzero_jax.cli.benchmark import positive
 from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.terminal import run_program
@@ -157,8 +156,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--simulations", type=positive, default=50)
-    parser.add_argument("--seeds", type=positive, default=200, help="vmapped runs, at least")
+    parser.add_argument("--simulations", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=200, help="vmapped runs, at least")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     config = apply_settings(

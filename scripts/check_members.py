@@ -19,7 +19,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from muzero_jax.cli.benchmark import positive
 from muzero_jax.core.terminal import run_program
 from muzero_jax.process.jax_process import prepare_jax
 from muzero_jax.runs.build import load_run
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sweep", type=Path, help="folder of a sweep")
-    parser.add_argument("--most", type=positive, help="members to check (default all)")
+    parser.add_argument("--most", type=int, help="members to check (default all)")
     options = parser.parse_args(arguments)
     prepare_jax()
     members = sorted(path.parent for path in options.sweep.glob("members/*/*/result.json"))

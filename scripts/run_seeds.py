@@ -17,7 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from muzero_jax.cli.benchmark import read_experiment
+from muzero_jax.cli.options import parse_experiment_options
+from muzero_jax.cli.train import TrainOptions
 from muzero_jax.config import ConfigError
 from muzero_jax.core.dotted import flatten
 from muzero_jax.core.file_names import CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
@@ -91,8 +92,8 @@ def _changed_settings(run_dir: Path, experiment: str, overrides: Sequence[str]) 
     """The settings in which the run folder differs from the command line, in words."""
     if not (run_dir / CONFIG_FILE).exists():
         return []
-    asked = read_experiment(experiment, overrides, "run_seeds.py")
-    now, then = flatten(config_to_dict(asked)), read_run(run_dir).settings
+    asked = parse_experiment_options(TrainOptions, [experiment, *overrides], "run_seeds.py")
+    now, then = flatten(config_to_dict(asked.settings)), read_run(run_dir).settings
     return [
         f"{name} is {then.get(name)}, asked for {now.get(name)}"
         for name in {**now, **then}

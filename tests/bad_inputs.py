@@ -196,7 +196,7 @@ BAD_INPUTS = (
     BadInput("play RUN --episodes -3", "--episodes must be between 1"),
     BadInput("inspect RUN --step -1", "--step must be at least 0"),
     BadInput("inspect RUN --out note.txt", "is no folder", {"note.txt": "mine"}),
-    BadInput("plot", "run folder"),
+    BadInput("plot", "muzero plot needs RUNS"),
     BadInput("plot nowhere", "no run folder"),
     BadInput("plot RUN --out note.txt", "no PNG file", {"note.txt": "mine"}),
     BadInput("train --resume nowhere", "is not a run folder"),
@@ -207,7 +207,7 @@ BAD_INPUTS = (
     # Sweeps and reports.
     BadInput("sweep", "name an experiment or a YAML file first"),
     BadInput("sweep catch", "--out DIR is missing"),
-    BadInput("sweep catch --out s --seeds 0", "seeds must be a number between 1"),
+    BadInput("sweep catch --out s --seeds 0", "--seeds must be between 1 and 100,000"),
     BadInput("sweep catch --out s --seeds 1e8", "seeds"),
     BadInput("sweep catch --out s --set learning_rate", "cannot vary 'learning_rate'"),
     BadInput("sweep catch --out s --set learning_rat=1", "did you mean"),
@@ -225,7 +225,7 @@ BAD_INPUTS = (
     BadInput("report nowhere", "is not a sweep folder"),
     BadInput("report .", "is not a sweep folder"),
     # Profiles and oracles.
-    BadInput("profile search --batch 0", "--batch must be one or more integers between 1"),
+    BadInput("profile search --batch 0", "--batch must be between 1"),
     BadInput("profile search --simulations 100000000", "--simulations must be"),
     BadInput("profile search --run nowhere", "is not a run folder"),
     BadInput("profile loop", "experiment"),

@@ -26,6 +26,18 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def finished_run(state_folder: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `TINY`, which many tests look at and none changes."""
+    from tiny_run import TINY
+
+    from muzero_jax.runs.runner import train
+
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    train(TINY, run_dir)
+    return run_dir
+
+
 @pytest.fixture(autouse=True)
 def nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test lets run, and where it finds modules, is not the next one's."""

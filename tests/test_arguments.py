@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_run import TINY
 
-from muzero_jax.cli.arguments import read_arguments
-from muzero_jax.cli.options import parse_train_options
+from muzero_jax.cli.options import parse_options, read_arguments
+from muzero_jax.cli.train import TrainOptions
 from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
 from muzero_jax.core.plain_yaml import dump_yaml, parse_yaml
 from muzero_jax.core.settings import whole_number
@@ -40,7 +40,7 @@ def value_of(config: ExperimentConfig, name: str):
 
 
 def parse(*args: str) -> ExperimentConfig:
-    return parse_train_options(args, ExperimentConfig(), "muzero train").settings
+    return parse_options(TrainOptions, args, "muzero train", ExperimentConfig()).settings
 
 
 @pytest.mark.parametrize(("name", "text", "meant"), WRITTEN)
@@ -83,6 +83,12 @@ def test_flags_and_lists_need_no_special_form():
         read_arguments(["--seed", "1", "--seed=2"], kinds)
     with pytest.raises(ConfigError, match="unknown setting --sed; did you mean --seed"):
         read_arguments(["--sed", "1"], kinds)
+
+
+def test_an_option_of_texts_may_be_repeated_and_keeps_its_commas():
+    args = ["--set", "a=1,2", "b=3", "--set=c=4"]
+    read = read_arguments(args, {"set": tuple[str, ...]}, texts=["set"])
+    assert read == ([], {"set": ("a=1,2", "b=3", "c=4")})
 
 
 def test_a_sweep_reads_values_alike():

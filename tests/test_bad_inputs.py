@@ -5,19 +5,8 @@ from pathlib import Path
 
 import pytest
 from bad_inputs import BAD_INPUTS, BadInput, arguments, faults_of, left_behind, run_alone
-from tiny_run import TINY
 
 from muzero_jax.cli import main
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run."""
-    from muzero_jax.runs.runner import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "run"
-    train(TINY, run_dir)
-    return run_dir
 
 
 def test_there_are_a_hundred_of_them_over_all_commands() -> None:
@@ -30,7 +19,7 @@ def test_there_are_a_hundred_of_them_over_all_commands() -> None:
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.args[:60])
 def test_a_mistake_is_one_sentence(
     bad: BadInput,
-    run: Path,
+    finished_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -40,16 +29,18 @@ def test_a_mistake_is_one_sentence(
     for name, text in bad.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    before = sorted(run.rglob("*"))
-    code = main(arguments(bad, run))
+    before = sorted(finished_run.rglob("*"))
+    code = main(arguments(bad, finished_run))
     assert not faults_of(bad, code, capsys.readouterr().err, left_behind(tmp_path, bad))
-    assert sorted(run.rglob("*")) == before
+    assert sorted(finished_run.rglob("*")) == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", ["train catch --seed x", "evaluate nowhere", "plot nowhere"])
-def test_a_mistake_that_needs_no_environment_takes_less_than_a_second(args: str, run: Path) -> None:
+def test_a_mistake_that_needs_no_environment_takes_less_than_a_second(
+    args: str, finished_run: Path
+) -> None:
     (bad,) = [bad for bad in BAD_INPUTS if bad.args == args]
-    code, error, seconds, left = run_alone(bad, run)
+    code, error, seconds, left = run_alone(bad, finished_run)
     assert not faults_of(bad, code, error, left)
     assert seconds < 1.0

@@ -70,5 +70,5 @@ def test_the_command_prints_parts_and_refuses_what_it_does_not_know(tmp_path, ca
     assert main(["profile", "lop"]) == 2
     assert "search and loop" in capsys.readouterr().err
     assert main(["profile", "loop"]) == 2
-    told = "error: the following arguments are required: experiment; see muzero profile loop --help"
+    told = "error: name an experiment first, such as `muzero profile loop cartpole`"
     assert capsys.readouterr().err.startswith(told)

@@ -218,8 +218,8 @@ def test_the_columns_are_documented():
 _FAKE_MUZERO = """#!{python}
 import json, os, sys
 from pathlib import Path
-from muzero_jax.cli.experiments import load_experiment
-from muzero_jax.cli.options import parse_train_options
+from muzero_jax.cli.options import parse_experiment_options
+from muzero_jax.cli.train import TrainOptions
 from muzero_jax.settings import config_to_dict
 arguments = sys.argv[1:]
 if "--resume" in arguments:
@@ -227,7 +227,7 @@ if "--resume" in arguments:
 else:
     run_dir = Path(arguments[arguments.index("--out") + 1])
     run_dir.mkdir()
-    options = parse_train_options(arguments[2:], load_experiment(arguments[1]), "fake")
+    options = parse_experiment_options(TrainOptions, arguments[1:], "fake")
     (run_dir / "config.yaml").write_text(json.dumps(config_to_dict(options.settings)))
     (run_dir / "evaluation.csv").write_text("env_steps,score_mean\\n1000,400\\n2000,480\\n")
     assert os.environ["MUZERO_CACHE_DIR"] == "" and "JAX_COMPILATION_CACHE_DIR" not in os.environ

@@ -147,12 +147,12 @@ def test_a_trained_run_is_searched_from_its_own_observations(tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"batch": (0,)}, "--batch must be"),
-        ({"simulations": ()}, "--simulations must be"),
-        ({"engine": ()}, "--engine needs"),
-        ({"repeats": 0}, "--repeats must be"),
+        (["--batch", "16", "0"], "--batch must be between 1 and 1,048,576, found 0"),
+        (["--simulations", ","], "--simulations needs at least one value"),
+        (["--engine="], "--engine needs"),
+        (["--repeats", "0"], "--repeats must be"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(change, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        profile.profile_search(profile.ProfileSearchOptions(**change))
+        profile.profile(["search", *change])

@@ -96,8 +96,3 @@ def test_another_agent_keeps_the_sections_that_both_declare() -> None:
     assert "search, replay, target keep the values" in told
     assert "table: the agent's defaults" in told
     assert not describe_other_agent(OTHER, OTHER)
-
-
-def test_settings_of_a_version_with_agent_kinds_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"the settings are of a version that had agent\.kind"):
-        config_from_dict({"agent": {"kind": "muzero"}})

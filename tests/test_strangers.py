@@ -25,16 +25,6 @@ from muzero_jax.sweeps.definition import Sweep
 Attack = Callable[[Path, Path], None]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, of which strangers' runs are copies."""
-    from muzero_jax.runs.runner import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "run"
-    train(TINY, run_dir)
-    return run_dir
-
-
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder, with the user's own precious folder beside it."""
@@ -180,13 +170,13 @@ ATTACKS: list[tuple[str, Attack, list[str]]] = [
     ("pack", "args"), [attack[1:] for attack in ATTACKS], ids=[attack[0] for attack in ATTACKS]
 )
 def test_a_strangers_run_does_no_harm(
-    finished: Path,
+    finished_run: Path,
     place: Path,
     capsys: pytest.CaptureFixture[str],
     pack: Attack,
     args: list[str],
 ) -> None:
-    shutil.copytree(finished, place / "RUN")
+    shutil.copytree(finished_run, place / "RUN")
     (place / "RUN" / "result.json").unlink()  # A finished run would not be resumed.
     pack(place / "RUN", place)
     assert main(args) == 2
@@ -306,9 +296,9 @@ def test_xla_flags_are_tried_without_the_working_folder(
     assert is_unharmed(place)
 
 
-def test_a_second_name_of_a_file_is_not_written_through(place: Path, finished: Path) -> None:
+def test_a_second_name_of_a_file_is_not_written_through(place: Path, finished_run: Path) -> None:
     """A hard link cannot be seen by its path."""
-    shutil.copytree(finished, place / "RUN")
+    shutil.copytree(finished_run, place / "RUN")
     (place / "RUN" / ".lock").unlink()
     os.link(place.parent / "victim" / "thesis.txt", place / "RUN" / ".lock")
     assert main(["train", "--resume", "RUN"]) == 0

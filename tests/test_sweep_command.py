@@ -98,7 +98,7 @@ def test_a_study_keeps_its_space(script, asked, tmp_path):
         (["--set", "seed=1,2"], "seed cannot be swept: use --seeds"),
         (["--set", "learning_rate=2..1"], "is empty: 2 is not below 1"),
         (["--set", "td_steps=3,400"], "the setting td_steps=400 cannot work: replay.capacity"),
-        (["--seeds", "0"], "seeds must be a number between 1 and 100,000"),
+        (["--seeds", "0"], "--seeds must be between 1 and 100,000, found 0"),
         (["--samples", "4"], "--samples needs --set"),
         (["--set", "td_steps=1,2", "--trials", "4"], "--trials goes with --study NAME only"),
         (["--study", "s", "--trials", "4"], "a study needs at least one setting to choose"),
@@ -113,7 +113,7 @@ def test_a_study_keeps_its_space(script, asked, tmp_path):
             "a study chooses its settings itself; leave out points",
         ),
         (["--devices", "-1"], "--devices must be at least 0"),
-        (["--seeds", "x"], "argument --seeds: invalid int value: 'x'; see muzero sweep --help"),
+        (["--seeds", "x"], "seeds must be an integer, found 'x'"),
         (["--num_simulatons", "4"], "unknown setting --num_simulatons; did you mean"),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_is_missing_is_said(script, asked, tmp_path, capsys):
     assert "is not a sweep folder: there is no such folder" in capsys.readouterr().err
     assert main(["sweep", script, "--resume", str(tmp_path)]) == 2
     assert "continues" in capsys.readouterr().err
-    for option in (["--trials", "50"], ["--seeds", "0"], ["--study", "s"], ["--deterministic"]):
+    for option in (["--trials", "50"], ["--seeds", "3"], ["--study", "s"], ["--deterministic"]):
         assert main(["sweep", "--resume", str(tmp_path), *option]) == 2
         assert "as it is; give no settings" in capsys.readouterr().err
     assert not asked
@@ -161,9 +161,13 @@ def test_a_wrong_file_is_one_sentence(asked, tmp_path, capsys, content, told):
 
 
 def test_seeds_of_a_file_may_be_written_as_people_do(asked, tmp_path):
-    (tmp_path / "sweep.yaml").write_text("{experiment: catch, seeds: ['1e3', 7]}")
-    assert main(["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]) == 0
-    assert asked[0][0].seeds == (1000, 7)
+    (tmp_path / "sweep.yaml").write_text("{experiment: catch, seeds: ['1e3', 7], points: '1e1'}")
+    command = ["sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--set", "td_steps=1..9"]) == 0
+    assert asked[0][0].seeds == (1000, 7) and len(asked[0][0].settings) == 9
+    # The command line wins over the file.
+    assert main([*command, "--set", "td_steps=1..9", "--seeds", "2", "--points", "3"]) == 0
+    assert asked[1][0].seeds == (0, 1) and len(asked[1][0].settings) == 3
 
 
 SWEEP = Sweep("catch", TINY, (0,), ({"target.td_steps": 1},))

@@ -134,7 +134,7 @@ def test_an_error_without_a_message_has_its_type():
 @pytest.mark.parametrize("end", ["raise RuntimeError('gone')", "exit('gone')"])
 def test_a_module_that_makes_up_its_names_is_no_exception(workplace, end):
     (workplace / "script.py").write_text(f"def __getattr__(name):\n    {end}\n")
-    with pytest.raises(ConfigError, match=r"cannot be read: .*line 2: .*gone"):
+    with pytest.raises(ConfigError, match=r"cannot be loaded: .*line 2: .*gone"):
         load_experiment("script.py")
 
 

@@ -15,43 +15,36 @@ from muzero_jax.core.dotted import flatten
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.settings import check_names, convert, rebuild, to_plain, types_of
 
-# The sections of a run in the order of `config.yaml`; the agent's settings come after the first.
-_FIRST, _LAST = ("environment",), ("training", "evaluation", "logging")
-_SECTIONS = (*_FIRST, *_LAST)
+# The settings of the agent stand in `config.yaml` where the field `learner` is in the class.
+_LEARNER = "learner"
 _OWN = {"name": str, "seed": int}
+_SECTIONS = ("environment", "training", "evaluation", "logging")
 
 
 def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
     """The whole configuration as nested dictionaries of numbers, strings, booleans and lists."""
-    tree: dict[str, Any] = {"name": config.name, "seed": int(config.seed), "agent": config.agent}
-    tree |= {name: to_plain(getattr(config, name)) for name in _FIRST}
-    tree |= to_plain(config.learner)
-    return tree | {name: to_plain(getattr(config, name)) for name in _LAST}
+    tree: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        plain = to_plain(getattr(config, field.name))
+        tree |= plain if field.name == _LEARNER else {field.name: plain}
+    return tree
 
 
 def config_from_dict(tree: Any) -> ExperimentConfig:
     """The inverse of `config_to_dict`; settings that are missing take their defaults.
-
-    Args:
-      tree: what was read from a file; anything but settings by name is refused.
 
     Raises:
       ConfigError: an unknown setting, a wrong type, or a value that is not allowed.
     """
     if not isinstance(tree, Mapping):
         raise ConfigError(f"settings must be NAME: VALUE, found {str(tree)[:80]!r}.")
-    if isinstance(tree.get("agent"), Mapping):
-        raise ConfigError(
-            "agent must be a string, found a section: the settings are of a version that had "
-            "agent.kind, whose runs this version does not read."
-        )
     return apply_settings(ExperimentConfig(), tree)
 
 
 def apply_settings(config: ExperimentConfig, changes: Mapping[str, Any]) -> ExperimentConfig:
     """Returns `config` with `changes`, all made at once, so that pairs need only suit in the end.
 
-    Another `agent` comes with its own settings, see `learner_for`.
+    Another `agent` comes with its own settings; the sections that both agents have stay.
 
     Args:
       config: the settings to start from.
@@ -61,50 +54,32 @@ def apply_settings(config: ExperimentConfig, changes: Mapping[str, Any]) -> Expe
       ConfigError: an unknown setting, a wrong type, or a value that is not allowed.
     """
     flat = flatten(changes)
-    agent = flat.pop("agent", config.agent)
-    if not isinstance(agent, str):
-        raise ConfigError(f"agent must be a string, found {agent!r}.")
-    learner = learner_for(config, agent)
-    check_names(flat, _types(type(learner)))
+    agent = convert("agent", flat.pop("agent", config.agent), str)
+    check_names(flat, setting_types(config, agent))
     own = {name: convert(name, flat[name], kind) for name, kind in _OWN.items() if name in flat}
     sections = {name: rebuild(getattr(config, name), flat, f"{name}.") for name in _SECTIONS}
     with user_code.running(f"the settings of the agent {agent} cannot be used"):
-        learner = rebuild(learner, flat)
+        learner = rebuild(_learner_for(config, agent), flat)
     return dataclasses.replace(config, **own, agent=agent, learner=learner, **sections)
 
 
-def learner_for(config: ExperimentConfig, agent: str) -> Any:
+def _learner_for(config: ExperimentConfig, agent: str) -> Any:
     """The settings of an agent, begun from those of a run.
 
     Sections that the run's agent and the other agent both declare, by the same class, stay as they
     are in the run; the rest are the other agent's defaults.
-
-    Args:
-      config: the settings of the run.
-      agent: the name of the agent; that of the run gives the run's settings.
-
-    Raises:
-      ConfigError: there is no such agent.
     """
     if agent == config.agent:
         return config.learner
     learner = find_definition(agent).settings()
-    return dataclasses.replace(learner, **shared_sections(config.learner, learner))
+    return dataclasses.replace(learner, **_shared_sections(config.learner, learner))
 
 
 def describe_other_agent(before: ExperimentConfig, now: ExperimentConfig) -> str:
-    """Says which sections of the agent's settings stayed when a run got another agent.
-
-    Args:
-      before: the settings with the agent of the experiment.
-      now: the settings with the other agent.
-
-    Returns:
-      One sentence; empty where the agent is the same.
-    """
+    """Which sections of the agent's settings stayed when a run got another agent, in a sentence."""
     if before.agent == now.agent:
         return ""
-    kept = shared_sections(before.learner, now.learner)
+    kept = _shared_sections(before.learner, now.learner)
     names = [field.name for field in dataclasses.fields(now.learner)]
     fresh = [name for name in names if name not in kept]
     own = ["name", "seed", *_SECTIONS]
@@ -114,39 +89,26 @@ def describe_other_agent(before: ExperimentConfig, now: ExperimentConfig) -> str
     )
 
 
-def shared_sections(learner: Any, other: Any) -> dict[str, Any]:
-    """The sections of an agent's settings that another agent declares by the same class, by name.
-
-    Args:
-      learner: the settings of the agent.
-      other: settings of the other agent.
-    """
-    sections = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
-    return {
-        field.name: sections[field.name]
-        for field in dataclasses.fields(other)
-        if dataclasses.is_dataclass(getattr(other, field.name))
-        and type(sections.get(field.name)) is type(getattr(other, field.name))
-    }
+def _shared_sections(learner: Any, other: Any) -> dict[str, Any]:
+    """The sections of an agent's settings that another agent declares by the same class."""
+    found = {}
+    for field in dataclasses.fields(other):
+        section = getattr(learner, field.name, None)
+        if dataclasses.is_dataclass(section) and type(section) is type(getattr(other, field.name)):
+            found[field.name] = section
+    return found
 
 
 def setting_types(config: ExperimentConfig, agent: str = "") -> Mapping[str, Any]:
     """The type of every setting of a run by dotted name, in the order of `config.yaml`.
 
-    Args:
-      config: the settings of the run.
-      agent: the name of another agent, whose settings stand in the place of those of the run's.
+    Where `agent` names another agent, its settings stand in the place of those of the run's agent.
 
     Raises:
       ConfigError: there is no such agent.
     """
-    return _types(type(learner_for(config, agent or config.agent)))
-
-
-def _types(learner: type) -> dict[str, Any]:
-    own = types_of(ExperimentConfig)
-    types: dict[str, Any] = {**_OWN, "agent": str}
-    types |= {name: hint for name, hint in own.items() if name.startswith("environment.")}
-    types |= types_of(learner)
-    rest = tuple(f"{name}." for name in _LAST)
-    return types | {name: hint for name, hint in own.items() if name.startswith(rest)}
+    found: dict[str, Any] = {}
+    learner: Any = type(_learner_for(config, agent or config.agent))
+    for name, hint in types_of(ExperimentConfig).items():
+        found |= types_of(learner) if name == _LEARNER else {name: hint}
+    return found

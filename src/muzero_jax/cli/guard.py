@@ -1,12 +1,11 @@
 """Runs a whole program: flags that all programs take, and errors as sentences."""
 
-import contextlib
 import errno
 import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from muzero_jax.core.errors import ConfigError, InterruptedRunError, LostProcessError, RunError
 from muzero_jax.core.terminal import run_program
@@ -43,11 +42,19 @@ def run_guarded(
 
     def guarded() -> int:
         try:
-            return _tell_errors(lambda: work(own), shows_traceback=TRACEBACK in args)
+            _require_supported_system()
+            work(own)
         except SystemExit as ended:
-            if not ended.code and {*_HELP} & {*own}:
+            if not ended.code and asks_for_help(own):
                 print(FLAGS_HELP, end="")
             raise
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            if TRACEBACK in args:
+                traceback.print_exc()
+            return _tell(error)
+        return 0
 
     return run_program(guarded, needs_reader=needs_reader)
 
@@ -57,37 +64,27 @@ def asks_for_help(args: Sequence[str]) -> bool:
     return bool({*_HELP} & {*args})
 
 
-def _tell_errors(work: Callable[[], None], shows_traceback: bool) -> int:
-    try:
-        with _traceback_first(shows_traceback):
-            _require_supported_system()
-            work()
-    except ConfigError as error:
-        return _complain(f"error: {error}", 2)
-    except InterruptedRunError as error:
-        return _complain(str(error), error.exit_code)
-    except RunError as error:
-        _complain(f"error: {error}", error.exit_code)
-        if isinstance(error, LostProcessError):
-            sys.stdout.flush()
-            os._exit(error.exit_code)  # A normal exit would wait for the process that is gone.
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if (told := _sentence_of_the_system(error)) is None:
-            raise
-        return _complain(*told)
-    return 0
+def _tell(error: Exception) -> int:
+    """Prints an error that a user can cause, and returns its exit code; raises any other error."""
+    if isinstance(error, ConfigError | RunError):
+        begin = "" if isinstance(error, InterruptedRunError) else "error: "
+        sentence, exit_code = f"{begin}{error}", error.exit_code
+    elif (told := _sentence_of_the_system(error)) is not None:
+        sentence, exit_code = told
+    else:
+        raise error
+    print(sentence, file=sys.stderr)
+    if isinstance(error, LostProcessError):
+        sys.stdout.flush()
+        os._exit(exit_code)  # A normal exit would wait for the process that is gone.
+    return exit_code
 
 
 def _require_supported_system() -> None:
     """Refuses Windows, where files cannot be locked as the program needs it."""
     if importlib.util.find_spec("fcntl") is None:
-        raise ConfigError(
-            "muzero_jax runs on Linux and macOS, and this system is neither; on Windows, use it in "
-            "the Windows Subsystem for Linux."
-        )
+        told = "on Windows, use it in the Windows Subsystem for Linux."
+        raise ConfigError(f"muzero_jax runs on Linux and macOS, and this system is neither; {told}")
 
 
 def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:
@@ -105,19 +102,3 @@ def _sentence_of_the_system(error: Exception) -> tuple[str, int] | None:
         where = f"{error.filename} " if error.filename else "a file "
         return f"error: {where}cannot be written: {error.strerror}.", 1
     return (f"error: {error.filename}: {error.strerror}.", 2) if error.filename else None
-
-
-@contextlib.contextmanager
-def _traceback_first(is_wanted: bool) -> Iterator[None]:
-    """Prints the traceback of an error before the error is turned into a sentence."""
-    try:
-        yield
-    except Exception:
-        if is_wanted:
-            traceback.print_exc()
-        raise
-
-
-def _complain(sentence: str, exit_code: int) -> int:
-    print(sentence, file=sys.stderr)
-    return exit_code

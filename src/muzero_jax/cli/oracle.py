@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from muzero_jax.cli.options import Between, parse_options
 from muzero_jax.config import ConfigError
 from muzero_jax.core.output_paths import check_file
 from muzero_jax.core.stages import announce
+from muzero_jax.process.jax_process import prepare_jax
 
 if TYPE_CHECKING:
     from muzero_jax.tabular.oracle.dynamic_programming import Solution
@@ -29,7 +32,7 @@ class OracleOptions:
 
     environment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
     """Name with options, such as maze:slip=0.1, or module:factory of your own."""
-    discount: float = 0.0
+    discount: Annotated[float, Between(0, 1)] = 0.0
     """Discount of one step, in (0, 1]; 0 takes the environment's own discount."""
     figure: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """PNG file for a picture of the values and actions."""
@@ -37,19 +40,11 @@ class OracleOptions:
     """Print one JSON object."""
 
 
-def show_oracle(options: OracleOptions) -> None:
-    """Prints the optimum of the environment, and draws it if `--figure` is given.
-
-    Raises:
-      ConfigError: the environment is not tabular, or the discount is out of range.
-      EnvironmentCreationError: the environment cannot be made.
-    """
-    if not 0.0 <= options.discount <= 1.0:
-        raise ConfigError(f"--discount must be between 0 and 1, found {options.discount!r}.")
+def oracle(args: Sequence[str]) -> None:
+    """Prints the optimum of an environment, and draws it if `--figure` is given."""
+    options = parse_options(OracleOptions, args, "muzero oracle")
     if options.figure:
         check_file(Path(options.figure), "--figure", "PNG")
-    from muzero_jax.process.jax_process import prepare_jax
-
     prepare_jax()
     from muzero_jax.envs.registry import make_environment
     from muzero_jax.tabular.oracle.dynamic_programming import solve
@@ -57,60 +52,43 @@ def show_oracle(options: OracleOptions) -> None:
 
     env = underlying_tabular(make_environment(options.environment))
     if env is None:
-        raise ConfigError(
-            f"{options.environment} is not tabular, so nothing is known of it exactly; "
-            "`muzero list` shows the environments that are."
-        )
+        told = f"{options.environment} is not tabular, so nothing is known of it exactly"
+        raise ConfigError(f"{told}; `muzero list` shows the environments that are.")
     mdp = dataclasses.replace(env.mdp, discount=options.discount or env.mdp.discount)
     if options.figure and mdp.grid is None:
         raise ConfigError(f"{mdp.name} does not lie on a grid; leave out --figure.")
     size = f"{mdp.num_states} states, {mdp.num_actions} actions"
     if mdp.num_states >= _LARGE:
         announce(f"solving {options.environment} exactly: {size}")
-    solution = solve(mdp)
-    if options.figure:
-        _draw(mdp, solution, Path(options.figure))
+    _show(options, mdp, solve(mdp))
+
+
+def _show(options: OracleOptions, mdp: "TabularMDP", solution: "Solution") -> None:
+    """Draws a map of the values where there is a grid, and prints them."""
+    from muzero_jax.tabular.oracle.maps import value_map
+    from muzero_jax.tabular.value_maps import draw_value_maps, text_map
+
+    actions = [row.nonzero()[0].tolist() for row in solution.optimal_actions]
+    optimum = solution.optimal_return
+    drawn = None
+    if mdp.grid is not None:
+        title = f"{mdp.name}: optimal return {optimum:.4f}"
+        drawn = value_map(mdp, solution.value, solution.optimal_actions, title)
+    if options.figure and drawn is not None:
+        draw_value_maps([drawn], Path(options.figure))
+    sizes = {"num_states": mdp.num_states, "num_actions": mdp.num_actions}
+    facts = {"environment": options.environment, **sizes, "discount": mdp.discount}
     if options.json:
-        return print(json.dumps(_as_dict(options.environment, mdp, solution)))
-    print(f"environment     {options.environment}")
-    print(f"states          {mdp.num_states}, {mdp.num_actions} actions")
-    print(f"discount        {mdp.discount:g}")
-    print(f"optimal_return  {solution.optimal_return:.12f}")
-    return print(_text(mdp, solution))
-
-
-def _as_dict(name: str, mdp: "TabularMDP", solution: "Solution") -> dict[str, object]:
-    return {
-        "environment": name,
-        "num_states": mdp.num_states,
-        "num_actions": mdp.num_actions,
-        "discount": mdp.discount,
-        "optimal_return": solution.optimal_return,
-        "value": solution.value.tolist(),
-        "optimal_actions": [row.nonzero()[0].tolist() for row in solution.optimal_actions],
-    }
-
-
-def _text(mdp: "TabularMDP", solution: "Solution") -> str:
-    """A map of the values where there is room for one, or a table of the first states."""
-    from muzero_jax.tabular.oracle.maps import value_map
-    from muzero_jax.tabular.value_maps import text_map
-
-    if mdp.grid is not None and mdp.grid.shape[1] <= _MOST_COLUMNS:
-        return text_map(value_map(mdp, solution.value, solution.optimal_actions))
-    lines = [f"{'state':>6} {'value':>10}  optimal actions"]
-    for state in range(min(mdp.num_states, _MOST_STATES)):
-        actions = " ".join(map(str, solution.optimal_actions[state].nonzero()[0]))
-        lines.append(f"{state:>6} {solution.value[state]:>10.6f}  {actions}")
-    left_out = mdp.num_states - _MOST_STATES
-    if left_out > 0:
-        lines.append(f"... and {left_out} states more; --json gives them all.")
-    return "\n".join(lines)
-
-
-def _draw(mdp: "TabularMDP", solution: "Solution", out: Path) -> None:
-    from muzero_jax.tabular.oracle.maps import value_map
-    from muzero_jax.tabular.value_maps import draw_value_maps
-
-    title = f"{mdp.name}: optimal return {solution.optimal_return:.4f}"
-    draw_value_maps([value_map(mdp, solution.value, solution.optimal_actions, title)], out)
+        value = {"value": solution.value.tolist(), "optimal_actions": actions}
+        return print(json.dumps({**facts, "optimal_return": optimum, **value}))
+    for name, fact in facts.items():
+        print(f"{name:15} {fact}")
+    print(f"optimal_return  {optimum:.12f}")
+    if drawn is not None and drawn.grid.shape[1] <= _MOST_COLUMNS:
+        return print(text_map(drawn))
+    print(f"{'state':>6} {'value':>10}  optimal actions")
+    for state, value in enumerate(solution.value[:_MOST_STATES]):
+        print(f"{state:>6} {value:>10.6f}  {' '.join(map(str, actions[state]))}")
+    if mdp.num_states > _MOST_STATES:
+        print(f"... and {mdp.num_states - _MOST_STATES} states more; --json gives them all.")
+    return None

@@ -8,20 +8,35 @@ from typing import Annotated, Literal
 
 import tyro
 
+from muzero_jax.cli.options import (
+    Between,
+    Count,
+    ExperimentOptions,
+    parse_experiment_options,
+    parse_options,
+)
 from muzero_jax.config import ConfigError
 from muzero_jax.core.output_paths import check_folder
 from muzero_jax.core.stages import announce
+from muzero_jax.process.jax_process import prepare_jax
 from muzero_jax.runs.run_folder import load_config
 
-Policy = Literal["gumbel", "muzero"]
-Engine = Literal["cpp", "linear", "mctx"]
-Prior = Literal["flat", "sharp"]
-_MOST = {"batch": 2**20, "simulations": 100_000, "actions": 2**17, "embedding": 2**17}
-_MOST_REPEATS = 10_000
+
+def profile(args: Sequence[str]) -> None:
+    """Does `muzero profile search` or `muzero profile loop EXPERIMENT`."""
+    name, *rest = args or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: muzero profile {search,loop EXPERIMENT} ...; add --help for options")
+    elif name == "loop":
+        _profile_loop(parse_experiment_options(LoopOptions, rest, "muzero profile loop"))
+    elif name == "search":
+        _profile_search(parse_options(SearchOptions, rest, "muzero profile search"))
+    else:
+        raise ConfigError(f"unknown profile {name!r}; there are search and loop.")
 
 
 @dataclasses.dataclass(frozen=True)
-class ProfileSearchOptions:
+class SearchOptions:
     """Times searches over a grid: all combinations of what is listed, quick ones first.
 
     Without a run a toy network is searched, whose trees are as deep as those of trained networks.
@@ -30,21 +45,21 @@ class ProfileSearchOptions:
 
     run: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
     """Run folder: search its network at observations of its environment instead."""
-    batch: tuple[int, ...] = (16, 64, 256)
+    batch: Annotated[tuple[int, ...], Between(1, 2**20)] = (16, 64, 256)
     """Roots searched at once."""
-    simulations: tuple[int, ...] = (8, 16, 32, 64, 128)
+    simulations: Annotated[tuple[int, ...], Between(1, 100_000)] = (8, 16, 32, 64, 128)
     """Simulations a search."""
-    actions: tuple[int, ...] = (4,)
+    actions: Annotated[tuple[int, ...], Between(1, 2**17)] = (4,)
     """Actions of the toy network."""
-    embedding: tuple[int, ...] = (64,)
+    embedding: Annotated[tuple[int, ...], Between(1, 2**17)] = (64,)
     """Sizes of the toy network's embedding and layers."""
-    prior: tuple[Prior, ...] = ("flat",)
+    prior: tuple[Literal["flat", "sharp"], ...] = ("flat",)
     """Priors of the toy network."""
-    policy: tuple[Policy, ...] = ("gumbel",)
+    policy: tuple[Literal["gumbel", "muzero"], ...] = ("gumbel",)
     """Search policies."""
-    engine: tuple[Engine, ...] = ("cpp", "linear", "mctx")
+    engine: tuple[Literal["cpp", "linear", "mctx"], ...] = ("cpp", "linear", "mctx")
     """Engines, timed in turns."""
-    repeats: int = 7
+    repeats: Annotated[int, Between(1, 10_000)] = 7
     """Timed runs of each program, after one to warm up."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "profiles/search"
     """Folder of the CSV, the JSON and the figures."""
@@ -52,17 +67,12 @@ class ProfileSearchOptions:
     """Also write a trace of one search of the last cell, for TensorBoard or XProf."""
 
 
-def profile_search(options: ProfileSearchOptions) -> None:
-    """Measures the grid; prints a table; writes CSV, JSON and figures.
-
-    Raises:
-      ConfigError: an option cannot work, or there is nothing to draw with.
-      RunError: the run cannot be read.
-    """
-    _check(options)
+def _profile_search(options: SearchOptions) -> None:
+    """Measures the grid; prints a table; writes CSV, JSON and figures."""
+    check_folder(Path(options.out), "--out")
+    if options.run:
+        load_config(Path(options.run))  # It refuses what is no run, or names a stranger's code.
     announce(f"timing searches with {', '.join(options.engine)}; the table goes to {options.out}")
-    from muzero_jax.process.jax_process import prepare_jax
-
     prepare_jax()
     from muzero_jax.profiling.search_grid import measure_grid
 
@@ -81,51 +91,23 @@ def profile_search(options: ProfileSearchOptions) -> None:
     )
 
 
-def _check(options: ProfileSearchOptions) -> None:
-    for name, most in _MOST.items():
-        values = getattr(options, name)
-        if not values or min(values) < 1 or max(values) > most:
-            raise ConfigError(
-                f"--{name} must be one or more integers between 1 and {most:,}, found {values}."
-            )
-    for name in ("prior", "policy", "engine"):
-        if not getattr(options, name):
-            raise ConfigError(f"--{name} needs at least one value.")
-    if not 1 <= options.repeats <= _MOST_REPEATS:
-        raise ConfigError(
-            f"--repeats must be between 1 and {_MOST_REPEATS:,}, found {options.repeats}."
-        )
-    check_folder(Path(options.out), "--out")
-    if options.run:
-        load_config(Path(options.run))  # It refuses what is no run, or names a stranger's code.
+@dataclasses.dataclass(frozen=True)
+class LoopOptions(ExperimentOptions):
+    """Splits one training chunk of an experiment, with any of its settings, into its parts."""
+
+    repeats: Count = 5
+    """Timed runs of each part."""
+    json: bool = False
+    """Print one JSON object."""
 
 
-def profile_loop(args: Sequence[str]) -> None:
-    """Splits one training chunk of an experiment into its parts; prints them, and advice.
-
-    Args:
-      args: the experiment, `--repeats`, `--json`, and any settings of the experiment.
-
-    Raises:
-      ConfigError: a setting cannot work.
-      EnvironmentCreationError: the environment cannot be made.
-    """
-    from muzero_jax.cli.benchmark import benchmark_parser, positive, read_experiment
-
-    parser = benchmark_parser("Splits one training chunk of an experiment into its parts.")
-    parser.prog = "muzero profile loop"
-    parser.add_argument("experiment", help="name of an experiment, or path of its script")
-    parser.add_argument("--repeats", type=positive, default=5, help="timed runs of each part")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options, overrides = parser.parse_known_args(args)
-    config = read_experiment(options.experiment, overrides, parser.prog)
+def _profile_loop(options: LoopOptions) -> None:
+    """Prints the parts of one training chunk, and advice."""
     announce(f"timing a training chunk of {options.experiment}, and its parts")
-    from muzero_jax.process.jax_process import prepare_jax
-
     prepare_jax()
     from muzero_jax.profiling.loop_parts import measure_loop_parts
 
-    parts = measure_loop_parts(config, options.repeats)
+    parts = measure_loop_parts(options.settings, options.repeats)
     if options.json:
         return print(json.dumps({**dataclasses.asdict(parts), "advice": parts.advice()}))
     for name, milliseconds in parts.parts.items():

@@ -1,41 +1,102 @@
-"""The commands on finished and unfinished runs, and `muzero list`."""
+"""The commands on finished and unfinished runs, and `muzero list`.
+
+Each takes its command line, and raises a `ConfigError` or a `RunError` of one sentence where an
+option cannot work, or the run cannot be used.
+"""
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from muzero_jax.agents.registry import BUILT_IN
 from muzero_jax.cli.experiments import describe_experiment, find_experiments
-from muzero_jax.cli.run_options import (
-    EvaluateOptions,
-    InspectOptions,
-    ListOptions,
-    PlayOptions,
-    PlotOptions,
-    ReportOptions,
-    check_episodes,
-    check_seed,
-)
+from muzero_jax.cli.options import Between, Seed, parse_options
 from muzero_jax.config import ConfigError
+from muzero_jax.core.dotted import flatten
 from muzero_jax.core.files import refuse_links
-from muzero_jax.core.output_paths import check_file, check_folder
-from muzero_jax.core.stages import announce, announced_if_slow, stage
+from muzero_jax.core.output_paths import FileKind, check_file, check_folder
+from muzero_jax.core.stages import announce, stage
 from muzero_jax.process.jax_process import prepare_jax, require_jax
 from muzero_jax.runs.run_folder import load_config
 
+_Episodes = Annotated[int, Between(1, 100_000)]
 
-def evaluate(options: EvaluateOptions) -> None:
-    """Evaluates the agent of a run, and prints its score.
 
-    Raises:
-      ConfigError: an option cannot work.
-      RunError: the run cannot be read, or its agent does not fit the environment.
-    """
-    check_episodes(options.episodes)
-    check_seed(options.seed)
-    _announce("evaluating", options.run, _count(options.episodes))
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Options of a command that uses a checkpoint of a run."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="STEP")] = ""
+    """Checkpoint to use, by its number of environment steps, or best; the newest by default."""
+    seed: Seed = 0
+    """Seed of the environments; the runs' own evaluations use others."""
+
+    def announce(self, doing: str, what: str) -> None:
+        """Says what a command does with the run; refuses what is no run."""
+        announce(f"{doing} {self.run}: {what} of {load_config(Path(self.run)).environment.name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedEnvironment:
+    """The environment, where it shall be another than the run's."""
+
+    name: str | None = None
+    """Environment to play in, such as another variant of the run's; by default the run's own."""
+    time_limit: int | None = None
+    """Steps after which an episode is truncated; by default as in the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedEvaluation:
+    """The evaluation, where it shall be another than the run's."""
+
+    max_episode_steps: int | None = None
+    """Steps after which an episode that has not ended is cut; by default as in the run."""
+    num_envs: int | None = None
+    """Episodes that run at a time; by default as in the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeOptions(RunOptions):
+    """Options of a command that plays episodes with a checkpoint of a run."""
+
+    environment: ChangedEnvironment = ChangedEnvironment()
+    evaluation: ChangedEvaluation = ChangedEvaluation()
+    episodes: _Episodes = 1
+    """Complete episodes."""
+
+    def count(self) -> str:
+        """How many episodes are played, in words."""
+        return f"{self.episodes} greedy episode{'s' if self.episodes > 1 else ''}"
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that shall be others than in the run, by dotted name."""
+        sections = {"environment": vars(self.environment), "evaluation": vars(self.evaluation)}
+        return {name: value for name, value in flatten(sections).items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions(EpisodeOptions):
+    """Plays complete greedy episodes, without noise, with a checkpoint of a run."""
+
+    episodes: _Episodes = 100
+    """Complete episodes."""
+    acting: str = ""
+    """Way of acting, for example prior; by default the agent's first, that of the score."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def evaluate(args: Sequence[str]) -> None:
+    """Evaluates the agent of a run, and prints its score."""
+    options = parse_options(EvaluateOptions, args, "muzero evaluate")
+    options.announce("evaluating", options.count())
     result = _evaluate(options)
     if options.json:
         return print(json.dumps(result))
@@ -49,51 +110,51 @@ def evaluate(options: EvaluateOptions) -> None:
     )
 
 
-def play(options: PlayOptions) -> None:
-    """Shows episodes of a run.
+@dataclasses.dataclass(frozen=True)
+class PlayOptions(EpisodeOptions):
+    """Plays greedy episodes with a checkpoint of a run, in the terminal and to a GIF."""
 
-    Raises:
-      ConfigError: an option cannot work, or a package for drawing is missing.
-      RunError: the run cannot be read.
-    """
-    check_episodes(options.episodes)
-    check_seed(options.seed)
-    gif = Path(options.gif) if options.gif else None
-    if gif is None:
-        refuse_links(Path(options.run))
-    else:
-        check_file(gif, "--gif", "GIF")
-    _announce("playing", options.run, _count(options.episodes))
+    gif: str = ""
+    """GIF file to draw them to; by default play.gif in the run folder."""
+
+
+def play(args: Sequence[str]) -> None:
+    """Shows episodes of a run."""
+    options = parse_options(PlayOptions, args, "muzero play")
+    run_dir, gif = Path(options.run), _output(options.gif, "--gif", "GIF", Path(options.run))
+    options.announce("playing", options.count())
     prepare_jax()
     from muzero_jax.viewing.play import play_run
 
     play_run(
-        Path(options.run),
+        run_dir,
         episodes=options.episodes,
         gif_path=gif,
         seed=options.seed,
         checkpoint=options.checkpoint,
-        changes={**options.environment.changes(), **options.evaluation.changes()},
+        changes=options.changes(),
     )
 
 
-def inspect(options: InspectOptions) -> None:
-    """Shows one decision of a run's agent.
+@dataclasses.dataclass(frozen=True)
+class InspectOptions(RunOptions):
+    """Draws the search tree of one decision of a greedy episode, and prints its numbers."""
 
-    Raises:
-      ConfigError: an option cannot work, or a package for drawing is missing.
-      RunError: the run cannot be read, or its episode ends before the step.
-    """
-    if options.step < 0:
-        raise ConfigError(f"--step must be at least 0, found {options.step}.")
-    check_seed(options.seed)
+    step: Annotated[int, Between(0)] = 0
+    """Step of the episode, from 0."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Folder of the pictures; by default inspect/ in the run folder."""
+
+
+def inspect(args: Sequence[str]) -> None:
+    """Shows one decision of a run's agent."""
+    options = parse_options(InspectOptions, args, "muzero inspect")
     run_dir = Path(options.run)
-    out = Path(options.out) if options.out else run_dir / "inspect"
-    if options.out:
-        check_folder(out, "--out")
-    else:
+    out = Path(options.out or run_dir / "inspect")
+    check_folder(out, "--out")
+    if not options.out:
         refuse_links(run_dir)
-    _announce("inspecting", options.run, f"step {options.step} of a greedy episode")
+    options.announce("inspecting", f"step {options.step} of a greedy episode")
     prepare_jax()
     from muzero_jax.viewing.inspection import inspect_run
 
@@ -102,44 +163,56 @@ def inspect(options: InspectOptions) -> None:
     )
 
 
-def plot(options: PlotOptions) -> None:
-    """Draws learning curves to a file, and prints its path.
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draws learning curves; runs that differ in their seeds only become one."""
 
-    Raises:
-      ConfigError: there is nothing to draw, or a package for drawing is missing.
-    """
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run folders."""
+    out: str = "learning_curves.png"
+    """PNG file."""
+
+
+def plot(args: Sequence[str]) -> None:
+    """Draws learning curves to a file, and prints its path."""
     from muzero_jax.reports.plots import plot_runs
 
-    if not options.runs:
-        raise ConfigError("name at least one run folder to plot.")
+    options = parse_options(PlotOptions, args, "muzero plot")
     runs, out = [Path(run) for run in options.runs], Path(options.out)
     check_file(out, "--out", "PNG")
-    with announced_if_slow(f"drawing the learning curves of {len(runs)} runs"):
-        plot_runs(runs, out)
+    stage(f"drawing the learning curves of {len(runs)} runs")
+    plot_runs(runs, out)
     print(out)
 
 
-def report(options: ReportOptions) -> None:
-    """Writes the page of a sweep, and prints its path.
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """Shows a sweep, finished or not, as one HTML page that opens without a network."""
 
-    Raises:
-      ConfigError: there is nothing to show.
-    """
+    sweep: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SWEEP")]
+    """Sweep folder."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """HTML file; by default report.html in the sweep folder."""
+
+
+def report(args: Sequence[str]) -> None:
+    """Writes the page of a sweep, and prints its path."""
     from muzero_jax.reports.sweep_report import write_report
 
-    sweep, asked = Path(options.sweep), Path(options.out) if options.out else None
-    if asked is None:
-        refuse_links(sweep)
-    else:
-        check_file(asked, "--out", "HTML")
-    with announced_if_slow(f"reading the runs of {options.sweep}, and drawing them"):
-        out = write_report(sweep, asked)
-    print(out)
+    options = parse_options(ReportOptions, args, "muzero report")
+    sweep, out = Path(options.sweep), _output(options.out, "--out", "HTML", Path(options.sweep))
+    stage(f"reading the runs of {sweep}, and drawing them")
+    print(write_report(sweep, out))
 
 
-def list_all(options: ListOptions) -> None:
-    """Prints the names of all experiments and environments."""
-    del options
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """Lists experiments, agents and environments."""
+
+
+def list_all(args: Sequence[str]) -> None:
+    """Prints the names of all experiments, agents and environments."""
+    parse_options(ListOptions, args, "muzero list")
     require_jax()
     from muzero_jax.envs.registry import list_environments
 
@@ -153,17 +226,13 @@ def list_all(options: ListOptions) -> None:
         print(*(f"  {name}" for name in names), sep="\n")
 
 
-def _count(episodes: int) -> str:
-    return f"{episodes} greedy episode{'s' if episodes > 1 else ''}"
-
-
-def _announce(doing: str, run: str, what: str) -> None:
-    """Says what the command is `doing` with a run, before anything large is imported.
-
-    Raises:
-      InvalidRunError: the folder is not a run folder.
-    """
-    announce(f"{doing} {run}: {what} of {load_config(Path(run)).environment.name}")
+def _output(named: str, option: str, kind: FileKind, folder: Path) -> Path | None:
+    """The file that an option names; None where it stands in the `folder`, without any links."""
+    if named:
+        check_file(Path(named), option, kind)
+        return Path(named)
+    refuse_links(folder)
+    return None
 
 
 def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -173,12 +242,14 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
     from muzero_jax.tracking.tracker import summarise
     from muzero_jax.training.evaluation import Evaluate
 
-    changes = {**options.environment.changes(), **options.evaluation.changes()}
-    run = load_run(Path(options.run), options.checkpoint, changes)
+    run = load_run(Path(options.run), options.checkpoint, options.changes())
     episodes = options.episodes
     config = dataclasses.replace(run.config.evaluation, num_episodes=1, final_num_episodes=episodes)
     rng_key = fresh_evaluation_key(options.seed, run.num_env_steps)
-    evaluate = Evaluate(run.env, run.agent, config, act=_acting(run.agent.greedy, options.acting))
+    modes, acting = run.agent.greedy, options.acting
+    if acting and acting not in modes:
+        raise ConfigError(f"--acting must be one of {', '.join(modes)}, found {acting!r}.")
+    evaluate = Evaluate(run.env, run.agent, config, act=modes.get(acting))
     stage("compiling")
     evaluate.prepare(run.agent_state)
     stage("playing")
@@ -190,24 +261,3 @@ def _evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "experiment": run.config.name,
         "evaluation_seed": options.seed,
     }
-
-
-def _acting(modes: Mapping[str, Any], name: str) -> Any:
-    """The agent's acting mode of a name; None, for the first mode, where the name is empty.
-
-    Raises:
-      ConfigError: the agent has no such mode.
-    """
-    if name and name not in modes:
-        raise ConfigError(f"--acting must be one of {', '.join(modes)}, found {name!r}.")
-    return modes.get(name)
-
-
-COMMANDS: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
-    "evaluate": (EvaluateOptions, evaluate),
-    "play": (PlayOptions, play),
-    "inspect": (InspectOptions, inspect),
-    "plot": (PlotOptions, plot),
-    "report": (ReportOptions, report),
-    "list": (ListOptions, list_all),
-}

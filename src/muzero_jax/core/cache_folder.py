@@ -21,9 +21,8 @@ def cache_folder() -> Path | None:
     """The folder of compiled programs, made where it is missing; None where none are kept.
 
     `MUZERO_CACHE_DIR` names the folder, and an empty value turns the cache off. Without the
-    variable the folder lies in the user's cache, one for each kind of processor: compiled programs
-    use the processor's instructions, and different machines may share a home folder. Where a folder
-    cannot be used, a notice says why.
+    variable the folder lies in the user's cache, one for each kind of processor, because machines
+    may share a home folder. Where a folder cannot be used, a notice says why.
     """
     return _usable_folder(os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME", ""))
 
@@ -38,8 +37,12 @@ def kind_of_processor() -> str:
 
 def is_private(status: os.stat_result) -> bool:
     """Whether only this user and root can change a file or folder."""
-    is_own = status.st_uid in _trusted_users()
-    return is_own and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid in _trusted_users() and not others_write
+
+
+def _trusted_users() -> set[int]:
+    return {os.geteuid(), 0}
 
 
 @functools.cache
@@ -71,13 +74,8 @@ def _checked(folder: Path) -> Path:
     if status.st_uid not in _trusted_users():
         raise ConfigError(f"{folder} belongs to another user")
     if not is_private(status):
-        raise ConfigError(
-            f"others can write to {folder}; if its content is to be trusted, use chmod go-w"
-        )
+        trusted = "if its content is to be trusted, use chmod go-w"
+        raise ConfigError(f"others can write to {folder}; {trusted}")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"{folder} cannot be written")
     return folder
-
-
-def _trusted_users() -> set[int]:
-    return {os.geteuid(), 0}

@@ -1,6 +1,5 @@
 """Checks with which a section of the settings refuses values that cannot work."""
 
-import dataclasses
 import math
 import numbers
 from collections.abc import Mapping
@@ -22,37 +21,47 @@ def require_range(section: str, config: Any, low: float, high: float | None, *na
       section: the section's name, for the message.
       config: the section.
       low: the lowest value allowed.
-      high: the highest value allowed. None allows any finite number, and any integer that fits into
-        32 bits, which counters and indices have in a compiled program.
+      high: the highest value allowed, see `require_between`.
       names: names of the settings to check.
 
     Raises:
       ConfigError: a value lies outside.
     """
     for name in names:
-        value = getattr(config, name)
-        if high is not None:
-            allowed, inside = f"between {_shown(low)} and {_shown(high)}", low <= value <= high
-        elif isinstance(value, numbers.Integral):
-            inside = low <= int(value) <= LARGEST_INTEGER
-            allowed = f"at most {LARGEST_INTEGER:,}" if int(value) > low else f"at least {low:g}"
-        else:
-            allowed, inside = f"at least {low:g} and finite", low <= value < math.inf
-        require(inside, f"{section}.{name} must be {allowed}, found {value!r}.")
+        require_between(f"{section}.{name}", getattr(config, name), low, high)
+
+
+def require_between(told: str, value: Any, low: float, high: float | None) -> None:
+    """Refuses a number outside `[low, high]`.
+
+    Args:
+      told: name of the number, for the message.
+      value: the number.
+      low: the lowest value allowed.
+      high: the highest value allowed. None allows any finite number, and any integer that fits into
+        32 bits, which counters and indices have in a compiled program.
+
+    Raises:
+      ConfigError: the number lies outside.
+    """
+    if high is not None:
+        allowed, inside = f"between {_shown(low)} and {_shown(high)}", low <= value <= high
+    elif isinstance(value, numbers.Integral):
+        inside = low <= int(value) <= LARGEST_INTEGER
+        allowed = f"at most {LARGEST_INTEGER:,}" if int(value) > low else f"at least {low:g}"
+    else:
+        allowed, inside = f"at least {low:g} and finite", low <= value < math.inf
+    require(inside, f"{told} must be {allowed}, found {value!r}.")
 
 
 def require_types(section: str, config: Any) -> None:
-    """Refuses values that are not of their field's type, or not among its `Literal`'s choices.
-
-    The name of the section stands in the message; it is empty for the whole configuration.
+    """Refuses values that are not of their field's type, see `require_type`.
 
     Raises:
       ConfigError: a value is of another type.
     """
-    hints = get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        name = f"{section}.{field.name}" if section else field.name
-        require_type(name, getattr(config, field.name), hints[field.name])
+    for name, hint in get_type_hints(type(config)).items():
+        require_type(f"{section}.{name}".strip("."), getattr(config, name), hint)
 
 
 def require_type(name: str, value: Any, hint: Any) -> None:
@@ -84,20 +93,14 @@ def require_type(name: str, value: Any, hint: Any) -> None:
 
 
 def require_name(told: str, name: str) -> None:
-    """Refuses a name that no file can have, or that would lead to another folder.
-
-    The message says what the name is with the words `told`.
+    """Refuses a name, called `told` in the message, that is none for a file in a folder.
 
     Raises:
-      ConfigError: the name is empty, too long, begins with a dot or dash, or holds a separator of
-        folders or a character that cannot be printed.
+      ConfigError: the name is empty or too long, or a character in it or before it is not allowed.
     """
     require(bool(name), f"{told} must not be empty.")
-    size = len(name.encode(errors="replace"))
-    require(
-        size <= LONGEST_NAME,
-        f"{told} must have at most {LONGEST_NAME} bytes, for folders bear it; found {size}.",
-    )
+    size, most = len(name.encode(errors="replace")), f"at most {LONGEST_NAME} bytes"
+    require(size <= LONGEST_NAME, f"{told} must have {most}, for folders bear it; found {size}.")
     is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name[0] not in ".-~ "
     require(
         is_plain,
@@ -107,15 +110,13 @@ def require_name(told: str, name: str) -> None:
 
 
 def require_seed(told: str, seed: Any) -> int:
-    """Returns a seed as an integer of 32 bits, which is what random keys take.
-
-    The message names the setting with the words `told`.
+    """Returns a seed, named `told` in the message, as an integer of 32 bits for random keys.
 
     Raises:
       ConfigError: the value is no integer, is negative, or has more than 32 bits.
     """
     is_whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    is_seed = is_whole and 0 <= seed < 2**32
+    is_seed = is_whole and 0 <= seed <= LARGEST_SEED
     require(is_seed, f"{told} must be between 0 and 2^32 - 1, found {seed!r}.")
     return int(seed)
 
@@ -124,13 +125,8 @@ def _shown(number: float) -> str:
     return f"{number:,}" if isinstance(number, int) and number >= 10_000 else f"{number:g}"
 
 
-LARGEST_INTEGER = 2**31 - 1
+LARGEST_INTEGER, LARGEST_SEED = 2**31 - 1, 2**32 - 1
 LONGEST_NAME = 100
-KINDS: Mapping[Any, str] = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-}
+KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 # NumPy's numbers are accepted too.
 _ACCEPTED: Mapping[Any, Any] = {int: numbers.Integral, float: numbers.Real}

@@ -1,19 +1,17 @@
 """The errors that a user can cause in any room; the message of each is one clear sentence."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class ConfigError(ValueError):
-    """A setting, an option, a file or a pair of them cannot work; the message says which and why.
+    """A setting, an option, a file or a pair of them cannot work; the message says why."""
 
-    The command line prints the message and ends with exit code 2.
-    """
+    exit_code = 2
 
 
 class RunError(RuntimeError):
-    """A run cannot go on.
-
-    Attributes:
-      exit_code: exit code with which the command ends.
-    """
+    """A run cannot go on; the command ends with the error's `exit_code`."""
 
     exit_code = 1
 
@@ -65,11 +63,7 @@ class NonFiniteError(RunError):
 
 
 class InterruptedRunError(RunError):
-    """A signal stopped the run, after the run had been saved.
-
-    Attributes:
-      signal_number: number of the signal.
-    """
+    """The signal with the number `signal_number` stopped the run, after it had been saved."""
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
@@ -84,3 +78,10 @@ class InterruptedRunError(RunError):
 def reason_of(error: BaseException, most_letters: int = 200) -> str:
     """An error's message in one line without its full stop, or its type where it has no message."""
     return " ".join(str(error).split())[:most_letters].rstrip(".") or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the names that are like it, or all names."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."

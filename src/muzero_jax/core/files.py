@@ -1,9 +1,8 @@
 """Files that are written whole or not at all, and never through a link inside a run folder.
 
-A run folder may come from somebody else, and a link in it would lead what is written there to any
-other file of the user. So writers first call `refuse_links`, and open what they keep open with
-`open_own`. A whole file is written beside its place, under a name that nobody can know before, and
-is then moved to its place, which replaces a link and does not follow it.
+A run folder may come from somebody else, and a link in it would lead to any other file of the user.
+So writers first call `refuse_links`, and open what they keep open with `open_own`. A whole file is
+written under a name that nobody can know before, and then moved, which follows no link.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ def writing(run_dir: Path) -> Iterator[None]:
     """Turns an error of the file system inside the block into one sentence about the run folder.
 
     Raises:
-      DiskError: the disk is full or read-only, or cannot be written for another reason.
+      DiskError: the folder cannot be written.
     """
     try:
         yield
@@ -43,24 +42,31 @@ def writing(run_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o666, *, is_new: bool = False) -> Iterator[Path]:
     """Gives a temporary file beside `path` to write to, which then takes the place of `path`.
 
     The file is flushed to the disk before it is moved. Where the block raises, nothing is left.
     The folder of `path` must exist.
+
+    Args:
+      path: the file.
+      mode: its permissions, from which those that the user withholds are taken.
+      is_new: whether a file that is there is left as it is.
+
+    Raises:
+      FileExistsError: the file `is_new`, and is there.
     """
     temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}.tmp")
     with _naming(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
     try:
         yield temporary
         os.fsync(descriptor)
         with _naming(path):
-            temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            move = os.link if is_new else os.replace
+            move(temporary, path)
     finally:
+        temporary.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -85,10 +91,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_bytes(path: Path, *, is_typed: bool = False) -> bytes:
-    """Reads a file, which may be endless, for example `/dev/zero`.
-
-    Only a path that the user has typed may be a pipe. Any other path may come from somebody else,
-    and reading a pipe could wait for ever.
+    """Reads a file, which may be endless. Only a path that the user has typed may be a pipe.
 
     Raises:
       ConfigError: the path is no regular file, or the file is larger than 64 MiB.
@@ -128,9 +131,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def last_json_line(path: Path) -> dict[str, Any]:
     """The last whole JSON object of a JSONL file; an empty one where there is none.
 
-    The object is joined with those before it that tell of the same `env_steps`, as an evaluation
-    writes a line of its own. The last line may be torn, because a process may have died while it
-    wrote.
+    It is joined with the objects before it that tell of the same `env_steps`. The last line may be
+    torn, because a process may have died while it wrote.
     """
     lines = path.read_bytes().splitlines() if path.is_file() else []
     found: dict[str, Any] = {}
@@ -146,33 +148,26 @@ def last_json_line(path: Path) -> dict[str, Any]:
 
 
 def refuse_links(folder: Path) -> None:
-    """Makes sure that nothing below a folder is a link; the folder itself may be one.
+    """Makes sure that nothing below a folder is a link; the folder may be one, or not exist.
 
-    W&B's folders directly in `folder`, or in a run folder below it, are left out. The folder, of a
-    run or a sweep that is about to be written, need not exist.
+    W&B's folders directly in `folder`, or in a run folder below it, are left out.
 
     Raises:
       ConfigError: there is a link, which the message names.
     """
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        try:
-            entries = list(os.scandir(current))
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                continue
-            raise ConfigError(f"{current} cannot be read: {error.strerror}.") from error
-        is_run = current == folder or any(entry.name == CONFIG_FILE for entry in entries)
-        left_out = _FOLDERS_WITH_LINKS if is_run else ()
-        for entry in entries:
-            if entry.is_symlink():
-                raise ConfigError(
-                    f"{entry.path} is a link, and nothing is written through links inside a run "
-                    "folder; remove it, or put what it points to in its place."
-                )
-            if entry.is_dir(follow_symlinks=False) and entry.name not in left_out:
-                waiting.append(Path(entry.path))
+    for current, folders, names in os.walk(folder, onerror=_unless_gone):
+        is_run = Path(current) == folder or CONFIG_FILE in names
+        for path in [os.path.join(current, name) for name in (*folders, *names)]:
+            if os.path.islink(path):
+                told = "is a link, and nothing is written through links inside a run folder"
+                raise ConfigError(f"{path} {told}; put what it points to in its place.")
+        if is_run:
+            folders[:] = [name for name in folders if name not in _FOLDERS_WITH_LINKS]
+
+
+def _unless_gone(error: OSError) -> None:
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        raise ConfigError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def open_own(path: Path, flags: int) -> int:
@@ -186,30 +181,28 @@ def open_own(path: Path, flags: int) -> int:
       OSError: the file cannot be opened.
     """
     flags |= os.O_RDWR | os.O_CREAT | _NO_FOLLOW | _NO_WAIT
-    for _ in range(2):
-        try:
-            descriptor = os.open(path, flags, 0o666)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            raise ConfigError(f"{path} is a link, and nothing is written through it.") from error
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink < 2:
-            return descriptor
-        os.close(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            break
-        with replacing(path) as temporary:
-            shutil.copyfile(path, temporary)
-    raise ConfigError(f"{path} is no regular file of its own; remove it.")
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ConfigError(f"{path} is a link, and nothing is written through it.") from error
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink < 2:
+        return descriptor
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path} is no regular file; remove it.")
+    with replacing(path) as temporary:
+        shutil.copyfile(path, temporary)
+    return open_own(path, flags)
 
 
 def user_folder(named: str, below_home: str) -> Path:
     """A folder of the user's own, by the rules of the XDG base directories.
 
-    Args:
-      named: value of the folder's variable, such as `XDG_CACHE_HOME`; only an absolute path counts.
-      below_home: path below the user's home that is used otherwise.
+    `named` is the value of the folder's variable, such as `XDG_CACHE_HOME`. Unless it is an
+    absolute path, the folder lies `below_home`.
 
     Raises:
       ConfigError: nothing says where the user's home is.

@@ -10,10 +10,7 @@ from muzero_jax.core.types import PRNGKey
 
 
 def run_keys(seed: int) -> tuple[PRNGKey, PRNGKey]:
-    """The key of a run's training, and the key from which the keys of its evaluations are made.
-
-    The two are separate branches, so that evaluations cannot touch the randomness of training.
-    """
+    """The key of a run's training, and a separate one from which those of its evaluations come."""
     train_key, evaluation_key = jax.random.split(jax.random.key(seed))
     return train_key, evaluation_key
 
@@ -24,10 +21,7 @@ def evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
 
 
 def fresh_evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
-    """The key of a later evaluation of an agent that was trained for `num_env_steps` steps.
-
-    No such key repeats an evaluation that a run itself makes, whatever the `seed`.
-    """
+    """The key of a later evaluation, which repeats none that a run itself makes for any seed."""
     # Splitting a key in two is folding in 0 and 1, the two branches of `run_keys`.
     return _fold_in_steps(jax.random.fold_in(jax.random.key(seed), 2), num_env_steps)
 

@@ -1,7 +1,6 @@
 """Checks of the paths that a user gives for a command's output, before any work is done."""
 
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,19 +8,16 @@ from typing import Literal
 from muzero_jax.core.errors import ConfigError
 
 _MAX_NAME_BYTES = 255
-FileKind = Literal["GIF", "PNG", "HTML", "any"]
+FileKind = Literal["GIF", "PNG", "HTML"]
 _FIRST_BYTES: Mapping[FileKind, bytes] = {
     "GIF": b"GIF8",
     "PNG": b"\x89PNG",
     "HTML": b"<!doctype html>",
-    "any": b"",
 }
 
 
 def check_folder(path: Path, option: str) -> None:
-    """Refuses a folder that cannot be made or written; it need not exist yet.
-
-    The message names the folder by its `option`, for example `--out`.
+    """Refuses a folder, named by its `option`, that cannot be made or written.
 
     Raises:
       ConfigError: the name cannot be used, something on the way is no folder, or the nearest folder
@@ -31,17 +27,11 @@ def check_folder(path: Path, option: str) -> None:
     nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), Path("/"))
     if not nearest.is_dir():
         raise ConfigError(f"{option} {path} cannot be made: {nearest} is no folder.")
-    trial = nearest / f".muzero-{uuid.uuid4().hex}"
-    try:
-        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        trial.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"{option} {path} cannot be made: {nearest} is not writable: {error.strerror}."
-        ) from error
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {path} cannot be made: {nearest} is not writable.")
 
 
-def check_file(path: Path, option: str, kind: FileKind = "any") -> None:
+def check_file(path: Path, option: str, kind: FileKind) -> None:
     """Refuses a file that cannot be written.
 
     Args:
@@ -70,10 +60,9 @@ def check_file(path: Path, option: str, kind: FileKind = "any") -> None:
 
 def _check_name(path: Path, option: str) -> None:
     text = str(path)
-    if not text.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not text.isprintable():
         raise ConfigError(f"{option} {text!r} holds characters that cannot be printed.")
     longest = max((len(part.encode()) for part in path.parts), default=0)
     if longest > _MAX_NAME_BYTES or len(text.encode()) > 4_000:
-        raise ConfigError(
-            f"{option} holds a name of {longest} bytes; at most {_MAX_NAME_BYTES} are possible."
-        )
+        told = f"at most {_MAX_NAME_BYTES} are possible"
+        raise ConfigError(f"{option} holds a name of {longest} bytes; {told}.")

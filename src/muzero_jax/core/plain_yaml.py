@@ -1,8 +1,7 @@
 """YAML as plain data: the one reader and the one writer of this project.
 
 The reader understands numbers as people write them (`1e-3`). It refuses tags, aliases and names
-that stand twice in one mapping: a file of settings never needs them, and a hostile file abuses
-them.
+that stand twice in one mapping, which a hostile file abuses.
 """
 
 import re
@@ -63,10 +62,8 @@ class _Loader(yaml.SafeLoader):
         """Refuses an alias, with which a short file can stand for gigabytes."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise yaml.YAMLError(
-                f"line {event.start_mark.line + 1} holds the alias *{event.anchor}, and aliases "
-                "are not allowed; write the value out."
-            )
+            told = f"line {event.start_mark.line + 1} holds the alias *{event.anchor}"
+            raise yaml.YAMLError(f"{told}, and aliases are not allowed; write the value out.")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

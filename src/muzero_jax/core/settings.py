@@ -1,29 +1,30 @@
 """Settings as nested frozen dataclasses: dotted names, types, and the values that people write.
 
 A section is a frozen dataclass whose fields are numbers, texts, booleans, `Literal`s, tuples of
-these, or further sections. Nothing here imports JAX.
+these, or further sections.
 """
 
 import contextlib
 import dataclasses
 import difflib
 import functools
+import math
 import numbers
+import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from muzero_jax.core.checks import KINDS
+from muzero_jax.core.checks import KINDS, require_type
 from muzero_jax.core.errors import ConfigError
 
 _TRACED = "traced"
 
 
 def traced(default: float) -> Any:
-    """A field with this default whose value travels in the agent's state.
+    """A field whose value travels in the agent's state: members of a sweep may differ in it.
 
-    Members of a sweep may differ in it. All other fields decide shapes or control flow of the
-    compiled program.
+    All other fields decide shapes or control flow of the compiled program.
     """
     return dataclasses.field(default=default, metadata={_TRACED: True})
 
@@ -48,15 +49,15 @@ def traced_values(section: Any, prefix: str = "") -> dict[str, float]:
 @functools.cache
 def types_of(section: type, prefix: str = "") -> Mapping[str, Any]:
     """The type of every setting of a section's class, by dotted name after `prefix`, in order."""
-    types: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     hints = typing.get_type_hints(section)
     for field in dataclasses.fields(section):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
-            types |= types_of(typing.cast(type, hint), f"{prefix}{field.name}.")
+            found |= types_of(typing.cast(type, hint), f"{prefix}{field.name}.")
         else:
-            types[f"{prefix}{field.name}"] = hint
-    return types
+            found[f"{prefix}{field.name}"] = hint
+    return found
 
 
 def to_plain(value: Any) -> Any:
@@ -105,27 +106,24 @@ def check_names(names: Iterable[str], known: Iterable[str], prefix: str = "") ->
       ConfigError: a name does not exist; the message lists close matches.
     """
     known = list(known)
-    sections = {name.rpartition(".")[0] for name in known} - {""}
     for name in names:
-        if name in sections and name not in known:
-            example = next(setting for setting in known if setting.startswith(f"{name}."))
-            raise ConfigError(
-                f"{prefix}{name} is a section; give its settings by name, such as {example}."
-            )
-        if name not in known:
-            close = [f"{prefix}{match}" for match in _close_names(name, known)]
-            hint = f"did you mean {' or '.join(close)}?" if close else "--help lists them all."
-            raise ConfigError(f"unknown setting {prefix}{name}; {hint}")
+        if name in known:
+            continue
+        if inner := [setting for setting in known if setting.startswith(f"{name}.")]:
+            told = f"is a section; give its settings by name, such as {inner[0]}."
+            raise ConfigError(f"{prefix}{name} {told}")
+        close = [f"{prefix}{match}" for match in _close_names(name, known)]
+        hint = f"did you mean {' or '.join(close)}?" if close else "--help lists them all."
+        raise ConfigError(f"unknown setting {prefix}{name}; {hint}")
 
 
-def _close_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+def _close_names(name: str, known: Sequence[str], most: int = 3) -> list[str]:
     """Close matches of the last part of a name, whose section users forget, and of the whole."""
+    last_parts = {candidate: candidate.rpartition(".")[2] for candidate in known}
+    different = list(dict.fromkeys(last_parts.values()))
+    parts = difflib.get_close_matches(name.rpartition(".")[2], different, n=2, cutoff=0.75)
+    by_part = [candidate for part in parts for candidate in known if last_parts[candidate] == part]
     whole = difflib.get_close_matches(name, known, n=most, cutoff=0.75)
-    last_parts: dict[str, list[str]] = {}
-    for candidate in known:
-        last_parts.setdefault(candidate.rpartition(".")[2], []).append(candidate)
-    parts = difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=2, cutoff=0.75)
-    by_part = [candidate for part in parts for candidate in last_parts[part]]
     return list(dict.fromkeys([*by_part, *whole]))[:most]
 
 
@@ -135,93 +133,78 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     Args:
       name: dotted name of the setting, for the message.
       value: plain value or text; `1e6` may be an integer, `yes` a boolean, and `64,64` a list.
-      hint: type of the setting.
+      hint: type of the setting, or that type and None.
 
     Raises:
       ConfigError: the value does not suit the type.
     """
     if typing.get_origin(hint) is tuple:
         return _convert_tuple(name, value, typing.get_args(hint)[0])
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, found {value!r}.")
-        return value
-    converted = _READERS[hint](value)
-    if converted is None:
-        raise ConfigError(f"{name} must be {KINDS[hint]}, found {value!r}.")
-    return converted
+    if isinstance(hint, types.UnionType):
+        return None if value is None else convert(name, value, without_none(hint))
+    if hint is bool:
+        value = BOOLEANS.get(str(value).lower(), value)
+    elif hint in (int, float):
+        number = whole_number(value) if hint is int else _real(value)
+        value = value if number is None else number
+    require_type(name, value, hint)
+    return value
+
+
+def without_none(hint: Any) -> Any:
+    """Of the type of a value that may be None, such as `int | None`, the type without None."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next(kind for kind in kinds if kind is not type(None))
 
 
 def is_readable(hint: Any) -> bool:
     """Whether `convert` knows the values of a type."""
+    arguments = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
-        arguments = typing.get_args(hint)
         return len(arguments) == 2 and arguments[1] is Ellipsis and is_readable(arguments[0])
     if typing.get_origin(hint) is Literal:
-        return all(isinstance(choice, str) for choice in typing.get_args(hint))
-    return hint in _READERS
+        return all(isinstance(choice, str) for choice in arguments)
+    return hint in KINDS
 
 
 def whole_number(value: Any) -> int | None:
     """The integer in a number or text, such as `1e6` or `100_000`; None for anything else."""
+    number = _number(value)
+    if isinstance(number, numbers.Integral):
+        return int(number)
+    return int(number) if number is not None and float(number).is_integer() else None
+
+
+def _real(value: Any) -> float | None:
+    number = _number(value)
+    try:
+        return None if number is None else float(number)
+    except OverflowError:
+        return math.inf  # An integer beyond the largest float.
+
+
+def _number(value: Any) -> Any:
+    """A number, or the number in a text; None for anything else."""
     if isinstance(value, str):
-        value = _read_number(value)
-    is_whole = isinstance(value, numbers.Integral) or (
-        isinstance(value, numbers.Real) and float(value).is_integer()
-    )
-    return int(value) if is_whole and not isinstance(value, bool) else None
-
-
-def is_boolean_word(text: str) -> bool:
-    """Whether a text says yes or no."""
-    return text.lower() in _BOOLEANS
-
-
-def _read_number(text: str) -> int | float | None:
-    for read in (int, float):
-        with contextlib.suppress(ValueError):
-            return read(text)
-    return None
+        for read in (int, float):
+            with contextlib.suppress(ValueError):
+                return read(value)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return value if is_number else None
 
 
 def _convert_tuple(name: str, value: Any, hint: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
-        value = [part for part in value.strip("[]() ").replace(",", " ").split() if part]
-    elif isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], str):
-        return _convert_tuple(name, value[0], hint)
-    if isinstance(value, numbers.Real):
+        value = value.strip("[]() ").replace(",", " ").split()
+    elif isinstance(value, numbers.Real):
         value = [value]
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{name} must be a list, found {value!r}.")
     return tuple(convert(name, item, hint) for item in value)
 
 
-def _boolean(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else _BOOLEANS.get(str(value).lower())
-
-
-def _real(value: Any) -> float | None:
-    if isinstance(value, str):
-        value = _read_number(value)
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    try:
-        return float(value) if is_real else None
-    except OverflowError:
-        return None  # An integer beyond the largest float.
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-_BOOLEANS: Mapping[str, bool] = {
+# What the words for yes and no mean.
+BOOLEANS: Mapping[str, bool] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
-}
-_READERS: Mapping[Any, Callable[[Any], Any]] = {
-    bool: _boolean,
-    int: whole_number,
-    float: _real,
-    str: _text,
 }

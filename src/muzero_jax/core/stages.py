@@ -1,10 +1,5 @@
-"""What a command says on stderr while it works; results alone go to stdout.
+"""What a command says on stderr while it works, from before it loads what the work needs."""
 
-Nothing here imports JAX, so that a command announces its work before it loads what the work needs.
-"""
-
-import collections
-import contextlib
 import sys
 import threading
 import time
@@ -13,7 +8,6 @@ from typing import TypeVar
 
 ItemT = TypeVar("ItemT")
 
-_PATIENCE_SECONDS = 0.5
 # The progress of a part, such as a chunk of a run, is reported at most this often.
 _QUIET_SECONDS = 10.0
 
@@ -29,22 +23,8 @@ def stage(text: str) -> None:
         announce(f"  {text}")
 
 
-@contextlib.contextmanager
-def announced_if_slow(text: str) -> Iterator[None]:
-    """Says what the block does if it takes longer than half a second."""
-    timer = threading.Timer(_PATIENCE_SECONDS, announce, [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 class Tally:
-    """Counts the parts of a command's work, and estimates how long the rest will take.
-
-    Several threads may report to one tally.
+    """Counts the parts of a command's work, in any thread, and estimates how long the rest takes.
 
     Args:
       num_parts: number of parts.
@@ -55,8 +35,6 @@ class Tally:
     def __init__(self, num_parts: int, name: str, details: str = ""):
         self._num_parts, self._name = num_parts, name
         self._lock = threading.Lock()
-        self._lines = collections.deque[str]()
-        self._printing = threading.Lock()
         self._num_done, self._shares = 0, dict[str, float]()
         self._began = self._told = time.monotonic()
         announce(f"{num_parts} {name}{details}")
@@ -69,34 +47,19 @@ class Tally:
         with self._lock:
             self._shares[part] = share
             if time.monotonic() - self._told >= _QUIET_SECONDS:
-                self._compose()
-        self._print()
+                self._tell()
 
     def finish(self, part: str) -> None:
         """Reports that one part is done."""
         with self._lock:
             self._shares.pop(part, None)
             self._num_done += 1
-            self._compose()
-        self._print()
+            self._tell()
 
-    def _compose(self) -> None:
-        """Adds a line to the queue; the caller holds the lock."""
+    def _tell(self) -> None:
+        """Prints a line; the caller holds the lock."""
         self._told = time.monotonic()
-        self._lines.append(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
-
-    def _print(self) -> None:
-        """Prints the queued lines in order, without the lock, because a terminal may be stopped.
-
-        One thread prints at a time, and nobody waits for it: it also prints lines that come while
-        it prints.
-        """
-        while self._lines and self._printing.acquire(blocking=False):
-            try:
-                while self._lines:
-                    announce(self._lines.popleft())
-            finally:
-                self._printing.release()
+        announce(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
 
     def _rest(self) -> str:
         """The time that is left, estimated from the parts that are done."""

@@ -1,16 +1,13 @@
 """Whether code outside this package that a folder or a YAML file names may be run.
 
 A run folder, a sweep folder and a YAML file are data, and may come from a stranger. Code that they
-name (`environment.name: my_module:make`) is imported only if the folder carries a seal that this
-user made, or if the user says `--trust` or sets MUZERO_TRUST=1. Names that the user typed, or that
-stand in a script that the user named, are trusted, and are sealed into the folders that are made
-with them. Jupyter signs notebooks in the same way.
-
-A seal (`code.json`) is an HMAC-SHA256 by the user's key over the names, with their options, and
-over the folders in which their modules were found. The sealed folder itself may be moved.
+name is imported only if the folder carries a seal (`code.json`) that this user made, or if the user
+says `--trust` or sets MUZERO_TRUST=1. Names that the user typed, or that stand in a script that the
+user named, are trusted, and are sealed into the folders that are made with them. A seal is an
+HMAC-SHA256 by the user's key over what it covers; the sealed folder itself may be moved.
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import hmac
 import json
@@ -21,15 +18,13 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from muzero_jax.core import user_code
 from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.files import read_json, user_folder, write_json
+from muzero_jax.core.files import read_json, replacing, user_folder, write_json
 
 SEAL_FILE = "code.json"
-# A name that begins with one of these is an environment of a suite, not of a module of the user's.
-SUITES = ("gymnax", "pgx")
 _KEY_BYTES = 32
 # What stands between the values of a list that is written as one text.
 _SEPARATORS = re.compile(r"[\s,()\[\]{}'\"]+")
@@ -39,14 +34,8 @@ class UntrustedCodeError(ConfigError):
     """A folder or file names code outside this package, and nothing says that it may be run."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Seal:
-    """The content of a seal.
-
-    Attributes:
-      references: names of code, with their options, in order.
-      folders: folders in which the modules of these names were found.
-    """
+class Seal(NamedTuple):
+    """What a seal covers: names of code with their options, and where their modules were found."""
 
     references: tuple[str, ...]
     folders: tuple[str, ...]
@@ -67,9 +56,7 @@ class _Decision:
 def trust_everything(*, seals: bool = True) -> None:
     """Lets this process run all code that is named by the folders and files that it reads.
 
-    Args:
-      seals: whether this process seals the folders that it reads and makes. A worker of a sweep
-        leaves the seals to the driver, which has the user's key.
+    A worker of a sweep makes no `seals`: it leaves them to the driver, which has the user's key.
     """
     _Decision.is_given, _Decision.seals = True, seals
 
@@ -80,10 +67,9 @@ def is_trusting() -> bool:
 
 
 def code_references(tree: Any) -> tuple[str, ...]:
-    """The texts in settings that name code outside this package, in alphabetical order.
+    """The names of code outside this package in nested settings, in alphabetical order.
 
-    `tree` holds the settings as nested dictionaries and lists; every text of the form `module:name`
-    counts, whichever setting it belongs to.
+    Every text of the form `module:name` counts, whichever setting it belongs to.
     """
     texts = list(_texts(tree))
     found = {text for text in texts if module_of(text)}
@@ -128,74 +114,49 @@ def admit(folder: Path, references: Sequence[str]) -> None:
     if not references:
         return
     seal = _read_seal(folder)
-    is_sealed = seal is not None and set(references) <= set(seal.references)
-    if seal is not None and is_sealed and not (gone := _gone(seal)):
-        # The folders of the seal go first: a file in the working folder may be a stranger's.
-        user_code.search_in([Path(name) for name in seal.folders])
-    elif is_trusting():
-        seal_folder(folder, references)
-    elif seal is not None and is_sealed:
-        where = ", ".join(seal.folders) or "Python's own folders"
-        raise UntrustedCodeError(
-            f"the module {gone!r} of {folder} is no longer in {where}; go to the folder where it "
-            "is now, and add --trust."
-        )
-    else:
-        raise _refusal(str(folder), references)
-
-
-def _gone(seal: Seal) -> str:
-    """The first module of a seal that is not in the seal's folders; empty if all are there."""
-    folders = [Path(name) for name in seal.folders]
-    modules = map(module_of, seal.references)
-    return next((m for m in modules if user_code.locate(m, folders) is None), "")
+    if seal is not None and set(references) <= set(seal.references):
+        folders = [Path(name) for name in seal.folders]
+        modules = map(module_of, seal.references)
+        if all(user_code.locate(module, folders) is not None for module in modules):
+            # The folders of the seal go first: a file in the working folder may be a stranger's.
+            return user_code.search_in(folders)
+    admit_file(folder, references)
+    return seal_folder(folder, references)
 
 
 def admit_file(path: Path, references: Sequence[str]) -> None:
-    """Decides whether the code that a YAML file names may be run; a file cannot carry a seal.
+    """Decides whether the code that a file without a seal names may be run.
 
     `references` are names that `code_references` finds, or paths of scripts.
 
     Raises:
       UntrustedCodeError: the user has not said that the code may be run.
     """
-    if references and not is_trusting():
-        raise _refusal(str(path), references)
+    if not references or is_trusting():
+        return
+    reference, name = references[0], module_of(references[0])
+    file = Path(reference) if reference.endswith(".py") else user_code.locate(name)
+    is_python = name.partition(".")[0] in sys.stdlib_module_names
+    missing = "which is part of Python" if is_python else "which is not found here"
+    where = f"the file {file}" if file else missing
+    subject = f"the module {name!r}" if name else "a script"
+    told = f"{path} names code outside this program: {reference!r}, {subject}, {where}"
+    advice = "if you know what it does, add --trust, or set MUZERO_TRUST=1"
+    raise UntrustedCodeError(f"{told}; {advice}.")
 
 
 def seal_folder(folder: Path, references: Sequence[str]) -> None:
-    """Seals names of code into the run or sweep folder that was made with them.
-
-    Nothing is written where there are no names, or where another process makes the seals, see
-    `trust_everything`.
-    """
+    """Seals names of code, if there are any, into the run or sweep folder made with them."""
     if not references or not _Decision.seals:
         return
     found = (user_code.folder_of(module_of(reference)) for reference in references)
     folders = dict.fromkeys(str(f) for f in found if f is not None)
     seal = Seal(tuple(references), tuple(folders))
     try:
-        content = {**dataclasses.asdict(seal), "seal": seal.sign(_key())}
-        write_json(folder / SEAL_FILE, content)
+        write_json(folder / SEAL_FILE, {**seal._asdict(), "seal": seal.sign(_key())})
     except (OSError, ConfigError) as error:
-        print(
-            f"notice: {folder} is not sealed, so that later commands need --trust: {error}",
-            file=sys.stderr,
-        )
-
-
-def _refusal(said_by: str, references: Sequence[str]) -> UntrustedCodeError:
-    reference = references[0]
-    name = module_of(reference)
-    file = Path(reference) if reference.endswith(".py") else user_code.locate(name)
-    is_python = name.partition(".")[0] in sys.stdlib_module_names
-    missing = "which is part of Python" if is_python else "which is not found here"
-    where = f"the file {file}" if file else missing
-    subject = f"the module {name!r}" if name else "a script"
-    return UntrustedCodeError(
-        f"{said_by} names code outside this program: {reference!r}, {subject}, {where}; if you "
-        "know what it does, add --trust, or set MUZERO_TRUST=1."
-    )
+        told = f"{folder} is not sealed, so that later commands need --trust: {error}"
+        print(f"notice: {told}", file=sys.stderr)
 
 
 def _read_seal(folder: Path) -> Seal | None:
@@ -209,10 +170,9 @@ def _read_seal(folder: Path) -> Seal | None:
     try:
         content = read_json(folder / SEAL_FILE)
         seal = Seal(tuple(content["references"]), tuple(content["folders"]))
-        is_ours = hmac.compare_digest(seal.sign(key), content["seal"])
+        return seal if hmac.compare_digest(seal.sign(key), content["seal"]) else None
     except (ConfigError, KeyError, TypeError):
         return None
-    return seal if is_ours else None
 
 
 def key_file() -> Path:
@@ -226,12 +186,7 @@ def key_file() -> Path:
 
 
 def _key() -> bytes:
-    """This user's key, made on first use.
-
-    Raises:
-      ConfigError: the key belongs to another user, or others can read it.
-      OSError: the key can neither be read nor made.
-    """
+    """This user's key, made on first use; a key that others can read or have made is refused."""
     path = key_file()
     if not path.exists():
         _make_key(path)
@@ -241,26 +196,13 @@ def _key() -> bytes:
         is_private = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
         key = file.read(_KEY_BYTES + 1)
     if not is_private or len(key) != _KEY_BYTES:
-        raise ConfigError(
-            f"the key {path} must be a file of {_KEY_BYTES} bytes that you alone can read; remove "
-            "it, and a new one is made."
-        )
+        told = f"must be a file of {_KEY_BYTES} bytes that you alone can read"
+        raise ConfigError(f"the key {path} {told}; remove it, and a new one is made.")
     return key
 
 
 def _make_key(path: Path) -> None:
     """Makes the key, whole; if several processes do so at once, one of them wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".key.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        draft.unlink()
+    with contextlib.suppress(FileExistsError), replacing(path, 0o600, is_new=True) as draft:
+        draft.write_bytes(secrets.token_bytes(_KEY_BYTES))

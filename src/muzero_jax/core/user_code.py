@@ -1,7 +1,6 @@
 """The user's own code: where it is found, how it is imported, and how its errors are told.
 
-An environment is named `MODULE:FACTORY`, and an experiment may be the path of a script. `trust`
-decides whether such code may be run at all.
+Whether such code may be run at all is decided by `trust`.
 """
 
 import contextlib
@@ -29,22 +28,14 @@ class UserCodeError(ConfigError):
 
 
 class _Search:
-    """Where this process looks for the user's modules.
-
-    Attributes:
-      folders: absolute paths of folders that come before the working folder.
-      added: the paths among them that were appended to Python's own path.
-    """
+    """Folders in which this process looks for modules, and those on Python's path among them."""
 
     folders: tuple[Path, ...] = ()
     added: tuple[str, ...] = ()
 
 
 def search_in(folders: Sequence[Path]) -> None:
-    """Lets this process look for modules in folders, before the folders that it knew until now.
-
-    The folders are absolute paths.
-    """
+    """Lets this process look for modules in these absolute paths before all folders so far."""
     _Search.folders = tuple(dict.fromkeys((*folders, *_Search.folders)))
 
 
@@ -56,22 +47,12 @@ def search_folders() -> tuple[Path, ...]:
 def use_folder(folder: Path) -> None:
     """Lets Python import from a folder, an absolute path, after all installed modules.
 
-    Only folders from which something is imported are added, because libraries look on Python's path
-    for plug-ins and optional packages, which could be a stranger's.
+    Only folders that are needed are added: libraries look for plug-ins on Python's path.
     """
     search_in([folder])
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         _Search.added = (*_Search.added, str(folder))
-
-
-def _use_folder_of(name: str) -> None:
-    """Lets Python import the user's module with this outermost name."""
-    importlib.invalidate_caches()
-    if _find_outermost(name, _own_path()) is None:
-        for folder in search_folders():
-            if _find_outermost(name, [str(folder)]) is not None:
-                return use_folder(folder)
 
 
 def _own_path() -> list[str]:
@@ -92,7 +73,10 @@ def import_module(name: str) -> types.ModuleType | None:
     """
     if not is_module_name(name):
         return None
-    _use_folder_of(name.partition(".")[0])
+    importlib.invalidate_caches()
+    is_known = _find_outermost(name.partition(".")[0], _own_path()) is not None
+    if not is_known and (folder := folder_of(name)) is not None:
+        use_folder(folder)
     try:
         return importlib.import_module(name)
     except KeyboardInterrupt:
@@ -126,12 +110,10 @@ def find(reference: str, kind: str) -> Any:
         raise ConfigError(f"the {kind} {reference!r} must be named MODULE:NAME.")
     module = import_module(module_name)
     if module is None:
-        looked_in = ", ".join(map(str, search_folders()))
-        raise ConfigError(
-            f"there is no module {module_name!r} for the {kind} {module_name}:{attribute}, neither "
-            f"installed nor in {looked_in}."
-        )
-    with running(f"{module_name}:{attribute} cannot be read"):
+        where = f"neither installed nor in {', '.join(map(str, search_folders()))}"
+        told = f"there is no module {module_name!r} for the {kind} {reference}"
+        raise ConfigError(f"{told}, {where}.")
+    with running(f"{reference} cannot be read"):
         if not hasattr(module, attribute):
             raise ConfigError(f"the module {module_name!r} has no {kind} {attribute!r}.")
         return getattr(module, attribute)
@@ -140,12 +122,9 @@ def find(reference: str, kind: str) -> Any:
 def locate(name: str, in_folders: Sequence[Path] | None = None) -> Path | None:
     """Finds the file that `import_module` would run for a dotted name; nothing is run.
 
-    The module is looked for in Python's own folders, and then in `in_folders`, which are
-    `search_folders()` unless they are given.
-
-    Returns:
-      The file, or the folder of a package without a file of its own; None if there is no such
-      module, or if it is part of Python itself.
+    The module is looked for in Python's own folders, and then in `in_folders`, by default
+    `search_folders()`. A package without a file gives its folder. The result is None if there is no
+    such module, or if it is part of Python itself.
     """
     folders = search_folders() if in_folders is None else in_folders
     first, *inner = name.split(".")
@@ -174,7 +153,7 @@ def _find_outermost(name: str, path: Sequence[str]) -> ModuleSpec | None:
 
 
 def folder_of(name: str) -> Path | None:
-    """The folder that holds a module of the user's, or its outermost package, by its dotted name.
+    """The folder of a module of the user's, or of its outermost package, by its dotted name.
 
     The result is None for a module that is installed with Python, or that does not exist.
     """
@@ -183,8 +162,7 @@ def folder_of(name: str) -> Path | None:
     file = Path(loaded) if loaded else locate(first)
     if file is None:
         return None
-    folder = file.absolute().parent
-    folder = folder.parent if file.name == "__init__.py" else folder
+    folder = file.absolute().parents[file.name == "__init__.py"]
     installed = {*site.getsitepackages(), site.getusersitepackages()}
     installed |= {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib")}
     return None if str(folder) in installed else folder
@@ -211,7 +189,7 @@ def describe_error(error: BaseException) -> str:
     # The error of a callback holds the host's whole traceback; its last line is the message.
     is_nested = others and first.endswith("Traceback (most recent call last):")
     message = others[-1] if is_nested else first
-    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    reason = ": ".join(filter(None, (type(error).__name__, message)))
     reason = reason if len(reason) <= _MAX_REASON else f"{reason[: _MAX_REASON - 3]}..."
     reason = reason if reason.endswith(".") else f"{reason}."
     if isinstance(error, SyntaxError) and error.filename:
@@ -222,15 +200,12 @@ def describe_error(error: BaseException) -> str:
 
 def place_of(error: BaseException) -> str:
     """The deepest line of the user's code in an error's traceback; empty if there is none."""
-    place = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if _is_users(Path(frame.filename)):
-            place = f"{frame.filename}, line {frame.lineno}"
-    return place
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    users = (frame for frame in frames if _is_users(Path(frame.filename)))
+    return next((f"{frame.filename}, line {frame.lineno}" for frame in users), "")
 
 
 def _is_users(file: Path) -> bool:
-    installed = "site-packages" in file.parts or "dist-packages" in file.parts
-    standard = sysconfig.get_path("stdlib")
-    ours = _PACKAGE in file.parents
-    return file.is_absolute() and not (installed or ours or Path(standard) in file.parents)
+    is_installed = {"site-packages", "dist-packages"} & {*file.parts}
+    others = {_PACKAGE, Path(sysconfig.get_path("stdlib"))}
+    return file.is_absolute() and not is_installed and not others & {*file.parents}
