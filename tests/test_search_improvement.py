@@ -13,7 +13,7 @@ from muzero_jax.search.policies import (
     make_search,
 )
 from muzero_jax.tabular.oracle.dynamic_programming import policy_value, solve
-from muzero_jax.tabular.oracle.sweeping import table_of
+from muzero_jax.tabular.outcomes import table_of
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 
 MAZE = maze_mdp()

@@ -58,19 +58,15 @@ def train(config, num_chunks=1):
 
 
 @pytest.mark.optimised
-def test_dyna_on_the_replayed_pairs_is_replay_bit_for_bit():
+def test_dyna_on_the_replayed_pairs_is_replay_bit_for_bit_and_on_others_it_is_not():
     """A deterministic table has no inductive bias: what it makes up is what was stored."""
     _, replay, _ = train(table_config("q_learning", **SAME_STREAM))
     _, dyna, _ = train(table_config("dyna_q", table__backup_pairs="replayed", **SAME_STREAM))
     assert float(jnp.abs(replay.agent.qvalue).max()) > 0.5
     chex.assert_trees_all_equal(replay.agent.qvalue, dyna.agent.qvalue)
     chex.assert_trees_all_equal(replay.collector.env_state, dyna.collector.env_state)
-
-
-def test_dyna_on_other_pairs_is_not():
-    _, replay, _ = train(table_config("q_learning", **SAME_STREAM))
-    _, dyna, _ = train(table_config("dyna_q", table__backup_pairs="uniform", **SAME_STREAM))
-    assert (replay.agent.qvalue != dyna.agent.qvalue).any()
+    _, other, _ = train(table_config("dyna_q", table__backup_pairs="uniform", **SAME_STREAM))
+    assert (replay.agent.qvalue != other.agent.qvalue).any()
 
 
 OF_THE_CHAIN = {
@@ -122,7 +118,7 @@ def test_the_maze_is_solved_in_few_steps(agent, most):
 
 def test_a_seed_of_the_curves_is_the_run_of_that_seed():
     config = table_config("rmax", training__num_env_steps=200)
-    together = learn_curves(config, num_seeds=3)
+    together = learn_curves(config, num_seeds=2)
     alone = learn_curves(dataclasses.replace(config, seed=1), num_seeds=2)
     for name, values in together.metrics.items():
         np.testing.assert_array_equal(values[1], alone.metrics[name][0], err_msg=name)
@@ -191,13 +187,11 @@ def test_what_planning_takes_the_unknown_for(unknown, reward, next_state):
     params = model.init()
     states, actions = jnp.array([5, 36]), jnp.array([2, 2])
     step = model.recurrent_fn(0.9)
-    output, following = step(params, jax.random.key(0), actions, states)
+    output, following = step(model.prepare(params), jax.random.key(0), actions, states)
     np.testing.assert_array_equal(following, [next_state, 36])
     np.testing.assert_array_equal(output.reward, [reward, 0.0])
     np.testing.assert_allclose(output.discount, 0.9)
     assert output.value[1] == 0.0, "the end is worth nothing"
-    prepared = step(model.prepare(params), jax.random.key(0), actions, states)
-    chex.assert_trees_all_equal(prepared, (output, following))
 
 
 @pytest.mark.parametrize("agent", AGENTS)

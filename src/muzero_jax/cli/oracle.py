@@ -93,11 +93,10 @@ def _as_dict(name: str, mdp: "TabularMDP", solution: "Solution") -> dict[str, ob
 
 def _text(mdp: "TabularMDP", solution: "Solution") -> str:
     """A map of the values where there is room for one, or a table of the first states."""
-    from muzero_jax.tabular.oracle.maps import value_map
-    from muzero_jax.tabular.value_maps import text_map
+    from muzero_jax.tabular.value_maps import ValueMap, text_map
 
     if mdp.grid is not None and mdp.grid.shape[1] <= _MOST_COLUMNS:
-        return text_map(value_map(mdp, solution.value, solution.optimal_actions))
+        return text_map(ValueMap("", mdp.grid, solution.value, solution.optimal_actions))
     lines = [f"{'state':>6} {'value':>10}  optimal actions"]
     for state in range(min(mdp.num_states, _MOST_STATES)):
         actions = " ".join(map(str, solution.optimal_actions[state].nonzero()[0]))
@@ -109,8 +108,8 @@ def _text(mdp: "TabularMDP", solution: "Solution") -> str:
 
 
 def _draw(mdp: "TabularMDP", solution: "Solution", out: Path) -> None:
-    from muzero_jax.tabular.oracle.maps import value_map
-    from muzero_jax.tabular.value_maps import draw_value_maps
+    from muzero_jax.tabular.value_maps import ValueMap, draw_value_map
 
+    assert mdp.grid is not None
     title = f"{mdp.name}: optimal return {solution.optimal_return:.4f}"
-    draw_value_maps([value_map(mdp, solution.value, solution.optimal_actions, title)], out)
+    draw_value_map(ValueMap(title, mdp.grid, solution.value, solution.optimal_actions), out)
