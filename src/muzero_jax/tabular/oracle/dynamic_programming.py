@@ -89,9 +89,12 @@ def _value_iteration(mdp: TabularMDP) -> tuple[np.ndarray, bool]:
 
 
 def policy_return(mdp: TabularMDP, policy: np.ndarray, num_steps: int | None = None) -> float:
-    """The exact expected discounted return of a policy from the start distribution.
+    """The exact expected discounted return of a policy; the errors are those of `policy_value`.
 
-    The arguments and the errors are those of `policy_value`.
+    Args:
+      mdp: the process, whose start distribution the return is from.
+      policy: `[S]` actions or `[S, A]` probabilities.
+      num_steps: number of steps that count; None counts all steps.
     """
     return float(mdp.start @ policy_value(mdp, policy, num_steps))
 
