@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from muzero_jax.config import ConfigError
+from muzero_jax.envs.registry import make_environment
 from muzero_jax.settings import apply_settings
+from muzero_jax.tabular.exact_evaluation import ExactEvaluation
 from muzero_jax.tabular.presets import tabular
 from muzero_jax.tabular.seed_curves import learn_curves, learn_curves_of
 
@@ -47,4 +49,4 @@ def test_every_chunk_is_told_of():
 
 def test_only_where_answers_are_exact():
     with pytest.raises(ConfigError, match="catch is not tabular"):
-        learn_curves(apply_settings(config(), {"environment.name": "catch", "agent": "muzero"}), 2)
+        ExactEvaluation(make_environment("catch"), agent=None)
