@@ -41,7 +41,7 @@ def count(mdps, order, is_good):
     import jax.numpy as jnp
 
     from muzero_jax.tabular.oracle.backup_orders import count_backups
-    from muzero_jax.tabular.oracle.sweeping import table_of
+    from muzero_jax.tabular.outcomes import table_of
 
     tables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(table_of, mdps))
     return count_backups(tables, mdps[0].discount, order, is_good)
@@ -49,14 +49,13 @@ def count(mdps, order, is_good):
 
 def greedy_is_optimal(mdps):
     """Whether the greedy policies of `[n, S, A]` values are optimal."""
-    from muzero_jax.tabular.oracle.dynamic_programming import policy_value, solve, start_return
+    from muzero_jax.tabular.oracle.dynamic_programming import policy_return, solve
 
     best = [solve(mdp).optimal_return for mdp in mdps]
 
     def is_good(qvalues):
         policies = qvalues.argmax(axis=-1)
-        values = [policy_value(m, p, num_steps=100) for m, p in zip(mdps, policies, strict=True)]
-        reached = [start_return(m, v) for m, v in zip(mdps, values, strict=True)]
+        reached = [policy_return(m, p, num_steps=100) for m, p in zip(mdps, policies, strict=True)]
         return np.array(reached) >= 0.99 * np.array(best)
 
     return is_good

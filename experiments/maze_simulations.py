@@ -87,13 +87,17 @@ def study(files, num_seeds):
 
 def draw(files, curves):
     """Curves by simulations over all n, and the plateaus against simulations for each n."""
-    from muzero_jax.tabular.study_plots import Line, Panel, draw_panels, mean_line
+    from muzero_jax.tabular.study_plots import Line, Panel, draw_panels
 
     x = next(iter(curves.values())).env_steps
 
+    def mean_line(label, samples):
+        mean, std = samples.mean(axis=0), samples.std(axis=0)
+        return Line(label, x, mean, np.stack([mean - std, mean + std]))
+
     def by_simulations(metric):
         together = {s: [curves[s, n].metrics[metric] for n in STEPS] for s in SIMULATIONS}
-        return [mean_line(f"{s} simulations", x, np.concatenate(together[s])) for s in together]
+        return [mean_line(f"{s} simulations", np.concatenate(together[s])) for s in together]
 
     def plateau(n):
         ends = [curves[s, n].metrics["episode/discounted_return"][:, -5:] for s in SIMULATIONS]
@@ -124,19 +128,19 @@ def draw(files, curves):
 def animate(out: Path, curves, every=4):
     """The values of one seed as they are learned, beside the optimal ones."""
     from muzero_jax.tabular.oracle.dynamic_programming import optimal_actions, solve
-    from muzero_jax.tabular.oracle.maps import value_map
     from muzero_jax.tabular.processes.gridworld import maze_mdp
-    from muzero_jax.tabular.value_maps import value_map_image
+    from muzero_jax.tabular.value_maps import ValueMap, value_map_image
     from muzero_jax.viewing.animation import Frame, write_gif
 
     mdp = maze_mdp()
     solution = solve(mdp)
-    best = value_map(mdp, solution.value, solution.optimal_actions, "exact")
+    best = ValueMap("exact", mdp.grid, solution.value, solution.optimal_actions)
     frames = []
     for point in [*range(0, len(curves.env_steps), every), len(curves.env_steps) - 1]:
         value = curves.value[0, point]
         greedy = optimal_actions((mdp.reward + value[mdp.next_state] * ~mdp.terminates)[..., 0])
-        learned = value_map(mdp, value, greedy & (value != 0.0)[:, None], "learned")
+        shown = greedy & (value != 0.0)[:, None]
+        learned = ValueMap("learned", mdp.grid, value, shown)
         image = value_map_image([learned, best], (-1.0, 1.0))
         reached = f"greedy return {curves.greedy_return[0, point]:.3f}"
         frames.append(Frame(image, f"{curves.env_steps[point]:,} steps", reached, 0.25))

@@ -13,7 +13,7 @@ from muzero_jax.search.policies import (
     make_search,
 )
 from muzero_jax.tabular.oracle.dynamic_programming import policy_value, solve
-from muzero_jax.tabular.oracle.sweeping import table_of
+from muzero_jax.tabular.outcomes import table_of
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 
 MAZE = maze_mdp()
@@ -73,7 +73,7 @@ def test_gumbel_search_never_lowers_the_value_of_its_prior(num_simulations):
         assert (improved >= value - 1e-6).all()
 
 
-@pytest.mark.parametrize("num_simulations", [16, 64, 256])
+@pytest.mark.parametrize("num_simulations", [16, 256])
 def test_search_with_the_exact_values_picks_an_optimal_action_everywhere(num_simulations):
     solution = solve(MAZE)
     config = SearchConfig(num_simulations=num_simulations, min_qvalue_range=1e-8, value_scale=1.0)

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 
 from muzero_jax.tabular.oracle.dynamic_programming import solve
-from muzero_jax.tabular.oracle.maps import value_map
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.tabular.study_plots import (
     Line,
     Panel,
     draw_panels,
-    mean_line,
     median_line,
     quartiles,
 )
-from muzero_jax.tabular.value_maps import draw_value_maps, text_map, value_map_image
+from muzero_jax.tabular.value_maps import ValueMap, draw_value_map, text_map, value_map_image
 
 PNG = b"\x89PNG\r\n"
 
@@ -23,7 +21,7 @@ PNG = b"\x89PNG\r\n"
 def small():
     mdp = maze_mdp("+-+-+\n|s|.|\n+ + +\n|. G|\n+-+-+", discount=0.5)
     solution = solve(mdp)
-    return value_map(mdp, solution.value, solution.optimal_actions)
+    return ValueMap("small", mdp.grid, solution.value, solution.optimal_actions)
 
 
 def test_the_map_as_text(small):
@@ -38,9 +36,9 @@ def test_the_map_as_text(small):
 
 def test_maps_as_files_and_as_pictures(small, tmp_path):
     out = tmp_path / "deep" / "map.png"
-    draw_value_maps([small, small], out)
+    draw_value_map(small, out)
     assert out.read_bytes().startswith(PNG)
-    low, high = (value_map_image([small], limits) for limits in ((0.0, 1.0), (-9.0, 1.0)))
+    low, high = (value_map_image([small, small], limits) for limits in ((0.0, 1.0), (-9.0, 1.0)))
     assert low.dtype == np.uint8 and low.shape == high.shape
     assert (low != high).any(), "the colours follow the limits"
 
@@ -51,11 +49,8 @@ def test_lines_over_seeds():
     np.testing.assert_array_equal(quartiles(np.array([4.0, 2.0])), [2, 2, 4])
     np.testing.assert_array_equal(quartiles(np.array([4.0, 2.0, np.inf, 3.0])), [2, 3, 4])
     middle = median_line("a", np.arange(2), samples)
-    np.testing.assert_array_equal(
-        [middle.low, middle.y, middle.high], [[1, 2], [3, 2], [np.inf, 5]]
-    )
-    mean = mean_line("a", np.arange(2), samples[:2])
-    np.testing.assert_array_equal([mean.low, mean.y, mean.high], [[1, 2], [2, 2], [3, 2]])
+    np.testing.assert_array_equal(middle.y, [3, 2])
+    np.testing.assert_array_equal(middle.band, [[1, 2], [np.inf, 5]])
 
 
 def test_panels_are_drawn_with_what_is_finite(tmp_path):

@@ -65,17 +65,16 @@ def oracle(args: Sequence[str]) -> None:
 
 def _show(options: OracleOptions, mdp: "TabularMDP", solution: "Solution") -> None:
     """Draws a map of the values where there is a grid, and prints them."""
-    from muzero_jax.tabular.oracle.maps import value_map
-    from muzero_jax.tabular.value_maps import draw_value_maps, text_map
+    from muzero_jax.tabular.value_maps import ValueMap, draw_value_map, text_map
 
     actions = [row.nonzero()[0].tolist() for row in solution.optimal_actions]
     optimum = solution.optimal_return
     drawn = None
     if mdp.grid is not None:
         title = f"{mdp.name}: optimal return {optimum:.4f}"
-        drawn = value_map(mdp, solution.value, solution.optimal_actions, title)
+        drawn = ValueMap(title, mdp.grid, solution.value, solution.optimal_actions)
     if options.figure and drawn is not None:
-        draw_value_maps([drawn], Path(options.figure))
+        draw_value_map(drawn, Path(options.figure))
     sizes = {"num_states": mdp.num_states, "num_actions": mdp.num_actions}
     facts = {"environment": options.environment, **sizes, "discount": mdp.discount}
     if options.json:

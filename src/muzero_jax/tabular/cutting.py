@@ -14,8 +14,7 @@ class CutEpisodes:
     """Collects as `Collect` does, then truncates all episodes and begins new ones.
 
     The metric `episode/discounted_return` is the mean of each rollout's episodes, and then of the
-    rollouts, as samplers that collect trajectories anew log it. Pooled over rollouts, the good
-    ones, whose episodes are short and many, would count for more.
+    rollouts: otherwise good rollouts, whose episodes are short and many, would count for more.
 
     Args:
       collect: the usual way of collecting.
@@ -45,14 +44,9 @@ def cut_at_end(transitions: Transition) -> Transition:
 
 
 def mean_discounted_return(transitions: Transition, discount: Array | float) -> Array:
-    """`[]` the mean of the discounted returns of all episodes of a rollout.
+    """`[]` the mean of the discounted returns of all episodes of a rollout `[T, num_envs]`.
 
-    Those that were cut off or reached a time limit count with what they had: a lower bound, which
-    for rewards at the end is 0.
-
-    Args:
-      transitions: `[T, num_envs]`, all of whose episodes begin and end in the rollout.
-      discount: discount of one step.
+    Episodes that were cut off or reached a time limit count with the rewards that they had.
     """
     last = (transitions.discount == 0.0) | transitions.truncated
 

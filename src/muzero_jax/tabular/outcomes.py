@@ -1,4 +1,4 @@
-"""Outcomes of the actions of a finite process, counted or known, and backups over them.
+"""Models of finite processes: the outcomes of actions, counted or known, and planning with them.
 
 States are numbered. The number `S`, one past the last state, stands for the end of an episode; its
 value is 0, and tables of values `[S + 1, A]` have a row for it. Nothing is batched; lift with
@@ -7,9 +7,13 @@ value is 0, and tables of values `[S + 1, A]` have a row for it. Nothing is batc
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from muzero_jax.core.types import Array
+from muzero_jax.tabular.processes.mdp import TabularMDP
+
+_TOLERANCE, _MAX_SWEEPS = 1e-6, 10_000
 
 
 class OutcomeTable(struct.PyTreeNode):
@@ -26,16 +30,6 @@ class OutcomeTable(struct.PyTreeNode):
     reward: Array
 
     @property
-    def num_states(self) -> int:
-        """`S`."""
-        return int(self.next_state.shape[0])
-
-    @property
-    def num_actions(self) -> int:
-        """`A`."""
-        return int(self.next_state.shape[1])
-
-    @property
     def visits(self) -> Array:
         """`[S, A]` number of observations of each pair, without outcomes that were replaced."""
         return self.count.sum(axis=-1)
@@ -50,43 +44,38 @@ class Steps(struct.PyTreeNode):
     next_state: Array
 
 
-def empty_table(num_states: int, num_actions: int, num_outcomes: int) -> OutcomeTable:
-    """A table without outcomes.
-
-    Args:
-      num_states: number of states `S`.
-      num_actions: number of actions `A`.
-      num_outcomes: room for each pair, `K`.
-    """
-    shape = (num_states, num_actions, num_outcomes)
+def empty_table(*shape: int) -> OutcomeTable:
+    """A table without outcomes, of `S` states, `A` actions and room for `K` outcomes of a pair."""
     return OutcomeTable(jnp.zeros(shape, jnp.int32), jnp.zeros(shape), jnp.zeros(shape))
 
 
-def count_outcome(table: OutcomeTable, step: Steps) -> OutcomeTable:
-    """Adds one observed step, whose fields are `[]`.
-
-    A new outcome for which there is no room replaces the rarest one, so a table with room for one
-    outcome holds the last one.
-    """
-    place = (step.state, step.action)
-    counts = table.count[place]
-    is_same = (table.next_state[place] == step.next_state) & (counts > 0)
-    slot = jnp.where(is_same.any(), jnp.argmax(is_same), jnp.argmin(counts))
-    count = jnp.where(is_same.any(), counts[slot] + 1.0, 1.0)
-    mean = table.reward[(*place, slot)]
-    mean = jnp.where(is_same.any(), mean + (step.reward - mean) / count, step.reward)
+def table_of(mdp: TabularMDP) -> OutcomeTable:
+    """A model that knows all of a process; its counts are the probabilities of the outcomes."""
     return OutcomeTable(
-        next_state=table.next_state.at[(*place, slot)].set(step.next_state.astype(jnp.int32)),
-        count=table.count.at[(*place, slot)].set(count),
-        reward=table.reward.at[(*place, slot)].set(mean),
+        next_state=jnp.asarray(np.where(mdp.terminates, mdp.num_states, mdp.next_state), jnp.int32),
+        count=jnp.asarray(mdp.probability, jnp.float32),
+        reward=jnp.asarray(mdp.reward, jnp.float32),
     )
 
 
 def count_steps(table: OutcomeTable, steps: Steps) -> OutcomeTable:
-    """Adds `[N]` observed steps in their order."""
+    """Adds `[N]` observed steps in their order.
+
+    A new outcome for which there is no room replaces the rarest one, so a table with room for one
+    outcome holds the last one.
+    """
 
     def add(table: OutcomeTable, step: Steps) -> tuple[OutcomeTable, None]:
-        return count_outcome(table, step), None
+        pair = step.state, step.action
+        is_same = (table.next_state[pair] == step.next_state) & (table.count[pair] > 0)
+        is_known, rarest = is_same.any(), jnp.argmin(table.count[pair])
+        place = *pair, jnp.where(is_known, jnp.argmax(is_same), rarest)
+        count = jnp.where(is_known, table.count[place] + 1.0, 1.0)
+        mean = table.reward[place]
+        mean = jnp.where(is_known, mean + (step.reward - mean) / count, step.reward)
+        next_state = table.next_state.at[place].set(step.next_state.astype(jnp.int32))
+        counts, rewards = table.count.at[place].set(count), table.reward.at[place].set(mean)
+        return OutcomeTable(next_state, counts, rewards), None
 
     return jax.lax.scan(add, table, steps)[0]
 
@@ -96,7 +85,7 @@ def follow(
     steps: Steps,
     step_size: Array | float,
     discount: Array | float,
-    counts: Array | None = None,
+    counts: Array | bool = True,
 ) -> tuple[Array, Array]:
     """Q-learning along steps, one after the other (Watkins and Dayan 1992).
 
@@ -105,12 +94,11 @@ def follow(
       steps: `[N]` steps.
       step_size: share of the way to the target.
       discount: discount of one step.
-      counts: `[N]` bool, whether to learn from a step; None learns from all.
+      counts: `[]` or `[N]` bool, whether to learn from a step.
 
     Returns:
       The new `[S + 1, A]` values, and the `[N]` distances from the targets.
     """
-    counts = jnp.ones(steps.state.shape, bool) if counts is None else counts
 
     def move(qvalue: Array, example: tuple[Steps, Array]) -> tuple[Array, Array]:
         step, counted = example
@@ -118,23 +106,7 @@ def follow(
         error = jnp.where(counted, target - qvalue[step.state, step.action], 0.0)
         return qvalue.at[step.state, step.action].add(step_size * error), error
 
-    return jax.lax.scan(move, qvalue, (steps, counts))
-
-
-def likeliest_outcome(table: OutcomeTable) -> tuple[Array, Array, Array]:
-    """The most frequent outcome of each pair of a table `[..., K]`.
-
-    Returns:
-      `[...]` next state and reward, which are meaningless where nothing was observed, and whether
-      an outcome was observed.
-    """
-    num_outcomes = table.count.shape[-1]
-    is_likeliest = jax.nn.one_hot(jnp.argmax(table.count, axis=-1), num_outcomes, dtype=bool)
-
-    def pick(x: Array) -> Array:
-        return jnp.where(is_likeliest, x, 0).sum(axis=-1, dtype=x.dtype)
-
-    return pick(table.next_state), pick(table.reward), table.count.max(axis=-1) > 0
+    return jax.lax.scan(move, qvalue, (steps, jnp.broadcast_to(counts, steps.state.shape)))
 
 
 def draw_outcome(
@@ -156,42 +128,88 @@ def draw_outcome(
     return table.reward[state, action, slot], table.next_state[state, action, slot]
 
 
-def backup_pair(
-    table: OutcomeTable, qvalue: Array, discount: Array | float, state: Array, action: Array
+def backup(
+    table: OutcomeTable, qvalue: Array, discount: Array | float, pair: tuple[Array, ...] = ()
 ) -> Array:
-    """`[]` expected backup of one pair (Sutton and Barto 2018, equation 4.2).
+    """Expected backups (Sutton and Barto 2018, equation 4.2); 0 where nothing was observed.
 
     Args:
       table: the model.
       qvalue: `[S + 1, A]` values.
       discount: discount of one step.
-      state: `[]` int32.
-      action: `[]` int32.
+      pair: a state `[]` and an action `[]`, whose backup `[]` is returned; by default the backups
+        `[S, A]` of all pairs.
     """
-    return _expected(table, qvalue.max(axis=-1), discount, (state, action))
-
-
-def backup_all(table: OutcomeTable, qvalue: Array, discount: Array | float) -> Array:
-    """`[S, A]` expected backups of all pairs; 0 where a pair was never observed.
-
-    Args:
-      table: the model.
-      qvalue: `[S + 1, A]` values.
-      discount: discount of one step.
-    """
-    return _expected(table, qvalue.max(axis=-1), discount, ())
-
-
-def _expected(
-    table: OutcomeTable, value: Array, discount: Array | float, place: tuple[Array, ...]
-) -> Array:
-    counts = table.count[place]
-    targets = table.reward[place] + discount * value[table.next_state[place]]
+    counts = table.count[pair]
+    targets = table.reward[pair] + discount * qvalue.max(axis=-1)[table.next_state[pair]]
     # A single outcome has a frequency of exactly 1, so its target is not rounded.
     frequency = counts / jnp.maximum(counts.sum(axis=-1, keepdims=True), 1e-9)
     return (frequency * targets).sum(axis=-1)
 
 
-def leads_to(table: OutcomeTable, state: Array) -> Array:
-    """`[S, A]` bool, whether a pair was observed to lead to `state`."""
-    return ((table.next_state == state) & (table.count > 0)).any(axis=-1)
+def sweep_to_convergence(
+    table: OutcomeTable, qvalue: Array, discount: Array | float, is_known: Array
+) -> Array:
+    """The `[S + 1, A]` values after value iteration over the known pairs, until it settles.
+
+    Args:
+      table: the model.
+      qvalue: `[S + 1, A]` values to start from; unknown pairs keep theirs.
+      discount: discount of one step.
+      is_known: `[S, A]` bool, whether a pair is known.
+    """
+
+    def sweep(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        qvalue, _, num_sweeps = state
+        backed_up = jnp.where(is_known, backup(table, qvalue, discount), qvalue[:-1])
+        change = jnp.abs(backed_up - qvalue[:-1]).max()
+        return qvalue.at[:-1].set(backed_up), change, num_sweeps + 1
+
+    def unsettled(state: tuple[Array, Array, Array]) -> Array:
+        return (state[1] > _TOLERANCE) & (state[2] < _MAX_SWEEPS)
+
+    start = (qvalue, jnp.full((), jnp.inf), jnp.int32(0))
+    return jax.lax.while_loop(unsettled, sweep, start)[0]
+
+
+def priorities_of_all(table: OutcomeTable, qvalue: Array, discount: Array | float) -> Array:
+    """`[S, A]` change that a backup would make to each pair; 0 where it was never observed.
+
+    Args:
+      table: the model.
+      qvalue: `[S + 1, A]` values.
+      discount: discount of one step.
+    """
+    change = jnp.abs(backup(table, qvalue, discount) - qvalue[:-1])
+    return jnp.where(table.visits > 0, change, 0.0)
+
+
+def sweep_most_urgent(
+    table: OutcomeTable,
+    values: tuple[Array, Array],
+    discount: Array | float,
+    step_size: Array | float = 1.0,
+    threshold: float = 0.0,
+) -> tuple[Array, Array]:
+    """Backs up the pair of highest priority, and lets the pairs that lead to its state wait.
+
+    Prioritised sweeping (Moore and Atkeson 1993; Sutton and Barto 2018, section 8.4).
+
+    Args:
+      table: the model.
+      values: `[S + 1, A]` values, and `[S, A]` priorities: the change that a backup would make to a
+        pair, 0 where it does not wait. Both stay the same where no pair waits.
+      discount: discount of one step.
+      step_size: share of the way to the backed-up value.
+      threshold: largest change that does not make a pair wait.
+    """
+    qvalue, priority = values
+    place = jnp.unravel_index(jnp.argmax(priority), priority.shape)
+    is_waiting = priority[place] > 0.0
+    old, target = qvalue[place], backup(table, qvalue, discount, place)
+    new = jnp.where(is_waiting, old + step_size * (target - old), old)
+    qvalue, priority = qvalue.at[place].set(new), priority.at[place].set(0.0)
+    changes = priorities_of_all(table, qvalue, discount)
+    leads_there = ((table.next_state == place[0]) & (table.count > 0)).any(axis=-1)
+    urgent = is_waiting & leads_there & (changes > threshold)
+    return qvalue, jnp.where(urgent, changes, priority)

@@ -17,7 +17,6 @@ import numpy as np
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.stages import Tally, stage
-from muzero_jax.core.types import PyTree
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.tabular.exact_evaluation import ExactEvaluation
@@ -35,7 +34,6 @@ class SeedCurves:
       optimal_return: exact discounted return of an optimal policy.
       train_seconds: wall-clock of all chunks, compilation and evaluation apart.
       compile_seconds: wall-clock of compiling the programs.
-      agents: `[num_seeds, ...]` states of the agents after the last chunk.
     """
 
     env_steps: np.ndarray
@@ -44,7 +42,6 @@ class SeedCurves:
     optimal_return: float
     train_seconds: float
     compile_seconds: float
-    agents: PyTree
 
     @property
     def greedy_return(self) -> np.ndarray:
@@ -52,10 +49,7 @@ class SeedCurves:
         return self.metrics["oracle/greedy_return"]
 
     def steps_to(self, share: float) -> np.ndarray:
-        """`[num_seeds]` steps until the greedy policy first has this share of the optimal return.
-
-        The number is infinite for a seed whose policy never has it.
-        """
+        """`[num_seeds]` steps to this share of the optimal return; infinite if not reached."""
         reached = self.greedy_return >= share * self.optimal_return - 1e-9
         steps = self.env_steps[reached.argmax(axis=1)].astype(float)
         return np.where(reached.any(axis=1), steps, np.inf)
@@ -91,20 +85,19 @@ def learn_curves(
     programs = Programs(experiment, num_seeds)
     programs.compile()
     seeds = [dataclasses.replace(config, seed=config.seed + number) for number in range(num_seeds)]
-    state = programs.init(seeds)
-    ask = jax.jit(jax.vmap(exact.answers, in_axes=(0, None)))
-    rng_key = jax.random.key(config.seed)
-    answers = ask.lower(state.agent, rng_key).compile()
+    state, rng_key = programs.init(seeds), jax.random.key(config.seed)
+    ask = jax.jit(jax.vmap(exact.answers, in_axes=(0, None))).lower(state.agent, rng_key).compile()
     compile_seconds = time.perf_counter() - start
     train_seconds, points, values = 0.0, [], []
     for number in range(config.num_chunks):
         start = time.perf_counter()
         state, metrics = programs.train_chunk(state)
-        points.append(jax.device_get(metrics))
+        metrics = jax.device_get(metrics)
         train_seconds += time.perf_counter() - start
-        answer = jax.device_get(answers(state.agent, rng_key))
-        points[-1] |= _exact_metrics(exact, answer)
-        values.append(answer["value"])
+        answers = jax.device_get(ask(state.agent, rng_key))
+        rows = [exact.metrics(programs.take(answers, seed)) for seed in range(num_seeds)]
+        points.append(metrics | {name: np.array([row[name] for row in rows]) for name in rows[0]})
+        values.append(answers["value"])
         if on_chunk is not None:
             on_chunk((number + 1) / config.num_chunks)
         if solved is not None and solved(points[-1]["oracle/greedy_return"]).all():
@@ -116,16 +109,7 @@ def learn_curves(
         optimal_return=exact.optimal_return,
         train_seconds=train_seconds,
         compile_seconds=compile_seconds,
-        agents=jax.device_get(state.agent),
     )
-
-
-def _exact_metrics(
-    exact: ExactEvaluation, answers: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    num_seeds = len(answers["action"])
-    rows = [exact.metrics({k: x[seed] for k, x in answers.items()}) for seed in range(num_seeds)]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def learn_curves_of(
@@ -136,16 +120,14 @@ def learn_curves_of(
 ) -> dict[str, SeedCurves]:
     """Trains several settings in a thread for each core, and prints a line for each setting.
 
-    stderr shows how many settings are done and how long the others will take.
+    stderr shows how many settings are done and how long the others will take. The errors are those
+    of `learn_curves`.
 
     Args:
       configs: settings by name, the setting that takes longest first.
       num_seeds: number of seeds of each setting.
       solved: function that says which seeds are done, see `learn_curves`.
       change_collect: function that gives another way of collecting, see `learn_curves`.
-
-    Raises:
-      ConfigError: an environment is not tabular, or a setting does not suit its environment.
     """
     num_threads = min(os.cpu_count() or 1, len(configs))
     tally = Tally(len(configs), "arms", f" of {num_seeds} seeds each, {num_threads} at a time")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from muzero_jax.agents.muzero.settings import TargetConfig
 from muzero_jax.core.checks import require, require_range, require_types
@@ -12,7 +12,23 @@ from muzero_jax.search.settings import SearchConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class TableConfig:
+class _Table:
+    """A section `table`, which refuses values that cannot work."""
+
+    def __post_init__(self) -> None:
+        require_types("table", self)
+        names = {field.name for field in dataclasses.fields(self)}
+        counts = names & {"num_outcomes", "num_backups", "known_after"}
+        require_range("table", self, 1, None, *sorted(counts))
+        require_range("table", self, 0, 1, *sorted(names & {"step_size"}))
+        require_range("table", self, 0, None, *sorted(names & {"priority_threshold"}))
+        for name in sorted(names & {"optimistic_value", "initial_value"}):
+            value = getattr(self, name)
+            require(math.isfinite(value), f"table.{name} must be finite, found {value!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig(_Table):
     """The table that MuZero searches in the place of networks."""
 
     num_outcomes: int = 1
@@ -32,12 +48,9 @@ class TableConfig:
     action was taken, plus one. search: proportional to the sum of the state's search policies, plus
     one."""
 
-    def __post_init__(self) -> None:
-        _check_table(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class QTableConfig:
+class QTableConfig(_Table):
     """The table of action values of Q-learning."""
 
     initial_value: float = 0.0
@@ -45,18 +58,21 @@ class QTableConfig:
     step_size: float = traced(0.1)
     """Traced: share of its distance from the target that a value moves in an update."""
 
-    def __post_init__(self) -> None:
-        _check_table(self)
-
 
 @dataclasses.dataclass(frozen=True)
-class DynaTableConfig(QTableConfig):
-    """The tables of Dyna-Q: action values, and a model of what was observed."""
+class ModelTableConfig(QTableConfig):
+    """The tables of learners that plan: action values, and a model of what was observed."""
 
     num_outcomes: int = 1
     """Outcomes of a state and action that the model keeps; a new one replaces the rarest."""
     num_backups: int = 10
     """Backups from the model in an update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DynaTableConfig(ModelTableConfig):
+    """The tables of Dyna-Q: action values, and a model of what was observed."""
+
     backup_pairs: Literal["replayed", "observed", "uniform"] = "observed"
     """Pairs of state and action that are backed up: the pairs of the replayed batch, or pairs drawn
     from all that were observed, or from all there are (a pair that was never tried stays as it
@@ -64,19 +80,15 @@ class DynaTableConfig(QTableConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepingTableConfig(QTableConfig):
+class SweepingTableConfig(ModelTableConfig):
     """The tables of prioritised sweeping: action values, and a model of what was observed."""
 
-    num_outcomes: int = 1
-    """Outcomes of a state and action that the model keeps; a new one replaces the rarest."""
-    num_backups: int = 10
-    """Backups from the model in an update."""
     priority_threshold: float = 1e-4
     """Changes of a value below this are not passed on."""
 
 
 @dataclasses.dataclass(frozen=True)
-class RmaxTableConfig:
+class RmaxTableConfig(_Table):
     """The tables of R-max: action values, and a model of what was observed."""
 
     num_outcomes: int = 1
@@ -86,9 +98,6 @@ class RmaxTableConfig:
     known_after: int = 1
     """Visits after which a state and action count as known; with more than one, num_outcomes must
     hold all outcomes, since one that is replaced is no longer counted."""
-
-    def __post_init__(self) -> None:
-        _check_table(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,16 +181,3 @@ class RmaxSettings(QSettings):
     """R-max (Brafman and Tennenholtz 2002)."""
 
     table: RmaxTableConfig = dataclasses.field(default_factory=RmaxTableConfig)  # type: ignore[assignment]
-
-
-def _check_table(table: Any) -> None:
-    """Refuses values of a section `table` that cannot work."""
-    require_types("table", table)
-    names = {field.name for field in dataclasses.fields(table)}
-    counts = names & {"num_outcomes", "num_backups", "known_after"}
-    require_range("table", table, 1, None, *sorted(counts))
-    require_range("table", table, 0, 1, *sorted(names & {"step_size"}))
-    require_range("table", table, 0, None, *sorted(names & {"priority_threshold"}))
-    for name in sorted(names & {"optimistic_value", "initial_value"}):
-        value = getattr(table, name)
-        require(math.isfinite(value), f"table.{name} must be finite, found {value!r}.")

@@ -19,15 +19,13 @@ class Line:
       label: name in the legend; lines of one label have one colour in all panels.
       x: `[N]` horizontal places.
       y: `[N]` values; values that are not finite are left out.
-      low: `[N]` lower edge of the band; None for a line without a band.
-      high: `[N]` upper edge of the band; None for a line without a band.
+      band: `[2, N]` lower and upper edge of the band; None for a line without a band.
     """
 
     label: str
     x: np.ndarray
     y: np.ndarray
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    band: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,19 +73,7 @@ def median_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
       samples: `[num_seeds, N]` values.
     """
     low, middle, high = quartiles(samples)
-    return Line(label, x, middle, low, high)
-
-
-def mean_line(label: str, x: np.ndarray, samples: np.ndarray) -> Line:
-    """Makes the line of the mean over seeds, with one standard deviation as its band.
-
-    Args:
-      label: name of the line in the legend.
-      x: `[N]` horizontal places.
-      samples: `[num_seeds, N]` values.
-    """
-    mean, std = samples.mean(axis=0), samples.std(axis=0)
-    return Line(label, x, mean, mean - std, mean + std)
+    return Line(label, x, middle, np.stack([low, high]))
 
 
 def draw_panels(panels: Sequence[Panel], out: Path) -> None:
@@ -112,8 +98,7 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
 
 def _draw(axis: Any, line: Line, style: dict[str, str], panel: Panel) -> Any:
     """Draws a line with its band, or points with bars; returns the element for the legend."""
-    x, y, colour = line.x, line.y, style["color"]
-    band = None if line.low is None or line.high is None else np.stack([line.low, line.high])
+    x, y, band, colour = line.x, line.y, line.band, style["color"]
     if panel.ticks:
         bars = None if band is None else np.abs(band - y)
         return axis.errorbar(x, y, bars, fmt="o", capsize=3, markersize=6, color=colour)
@@ -141,7 +126,5 @@ def _finish(axis: Any, panel: Panel) -> None:
         axis.set_yscale("log", base=2)
     for text, level in panel.levels:
         axis.axhline(level, color=plots.MUTED, linewidth=0.8, linestyle=":")
-        axis.text(0.995, level, text, transform=axis.get_yaxis_transform(), **_LEVEL_TEXT)
-
-
-_LEVEL_TEXT = {"ha": "right", "va": "bottom", "fontsize": 7.5, "color": plots.MUTED}
+        style = {"ha": "right", "va": "bottom", "fontsize": 7.5, "color": plots.MUTED}
+        axis.text(0.995, level, text, transform=axis.get_yaxis_transform(), **style)

@@ -10,9 +10,7 @@ import numpy as np
 
 from muzero_jax.reports.extras import import_extra
 from muzero_jax.reports.plots import INK, new_figure, save_png
-from muzero_jax.tabular.processes.mdp import Grid
-
-Cell = tuple[int, int]
+from muzero_jax.tabular.processes.mdp import Cell, Grid
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,19 +30,26 @@ class ValueMap:
     value: np.ndarray
     actions: np.ndarray
 
+    @property
+    def signs(self) -> list[str]:
+        """The text of each state: its mark, or the arrows of its actions."""
+        pairs = zip(self.grid.arrows, self.actions, strict=True)
+        marks = dict(self.grid.marks)
+        arrows = ["".join(itertools.compress(*pair)) for pair in pairs]
+        return [marks.get(state, sign) for state, sign in enumerate(arrows)]
 
-def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
-    """Draws at least one map, side by side, to a PNG in a new or old folder.
 
-    The values of unmarked cells set the range of colours.
+def draw_value_map(drawn: ValueMap, out: Path) -> None:
+    """Draws a map to a PNG in a new or old folder.
+
+    The values of unmarked cells set the range of colours: a marked cell, such as a pit, would leave
+    no colours for the others.
 
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
-    # A marked cell, such as a pit, would leave no colours for the others.
-    values = [np.delete(one.value, [state for state, _ in one.grid.marks]) for one in maps]
-    joined = np.concatenate(values)
-    save_png(_make_figure(maps, (float(np.nanmin(joined)), float(np.nanmax(joined)))), out)
+    values = np.delete(drawn.value, [state for state, _ in drawn.grid.marks])
+    save_png(_make_figure([drawn], (float(np.nanmin(values)), float(np.nanmax(values)))), out)
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:
@@ -63,50 +68,35 @@ def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np
 def text_map(drawn: ValueMap, width: int = 6) -> str:
     """Draws a map as text: in each cell a value of `width` characters, and the actions."""
     rows, columns = drawn.grid.shape
-    signs = _signs(drawn)
-    room = width + max(map(len, signs))
+    room = width + max(map(len, drawn.signs))
     texts = dict.fromkeys(np.ndindex(rows, columns), " " * room)
-    for cell, value, sign in zip(drawn.grid.cells, drawn.value, signs, strict=True):
+    for cell, value, sign in zip(drawn.grid.cells, drawn.value, drawn.signs, strict=True):
         texts[cell] = f"{value:{width}.3f}{sign}".ljust(room)
-    lines = [_wall_line(drawn.grid, -1, room)]
-    for row in range(rows):
-        line = "|"
+    lines = []
+    for row in range(-1, rows):
+        line, below = "|", "+"
         for column in range(columns):
-            is_wall = _is_wall(drawn.grid, (row, column), (row, column + 1))
-            line += texts[row, column] + ("|" if is_wall else " ")
-        lines += [line, _wall_line(drawn.grid, row, room)]
-    return "\n".join(lines)
+            cell = row, column
+            line += texts.get(cell, "") + _wall(drawn.grid, cell, (row, column + 1), "|")
+            below += _wall(drawn.grid, cell, (row + 1, column), "-") * room + "+"
+        lines += [line, below]
+    return "\n".join(lines[1:])
 
 
-def _signs(drawn: ValueMap) -> list[str]:
-    """The text of each state: its mark, or the arrows of its actions."""
-    pairs = zip(drawn.grid.arrows, drawn.actions, strict=True)
-    arrows = ["".join(itertools.compress(*pair)) for pair in pairs]
-    marks = dict(drawn.grid.marks)
-    return [marks.get(state, sign) for state, sign in enumerate(arrows)]
-
-
-def _wall_line(grid: Grid, row: int, room: int) -> str:
-    """The walls between a row and the row below."""
-    walls = [_is_wall(grid, (row, column), (row + 1, column)) for column in range(grid.shape[1])]
-    return "+" + "".join(("-" if is_wall else " ") * room + "+" for is_wall in walls)
-
-
-def _is_wall(grid: Grid, cell: Cell, other: Cell) -> bool:
+def _wall(grid: Grid, cell: Cell, other: Cell, sign: str) -> str:
+    """`sign` where a wall stands between two cells, or the grid ends; otherwise a blank."""
     rows, columns = grid.shape
     at_edge = other[0] == rows or other[1] == columns or cell[0] < 0
-    return at_edge or (cell, other) in grid.walls or (other, cell) in grid.walls
+    return sign if at_edge or (cell, other) in grid.walls else " "
 
 
 def _make_figure(maps: Sequence[ValueMap], limits: tuple[float, float]) -> Any:
     rows, columns = maps[0].grid.shape
     scale = min(0.75, 9.0 / max(rows, columns))
-    size = (len(maps) * max(columns * scale, 2.0) + 1.2, max(rows * scale, 1.0) + 0.6)
-    figure = new_figure(size)
+    figure = new_figure((len(maps) * max(columns * scale, 2.0) + 1.2, max(rows * scale, 1.0) + 0.6))
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
-    for axis, drawn in zip(axes, maps, strict=True):
-        image = _draw_map(axis, drawn, limits, scale)
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.8)
+    images = [_draw_map(*pair, limits, scale) for pair in zip(axes, maps, strict=True)]
+    bar = figure.colorbar(images[-1], ax=list(axes), shrink=0.8)
     bar.outline.set_visible(False)
     bar.set_label("value", color=INK)
     return figure
@@ -115,8 +105,7 @@ def _make_figure(maps: Sequence[ValueMap], limits: tuple[float, float]) -> Any:
 def _draw_map(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: float) -> Any:
     rows, columns = drawn.grid.shape
     picture = np.full(drawn.grid.shape, np.nan)
-    for cell, value in zip(drawn.grid.cells, drawn.value, strict=True):
-        picture[cell] = value
+    picture[tuple(np.transpose(drawn.grid.cells))] = drawn.value
     axis.set_facecolor("#DDDDDD")
     image = axis.imshow(picture, vmin=limits[0], vmax=limits[1], cmap="viridis")
     axis.set_title(drawn.title, fontsize=10, color=INK)
@@ -125,18 +114,10 @@ def _draw_map(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: fl
         ends = [column - down, column + down], [row - right, row + right]
         axis.plot(*ends, color=INK, linewidth=2.5)
     axis.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
-    _write_cells(axis, drawn, limits, scale)
-    return image
-
-
-def _write_cells(axis: Any, drawn: ValueMap, limits: tuple[float, float], scale: float) -> None:
-    middle = (limits[0] + limits[1]) / 2
-    for (row, column), value, sign in zip(
-        drawn.grid.cells, drawn.value, _signs(drawn), strict=True
-    ):
-        ink = INK if value > middle else "white"
-        style = {"ha": "center", "color": ink}
+    for (row, column), value, sign in zip(drawn.grid.cells, drawn.value, drawn.signs, strict=True):
+        style = {"ha": "center", "color": INK if value > sum(limits) / 2 else "white"}
         axis.text(column, row, sign, va="bottom", fontsize=16 * scale, **style)
         if scale > 0.4:
-            number = f"{value:.2f}"
-            axis.text(column, row + 0.1, number, va="top", fontsize=11 * scale, **style)
+            place = column, row + 0.1
+            axis.text(*place, f"{value:.2f}", va="top", fontsize=11 * scale, **style)
+    return image

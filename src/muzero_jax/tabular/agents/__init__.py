@@ -9,14 +9,11 @@ from muzero_jax.tabular.settings import (
     TableMuZeroSettings,
 )
 
-_LEARNERS = "muzero_jax.tabular.agents.q_learners"
+_Q_LEARNER = "muzero_jax.tabular.agents.q_learners:make_q_learner"
+_TABLE_MUZERO = "muzero_jax.tabular.agents.table_muzero:make_table_muzero"
 
-TABLE_MUZERO = AgentDefinition(
-    "table_muzero", TableMuZeroSettings, "muzero_jax.tabular.agents.table_muzero:make_table_muzero"
-)
-Q_LEARNING = AgentDefinition("q_learning", QSettings, f"{_LEARNERS}:make_q_learning")
-DYNA_Q = AgentDefinition("dyna_q", DynaSettings, f"{_LEARNERS}:make_dyna_q")
-PRIORITISED_SWEEPING = AgentDefinition(
-    "prioritised_sweeping", SweepingSettings, f"{_LEARNERS}:make_prioritised_sweeping"
-)
-RMAX = AgentDefinition("rmax", RmaxSettings, f"{_LEARNERS}:make_rmax")
+TABLE_MUZERO = AgentDefinition("table_muzero", TableMuZeroSettings, _TABLE_MUZERO)
+Q_LEARNING = AgentDefinition("q_learning", QSettings, _Q_LEARNER)
+DYNA_Q = AgentDefinition("dyna_q", DynaSettings, _Q_LEARNER)
+PRIORITISED_SWEEPING = AgentDefinition("prioritised_sweeping", SweepingSettings, _Q_LEARNER)
+RMAX = AgentDefinition("rmax", RmaxSettings, _Q_LEARNER)

@@ -4,8 +4,7 @@ They share a table of action values and, but for Q-learning, a model of what was
 differ in what an update backs up.
 """
 
-import functools
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,21 +24,18 @@ from muzero_jax.agents.exploration import sometimes_random
 from muzero_jax.core.types import Array, Metrics, PRNGKey
 from muzero_jax.envs.base import Environment, random_legal_action
 from muzero_jax.replay.buffer import Batch, WindowSpec
-from muzero_jax.tabular.oracle.sweeping import (
-    SweepingState,
-    sweep_most_urgent,
-    sweep_to_convergence,
-)
 from muzero_jax.tabular.outcomes import (
     OutcomeTable,
     Steps,
-    backup_pair,
+    backup,
     count_steps,
     draw_outcome,
     empty_table,
     follow,
+    sweep_most_urgent,
+    sweep_to_convergence,
 )
-from muzero_jax.tabular.settings import QSettings
+from muzero_jax.tabular.settings import DynaSettings, QSettings, RmaxSettings, SweepingSettings
 from muzero_jax.tabular.table_model import (
     replayed_steps,
     require_num_states,
@@ -65,43 +61,42 @@ class TabularQState(struct.PyTreeNode):
     hyperparameters: Hyperparameters
     num_updates: Array
 
+    @property
+    def known(self) -> OutcomeTable:
+        """The model of a learner that has one."""
+        assert self.model is not None
+        return self.model
+
+    @property
+    def discount(self) -> Array | float:
+        """Discount of one step."""
+        return self.hyperparameters["target.discount"]
+
+
+Backup: TypeAlias = tuple[TabularQState, Metrics]
+CountedSteps: TypeAlias = tuple[Steps, Array | bool]
+"""`[N]` steps, and whether to learn from each."""
+
 
 class _QLearning:
     """The functions of the agent around their static parts; it holds no state."""
 
     name = "q_learning"
-    has_model = False
+    first_value = "initial_value"
+    has_model, has_priority = False, False
 
     def __init__(self, settings: Any, env: Environment):
-        self.settings, self.table, self.num_actions = settings, settings.table, env.spec.num_actions
+        self.table = settings.table
         self.num_states = require_num_states(env, self.name)
-
-    def as_agent(self) -> Agent:
-        return Agent(
-            data=Windows(WindowSpec(2, (0, 1)), self.settings.replay),
-            init=self.init,
-            act=self.act,
-            greedy={"values": self.act_greedily},
-            learn=self.learn,
-            observe=self.observe if self.has_model else None,
-        )
-
-    @property
-    def first_value(self) -> float:
-        """Value of what was never learned."""
-        value: float = self.table.initial_value
-        return value
+        self.shape = self.num_states, env.spec.num_actions
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TabularQState:
         del rng_key  # Nothing is random.
-        shape = (self.num_states, self.num_actions)
-        model = empty_table(*shape, self.table.num_outcomes) if self.has_model else None
+        qvalue = jnp.full(self.shape, getattr(self.table, self.first_value), jnp.float32)
         return TabularQState(
-            qvalue=jnp.full((self.num_states + 1, self.num_actions), self.first_value, jnp.float32)
-            .at[-1]
-            .set(0.0),
-            model=model,
-            priority=None,
+            qvalue=jnp.concatenate([qvalue, jnp.zeros((1, self.shape[1]))]),
+            model=empty_table(*self.shape, self.table.num_outcomes) if self.has_model else None,
+            priority=jnp.zeros(self.shape) if self.has_priority else None,
             hyperparameters=jax.tree.map(jnp.float32, dict(hyperparameters)),
             num_updates=jnp.zeros((), jnp.int32),
         )
@@ -129,28 +124,27 @@ class _QLearning:
 
     def observe(self, state: TabularQState, rollout: Rollout) -> TabularQState:
         """Counts what the actions of a rollout led to."""
-        _, steps = rollout_steps(rollout, self.num_states)
-        return self._count(state, steps)
-
-    def _count(self, state: TabularQState, steps: Steps) -> TabularQState:
-        assert state.model is not None
-        counted: TabularQState = state.replace(model=count_steps(state.model, steps))
-        return counted
+        steps = rollout_steps(rollout, self.num_states)
+        return state.replace(model=count_steps(state.known, steps))
 
     def learn(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
-        state, metrics = self._backup(state, rng_key, batch)
-        state = state.replace(num_updates=state.num_updates + 1)
+        state, metrics = self._back_up(state, rng_key, batch)
         if state.model is not None:
             metrics |= {"table/known_pairs": (state.model.visits > 0).mean()}
         metrics |= {"target/value": state.qvalue.max(axis=-1).mean()}
-        return LearnOutput(state, metrics)
+        return LearnOutput(state.replace(num_updates=state.num_updates + 1), metrics)
 
-    def _backup(
-        self, state: TabularQState, rng_key: PRNGKey, batch: Batch
-    ) -> tuple[TabularQState, Metrics]:
-        """What an update backs up: here the replayed steps."""
-        del rng_key
-        return _follow(state, replayed_steps(batch.transitions, self.num_states))
+    def _back_up(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> Backup:
+        """What an update backs up: Q-learning along some steps."""
+        steps, counts = self._steps(state, rng_key, batch)
+        rate = state.hyperparameters["table.step_size"]
+        qvalue, error = follow(state.qvalue, steps, rate, state.discount, counts)
+        return state.replace(qvalue=qvalue), {"loss/value": jnp.mean(jnp.square(error))}
+
+    def _steps(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> CountedSteps:
+        """The steps of an update: here the replayed ones."""
+        del state, rng_key
+        return replayed_steps(batch.transitions, self.num_states), True
 
 
 class _DynaQ(_QLearning):
@@ -159,17 +153,14 @@ class _DynaQ(_QLearning):
     name = "dyna_q"
     has_model = True
 
-    def _backup(
-        self, state: TabularQState, rng_key: PRNGKey, batch: Batch
-    ) -> tuple[TabularQState, Metrics]:
-        assert state.model is not None
+    def _steps(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> CountedSteps:
         pair_key, outcome_key = jax.random.split(rng_key)
-        origin, action = self._pairs(state.model, pair_key, batch)
+        origin, action = self._pairs(state.known, pair_key, batch)
         keys = jax.random.split(outcome_key, origin.shape[0])
         draw = jax.vmap(draw_outcome, in_axes=(None, 0, 0, 0))
-        reward, next_state = draw(state.model, keys, origin, action)
-        known = state.model.visits[origin, action] > 0
-        return _follow(state, Steps(origin, action, reward, next_state), known)
+        reward, next_state = draw(state.known, keys, origin, action)
+        is_known = state.known.visits[origin, action] > 0
+        return Steps(origin, action, reward, next_state), is_known
 
     def _pairs(self, model: OutcomeTable, rng_key: PRNGKey, batch: Batch) -> tuple[Array, Array]:
         """States and actions `[N]` to back up."""
@@ -180,51 +171,38 @@ class _DynaQ(_QLearning):
         allowed = jnp.ones_like(model.visits) if uniform else model.visits > 0
         shape = (self.table.num_backups,)
         pair = jax.random.categorical(rng_key, jnp.log(allowed.ravel()), shape=shape)
-        return pair // self.num_actions, pair % self.num_actions
+        return pair // self.shape[1], pair % self.shape[1]
 
 
 class _PrioritisedSweeping(_QLearning):
     """Backs up the state and action whose value would change most (Moore and Atkeson 1993)."""
 
     name = "prioritised_sweeping"
-    has_model = True
+    has_model, has_priority = True, True
 
-    def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TabularQState:
-        state = super().init(rng_key, hyperparameters)
-        begun: TabularQState = state.replace(
-            priority=jnp.zeros((self.num_states, self.num_actions))
-        )
-        return begun
-
-    def _count(self, state: TabularQState, steps: Steps) -> TabularQState:
+    def observe(self, state: TabularQState, rollout: Rollout) -> TabularQState:
         """Counts the steps, and how urgent it is to back up the pairs that they began with."""
-        state = super()._count(state, steps)
-        assert state.model is not None and state.priority is not None
-        place = (steps.state, steps.action)
-        backup = jax.vmap(backup_pair, in_axes=(None, None, None, 0, 0))
-        change = backup(state.model, state.qvalue, _discount(state), *place) - state.qvalue[place]
-        urgency = jnp.abs(change)
-        urgent = jnp.where(urgency > self.table.priority_threshold, urgency, 0.0)
-        counted: TabularQState = state.replace(priority=state.priority.at[place].set(urgent))
-        return counted
+        state, steps = super().observe(state, rollout), rollout_steps(rollout, self.num_states)
+        assert state.priority is not None
+        pairs = steps.state, steps.action
+        back_up = jax.vmap(backup, in_axes=(None, None, None, 0))
+        change = back_up(state.known, state.qvalue, state.discount, pairs) - state.qvalue[pairs]
+        is_urgent = jnp.abs(change) > self.table.priority_threshold
+        urgent = jnp.where(is_urgent, jnp.abs(change), 0.0)
+        return state.replace(priority=state.priority.at[pairs].set(urgent))
 
-    def _backup(
-        self, state: TabularQState, rng_key: PRNGKey, batch: Batch
-    ) -> tuple[TabularQState, Metrics]:
+    def _back_up(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> Backup:
         del rng_key, batch
-        model, priority = state.model, state.priority
-        assert model is not None and priority is not None
         rate = state.hyperparameters["table.step_size"]
+        threshold = self.table.priority_threshold
 
-        def step(_: Array, sweeping: SweepingState) -> SweepingState:
-            return sweep_most_urgent(
-                model, sweeping, _discount(state), rate, self.table.priority_threshold
-            )
+        def step(_: Array, values: tuple[Array, Array]) -> tuple[Array, Array]:
+            return sweep_most_urgent(state.known, values, state.discount, rate, threshold)
 
-        begin = SweepingState(state.qvalue, priority)
-        swept = jax.lax.fori_loop(0, self.table.num_backups, step, begin)
-        metrics = {"table/urgency": swept.priority.max()}
-        return state.replace(qvalue=swept.qvalue, priority=swept.priority), metrics
+        begin = state.qvalue, state.priority
+        qvalue, priority = jax.lax.fori_loop(0, self.table.num_backups, step, begin)
+        metrics = {"table/urgency": priority.max()}
+        return state.replace(qvalue=qvalue, priority=priority), metrics
 
 
 class _Rmax(_QLearning):
@@ -234,43 +212,42 @@ class _Rmax(_QLearning):
     """
 
     name = "rmax"
+    first_value = "optimistic_value"
     has_model = True
 
-    @property
-    def first_value(self) -> float:
-        value: float = self.table.optimistic_value
-        return value
-
-    def _backup(
-        self, state: TabularQState, rng_key: PRNGKey, batch: Batch
-    ) -> tuple[TabularQState, Metrics]:
+    def _back_up(self, state: TabularQState, rng_key: PRNGKey, batch: Batch) -> Backup:
         del rng_key, batch
-        assert state.model is not None
-        is_known = state.model.visits >= self.table.known_after
-        qvalue = sweep_to_convergence(state.model, state.qvalue, _discount(state), is_known)
+        is_known = state.known.visits >= self.table.known_after
+        qvalue = sweep_to_convergence(state.known, state.qvalue, state.discount, is_known)
         return state.replace(qvalue=qvalue), {"table/known": is_known.mean()}
 
 
-def _follow(
-    state: TabularQState, steps: Steps, counts: Array | None = None
-) -> tuple[TabularQState, Metrics]:
-    """Q-learning along `[N]` steps, of those where `counts` holds."""
-    rate = state.hyperparameters["table.step_size"]
-    qvalue, error = follow(state.qvalue, steps, rate, _discount(state), counts)
-    return state.replace(qvalue=qvalue), {"loss/value": jnp.mean(jnp.square(error))}
+_LEARNERS = {
+    QSettings: _QLearning,
+    DynaSettings: _DynaQ,
+    SweepingSettings: _PrioritisedSweeping,
+    RmaxSettings: _Rmax,
+}
 
 
-def _discount(state: TabularQState) -> Array | float:
-    return state.hyperparameters["target.discount"]
+def make_q_learner(settings: QSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds the learner to which the settings belong.
 
+    Args:
+      settings: the settings of one of the learners.
+      env: the environment.
+      sizes: the sizes of the run, which no learner needs.
 
-def _make(learner: type[_QLearning], settings: QSettings, env: Environment, sizes: Sizes) -> Agent:
-    """Builds an agent; raises `ConfigError` where the environment's states are not numbered."""
+    Raises:
+      ConfigError: the environment's states are not numbered.
+    """
     del sizes
-    return learner(settings, env).as_agent()
-
-
-make_q_learning = functools.partial(_make, _QLearning)
-make_dyna_q = functools.partial(_make, _DynaQ)
-make_prioritised_sweeping = functools.partial(_make, _PrioritisedSweeping)
-make_rmax = functools.partial(_make, _Rmax)
+    learner = _LEARNERS[type(settings)](settings, env)
+    return Agent(
+        data=Windows(WindowSpec(2, (0, 1)), settings.replay),
+        init=learner.init,
+        act=learner.act,
+        greedy={"values": learner.act_greedily},
+        learn=learner.learn,
+        observe=learner.observe if learner.has_model else None,
+    )

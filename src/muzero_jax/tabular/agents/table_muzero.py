@@ -42,41 +42,17 @@ class TableMuZeroState(struct.PyTreeNode):
     num_updates: Array
 
 
-def make_table_muzero(settings: TableMuZeroSettings, env: Environment, sizes: Sizes) -> Agent:
-    """Builds the agent.
-
-    Args:
-      settings: the settings; nothing is unrolled, whatever `target.num_unroll_steps` says.
-      env: the environment.
-      sizes: the sizes of the run.
-
-    Raises:
-      ConfigError: the environment's states are not numbered.
-    """
-    return _TableMuZero(settings, env, sizes).as_agent()
-
-
 class _TableMuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
     def __init__(self, settings: TableMuZeroSettings, env: Environment, sizes: Sizes):
-        self.settings = settings
+        self.table = settings.table
         self.targets = dataclasses.replace(settings.target, num_unroll_steps=0)
-        num_states = require_num_states(env, "table_muzero")
-        self.model = TableModel(settings.table, num_states, env.spec.num_actions)
+        self.num_states = require_num_states(env, "table_muzero")
+        self.num_actions = env.spec.num_actions
+        self.model = TableModel(settings.table, self.num_states, self.num_actions)
         self.planner = Planner(self.model, settings.search, sizes.num_updates)
         self.window = make_window_spec(self.targets, all_unrolled=False)
-
-    def as_agent(self) -> Agent:
-        return Agent(
-            data=Windows(self.window, self.settings.replay),
-            init=self.init,
-            act=self.planner.act,
-            greedy={"search": self.planner.act_greedily, "prior": self.planner.act_by_prior},
-            learn=self.learn,
-            observe=self.observe,
-            plan=self.planner.plan,
-        )
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TableMuZeroState:
         del rng_key  # Nothing is random.
@@ -88,13 +64,13 @@ class _TableMuZero:
 
     def observe(self, state: TableMuZeroState, rollout: Rollout) -> TableMuZeroState:
         """Counts what the actions of a rollout led to, and the actions."""
-        flat, steps = rollout_steps(rollout, state.params.model.num_states)
-        num_actions = state.params.model.num_actions
+        steps = rollout_steps(rollout, self.num_states)
+        searched = rollout.transitions.record.action_weights
         policy = {
-            "uniform": jnp.zeros((*steps.state.shape, num_actions)),
-            "action": jax.nn.one_hot(steps.action, num_actions),
-            "search": flat.record.action_weights,
-        }[self.settings.table.prior]
+            "uniform": 0.0,
+            "action": jax.nn.one_hot(steps.action, self.num_actions),
+            "search": searched.reshape((-1, self.num_actions)),
+        }[self.table.prior]
         params = state.params.replace(
             model=count_steps(state.params.model, steps),
             policy_count=state.params.policy_count.at[steps.state].add(policy),
@@ -124,12 +100,35 @@ class _TableMuZero:
         origin = state_number(batch.transitions.observation[:, 0])
         weight = batch.importance_weights * targets.value_mask[:, 0]
         value, error = jax.lax.scan(move, state.params.value, (origin, targets.value[:, 0], weight))
-        state = state.replace(
-            params=state.params.replace(value=value), num_updates=state.num_updates + 1
-        )
+        params, num_updates = state.params.replace(value=value), state.num_updates + 1
+        state = state.replace(params=params, num_updates=num_updates)
         metrics = {
             "loss/value": jnp.mean(jnp.square(error)),
             "target/value": targets.value[:, 0].mean(),
             "table/known_pairs": (state.params.model.visits > 0).mean(),
         }
         return LearnOutput(state, metrics, priorities=jnp.abs(error))
+
+
+def make_table_muzero(settings: TableMuZeroSettings, env: Environment, sizes: Sizes) -> Agent:
+    """Builds the agent.
+
+    Args:
+      settings: the settings; nothing is unrolled, whatever `target.num_unroll_steps` says.
+      env: the environment.
+      sizes: the sizes of the run.
+
+    Raises:
+      ConfigError: the environment's states are not numbered.
+    """
+    learner = _TableMuZero(settings, env, sizes)
+    planner = learner.planner
+    return Agent(
+        data=Windows(learner.window, settings.replay),
+        init=learner.init,
+        act=planner.act,
+        greedy={"search": planner.act_greedily, "prior": planner.act_by_prior},
+        learn=learner.learn,
+        observe=learner.observe,
+        plan=planner.plan,
+    )

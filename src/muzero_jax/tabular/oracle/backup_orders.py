@@ -1,7 +1,6 @@
 """Orders in which a given model is backed up, and the number of backups until it is solved.
 
-Nothing is explored and no model is learned here. All orders make the same expected backups; they
-differ in which pair of a state and an action is backed up next.
+Nothing is explored and no model is learned here.
 """
 
 import dataclasses
@@ -16,17 +15,17 @@ from flax import struct
 
 from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.envs.wrappers import AutoReset
-from muzero_jax.tabular.oracle.sweeping import SweepingState, priorities_of_all, sweep_most_urgent
-from muzero_jax.tabular.outcomes import OutcomeTable, Steps, backup_pair, follow
+from muzero_jax.tabular.outcomes import (
+    OutcomeTable,
+    Steps,
+    backup,
+    priorities_of_all,
+    sweep_most_urgent,
+)
 from muzero_jax.tabular.processes.environments import TabularEnvironment
 
 Order = Literal[
-    "prioritised",
-    "uniform",
-    "forward_sweeps",
-    "backward_sweeps",
-    "stored_steps",
-    "stored_pairs",
+    "prioritised", "uniform", "forward_sweeps", "backward_sweeps", "stored_steps", "stored_pairs"
 ]
 """How the next pair is found. `prioritised` is prioritised sweeping; `uniform` draws from the pairs
 that the model knows; the sweeps take all pairs in turn, in ascending or descending order of their
@@ -38,15 +37,10 @@ IsGood = Callable[[np.ndarray], np.ndarray]
 
 
 class PlanState(struct.PyTreeNode):
-    """The state of planning with a model.
+    """`[S + 1, A]` values, `[S, A]` priorities, the next key and the `[]` number of backups."""
 
-    Attributes:
-      sweeping: values and priorities.
-      rng_key: key of the next draw.
-      num_backups: `[]` int32 number of backups so far.
-    """
-
-    sweeping: SweepingState
+    qvalue: Array
+    priority: Array
     rng_key: PRNGKey
     num_backups: Array
 
@@ -59,9 +53,10 @@ def begin_plan(table: OutcomeTable, discount: Array | float, rng_key: PRNGKey) -
       discount: discount of one step.
       rng_key: consumed.
     """
-    qvalue = jnp.zeros((table.num_states + 1, table.num_actions))
-    sweeping = SweepingState(qvalue, priorities_of_all(table, qvalue, discount))
-    return PlanState(sweeping, rng_key, jnp.zeros((), jnp.int32))
+    num_states, num_actions, _ = table.count.shape
+    qvalue = jnp.zeros((num_states + 1, num_actions))
+    priority = priorities_of_all(table, qvalue, discount)
+    return PlanState(qvalue, priority, rng_key, jnp.zeros((), jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnames="order")
@@ -84,47 +79,42 @@ def go_on(
       order: order of the backups.
     """
 
-    def backup(_: Array, state: PlanState) -> PlanState:
+    def back_up(_: Array, state: PlanState) -> PlanState:
         rng_key, draw_key = jax.random.split(state.rng_key)
-        sweeping = state.sweeping
+        qvalue, priority = state.qvalue, state.priority
         if order == "prioritised":
-            sweeping = sweep_most_urgent(table, sweeping, discount, threshold=1e-6)
-        elif order == "stored_steps":
+            values = qvalue, priority
+            qvalue, priority = sweep_most_urgent(table, values, discount, threshold=1e-6)
+        elif order in ("stored_steps", "stored_pairs"):
             assert steps is not None
-            drawn = jax.tree.map(lambda x: x[None], _drawn(steps, draw_key))
-            qvalue, _ = follow(sweeping.qvalue, drawn, 1.0, discount)
-            sweeping = sweeping.replace(qvalue=qvalue)
+            index = jax.random.randint(draw_key, (), 0, steps.state.shape[0])
+            step = jax.tree.map(lambda x: x[index], steps)
+            pair = step.state, step.action
+            target = backup(table, qvalue, discount, pair)
+            if order == "stored_steps":
+                target = step.reward + discount * qvalue[step.next_state].max()
+            # The change is added in both, so that they agree to the last bit.
+            qvalue = qvalue.at[pair].add(target - qvalue[pair])
         else:
-            place = _next_pair(table, steps, order, draw_key, state.num_backups)
-            change = backup_pair(table, sweeping.qvalue, discount, *place) - sweeping.qvalue[place]
-            # The change is added, as in replay, so that both agree to the last bit.
-            sweeping = sweeping.replace(qvalue=sweeping.qvalue.at[place].add(change))
-        return PlanState(sweeping, rng_key, state.num_backups + 1)
+            pair = _next_pair(table, order, draw_key, state.num_backups)
+            qvalue = qvalue.at[pair].add(backup(table, qvalue, discount, pair) - qvalue[pair])
+        return PlanState(qvalue, priority, rng_key, state.num_backups + 1)
 
-    return jax.lax.fori_loop(0, num_backups, backup, state)
-
-
-def _drawn(steps: Steps, rng_key: PRNGKey) -> Steps:
-    index = jax.random.randint(rng_key, (), 0, steps.state.shape[0])
-    return jax.tree.map(lambda x: x[index], steps)
+    return jax.lax.fori_loop(0, num_backups, back_up, state)
 
 
 def _next_pair(
-    table: OutcomeTable, steps: Steps | None, order: Order, rng_key: PRNGKey, num_backups: Array
+    table: OutcomeTable, order: Order, rng_key: PRNGKey, num_backups: Array
 ) -> tuple[Array, Array]:
-    if order == "stored_pairs":
-        assert steps is not None
-        drawn = _drawn(steps, rng_key)
-        return drawn.state, drawn.action
-    num_pairs = table.num_states * table.num_actions
+    num_states, num_actions, _ = table.count.shape
     if order == "uniform":
         total = jnp.cumsum(table.visits.ravel() > 0)
         rank = jax.random.randint(rng_key, (), 0, total[-1])
         pair = jnp.searchsorted(total, rank, side="right")
     else:
-        pair = num_backups % num_pairs
-        pair = num_pairs - 1 - pair if order == "backward_sweeps" else pair
-    return pair // table.num_actions, pair % table.num_actions
+        pair = num_backups % (num_states * num_actions)
+        pair = num_states * num_actions - 1 - pair if order == "backward_sweeps" else pair
+    return pair // num_actions, pair % num_actions
 
 
 def count_backups(
@@ -134,14 +124,12 @@ def count_backups(
     is_good: IsGood,
     *,
     steps: Steps | None = None,
-    seed: int = 0,
     most: int = 1_000_000,
-    growth: float = 1.05,
 ) -> np.ndarray:
     """Counts the backups of several models until their values are good.
 
-    The values are looked at after every backup at first, and after 1 / (growth - 1) backups only
-    after every further share `growth - 1`: the counts are right to within that share.
+    The values are looked at whenever the number of backups has grown by 5 %, or by one backup: the
+    counts are right to within 5 %.
 
     Args:
       tables: `[n, S, A, K]` models, planned with side by side.
@@ -149,15 +137,13 @@ def count_backups(
       order: order of the backups.
       is_good: function that says which models' values, without the row of the end, are good.
       steps: `[n, N]` stored steps; None where the order needs none.
-      seed: seed of the draws.
       most: largest number of backups.
-      growth: ratio of the numbers of backups at two successive looks, above 1.
 
     Returns:
       `[n]` numbers of backups; infinite where `most` were not enough.
     """
-    num_tables = tables.count.shape[0]
-    keys = jax.random.split(jax.random.key(seed), num_tables)
+    num_tables = len(tables.count)
+    keys = jax.random.split(jax.random.key(0), num_tables)
     state = jax.vmap(begin_plan, in_axes=(0, None, 0))(tables, discount, keys)
     advance = jax.vmap(
         functools.partial(go_on, order=order),
@@ -166,10 +152,10 @@ def count_backups(
     needed = np.full(num_tables, np.inf)
     done = 0
     while done < most and np.isinf(needed).any():
-        further = max(1, int(done * (growth - 1.0)))
+        further = max(1, done // 20)
         state = advance(tables, steps, state, discount, further)
         done += further
-        good = is_good(np.asarray(state.sweeping.qvalue)[:, :-1])
+        good = is_good(np.asarray(state.qvalue)[:, :-1])
         needed[good & np.isinf(needed)] = done
     return needed
 
@@ -191,9 +177,8 @@ def random_steps(env: TabularEnvironment, rng_key: PRNGKey, *, num_steps: int) -
         origin: Array = state.env_state
         action = jax.random.randint(action_key, (), 0, env.spec.num_actions)
         state, _ = walked.step(env_key, state, action)
-        outcome = state.outcome
-        has_ended = outcome.discount == 0.0
-        following = jnp.where(has_ended, env.mdp.num_states, outcome.observation)
+        end, outcome = env.mdp.num_states, state.outcome
+        following = jnp.where(outcome.discount == 0.0, end, outcome.observation)
         return state, Steps(origin, action, outcome.reward[0], following)
 
     return jax.lax.scan(step, begin, jax.random.split(rng_key, num_steps))[1]

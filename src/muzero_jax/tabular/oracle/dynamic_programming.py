@@ -1,16 +1,18 @@
 """Exact values, policies and optimal actions of a finite process, in float64 on the host.
 
-A policy is `[S]` actions, one for each state, or `[S, A]` probabilities. Where a discount is None,
-the process's own discount is used.
+A policy is `[S]` actions, one for each state, or `[S, A]` probabilities. The discount is that of
+the process; `dataclasses.replace(mdp, discount=...)` asks about another one.
 """
 
 import dataclasses
 
 import numpy as np
 
-from muzero_jax.tabular.processes.mdp import InvalidMDPError, TabularMDP
+from muzero_jax.tabular.processes.mdp import InvalidMDPError, TabularMDP, spread
 
-_MAX_SWEEPS = 100_000
+_MAX_SWEEPS, _TOLERANCE = 100_000, 1e-12
+# Values of equally good actions differ by rounding.
+_TIE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,194 +32,114 @@ class Solution:
     optimal_return: float
 
 
-def action_values(mdp: TabularMDP, value: np.ndarray, discount: float | None = None) -> np.ndarray:
-    """One Bellman backup of every state and action (Sutton and Barto 2018, equation 4.6).
+def action_values(mdp: TabularMDP, value: np.ndarray) -> np.ndarray:
+    """One Bellman backup of every pair (Sutton and Barto 2018, equation 4.6), `[..., S, A]`.
 
-    Args:
-      mdp: the process.
-      value: `[..., S]` values of the states.
-      discount: discount of one step, or None.
-
-    Returns:
-      `[..., S, A]` values of the actions.
+    The values of the states are `value [..., S]`.
     """
-    discount = mdp.discount if discount is None else discount
-    going_on = discount * ~mdp.terminates * value[..., mdp.next_state]
+    going_on = mdp.discount * ~mdp.terminates * value[..., mdp.next_state]
     return (mdp.probability * (mdp.reward + going_on)).sum(axis=-1)
 
 
-def solve(mdp: TabularMDP, discount: float | None = None, tie_tolerance: float = 1e-9) -> Solution:
+def optimal_actions(qvalues: np.ndarray) -> np.ndarray:
+    """`[..., A]` bool, whether the value of an action is the highest but for rounding."""
+    return qvalues >= qvalues.max(axis=-1, keepdims=True) - _TIE
+
+
+def solve(mdp: TabularMDP) -> Solution:
     """Value iteration, then the exact evaluation of the policy that it ends with.
 
-    Args:
-      mdp: the process.
-      discount: discount of one step, or None.
-      tie_tolerance: largest difference between the values of equally good actions.
-
     Raises:
       InvalidMDPError: the discount is 1 and values grow without end.
     """
-    value = value_iteration(mdp, discount)
-    greedy = action_values(mdp, value, discount).argmax(axis=-1)
-    exact = policy_value(mdp, greedy, discount)
+    value, is_settled = _value_iteration(mdp)
+    policy = action_values(mdp, value).argmax(axis=-1)
+    exact = policy_value(mdp, policy)
+    while not is_settled:  # Policy iteration (section 4.3) ends where sweeps take too long.
+        value, qvalues = exact, action_values(mdp, exact)
+        chosen = qvalues[np.arange(mdp.num_states), policy]
+        # An action must be better by more than rounding to replace a choice, so that the loop ends.
+        better = qvalues.max(axis=-1) > chosen + _TIE * max(1.0, float(np.abs(value).max()))
+        is_settled = not better.any()
+        policy = np.where(better, qvalues.argmax(axis=-1), policy)
+        exact = policy_value(mdp, policy)
     # A greedy policy may walk in a circle of equal values where nothing is discounted.
     value = np.maximum(value, exact)
-    qvalues = action_values(mdp, value, discount)
-    return Solution(
-        value=value,
-        qvalues=qvalues,
-        optimal_actions=optimal_actions(qvalues, tie_tolerance),
-        optimal_return=start_return(mdp, value),
-    )
+    qvalues = action_values(mdp, value)
+    return Solution(value, qvalues, optimal_actions(qvalues), float(mdp.start @ value))
 
 
-def optimal_actions(qvalues: np.ndarray, tie_tolerance: float = 1e-9) -> np.ndarray:
-    """`[..., A]` bool, whether the value of an action is the highest but for rounding."""
-    return qvalues >= qvalues.max(axis=-1, keepdims=True) - tie_tolerance
-
-
-def value_iteration(
-    mdp: TabularMDP, discount: float | None = None, tolerance: float = 1e-12
-) -> np.ndarray:
-    """`[S]` optimal values (Sutton and Barto 2018, section 4.4).
-
-    Args:
-      mdp: the process.
-      discount: discount of one step, or None.
-      tolerance: largest change of a value in the last sweep, relative to the greatest value.
-
-    Raises:
-      InvalidMDPError: the discount is 1 and values grow without end.
-    """
-    discount = mdp.discount if discount is None else discount
+def _value_iteration(mdp: TabularMDP) -> tuple[np.ndarray, bool]:
+    """`[S]` optimal values (section 4.4), and whether they have settled."""
     value = np.zeros(mdp.num_states)
     bound = mdp.num_states * np.abs(mdp.reward).max(initial=0.0) + 1.0
     for _ in range(_MAX_SWEEPS):
-        new = action_values(mdp, value, discount).max(axis=-1)
-        change = np.abs(new - value).max()
-        value = new
-        if change <= tolerance * max(1.0, float(np.abs(value).max())):
-            return value
-        if discount == 1.0 and np.abs(value).max() > 1e3 * bound:
+        old, value = value, action_values(mdp, value).max(axis=-1)
+        largest = float(np.abs(value).max())
+        if np.abs(value - old).max() <= _TOLERANCE * max(1.0, largest):
+            return value, True
+        if mdp.discount == 1.0 and largest > 1e3 * bound:
             break
-    if discount < 1.0:
-        return _improved(mdp, value, discount)
+    if mdp.discount < 1.0:
+        return value, False
     raise InvalidMDPError(
         f"{mdp.name}: the value of state {np.abs(value).argmax()} grows without end, because "
         "nothing is discounted and episodes need not end."
     )
 
 
-def _improved(mdp: TabularMDP, value: np.ndarray, discount: float) -> np.ndarray:
-    """`[S]` optimal values by policy iteration (Sutton and Barto 2018, section 4.3).
+def policy_return(mdp: TabularMDP, policy: np.ndarray, num_steps: int | None = None) -> float:
+    """The exact expected discounted return of a policy; the errors are those of `policy_value`.
 
-    It ends early where sweeps of value iteration would take too long.
+    Args:
+      mdp: the process, whose start distribution the return is from.
+      policy: `[S]` actions or `[S, A]` probabilities.
+      num_steps: number of steps that count; None counts all steps.
     """
-    policy = action_values(mdp, value, discount).argmax(axis=-1)
-    while True:
-        value = policy_value(mdp, policy, discount)
-        qvalues = action_values(mdp, value, discount)
-        chosen = qvalues[np.arange(mdp.num_states), policy]
-        # An action must be better by more than rounding to replace a choice, so that the loop ends.
-        better = qvalues.max(axis=-1) > chosen + 1e-9 * max(1.0, float(np.abs(value).max()))
-        if not better.any():
-            return value
-        policy = np.where(better, qvalues.argmax(axis=-1), policy)
+    return float(mdp.start @ policy_value(mdp, policy, num_steps))
 
 
-def policy_value(
-    mdp: TabularMDP,
-    policy: np.ndarray,
-    discount: float | None = None,
-    num_steps: int | None = None,
-) -> np.ndarray:
+def policy_value(mdp: TabularMDP, policy: np.ndarray, num_steps: int | None = None) -> np.ndarray:
     """`[S]` exact values of a policy, by a linear solve (Sutton and Barto 2018, equation 4.4).
 
     Args:
       mdp: the process.
       policy: `[S]` actions or `[S, A]` probabilities.
-      discount: discount of one step, or None.
-      num_steps: number of steps that count, for a policy of actions; None counts all steps.
+      num_steps: number of steps that count; None counts all steps.
 
     Raises:
       ValueError: `policy` has another shape.
-      InvalidMDPError: the discount is 1, and rewards are paid where an episode never ends.
+      InvalidMDPError: all steps count, the discount is 1, and rewards are paid where an episode
+        never ends.
     """
-    discount = mdp.discount if discount is None else discount
-    policy = np.asarray(policy)
-    if num_steps is not None and policy.ndim == 1:
-        return _value_of_steps(mdp, policy, discount, num_steps)
-    going_on, reward = _follow(mdp, policy)
-    endless = np.zeros(mdp.num_states, bool)
-    if discount == 1.0:
-        endless = ~_may_end(going_on)
-        if (paid := endless & (reward != 0.0)).any():
+    weight = _probabilities(mdp, np.asarray(policy))
+    value = np.zeros(mdp.num_states)
+    if num_steps is not None:
+        for _ in range(num_steps):
+            value = (weight * action_values(mdp, value)).sum(axis=-1)
+        return value
+    going_on = np.zeros((mdp.num_states, mdp.num_states))
+    origin = np.arange(mdp.num_states)[:, None, None]
+    probability = weight[..., None] * mdp.probability * ~mdp.terminates
+    np.add.at(going_on, (origin, mdp.next_state), probability)
+    reward = (weight * mdp.expected_reward).sum(axis=-1)
+    may_end = np.ones(mdp.num_states, bool)
+    if mdp.discount == 1.0:
+        may_end = spread(going_on.sum(axis=-1) < 1.0 - 1e-9, *np.nonzero(going_on)[::-1])
+        if (paid := ~may_end & (reward != 0.0)).any():
             raise InvalidMDPError(
                 f"{mdp.name}: the policy's episodes never end from state {np.argmax(paid)}, which "
                 "is paid for and not discounted."
             )
-    value = np.zeros(mdp.num_states)
-    ends = np.flatnonzero(~endless)
-    matrix = np.eye(len(ends)) - discount * going_on[np.ix_(ends, ends)]
+    ends = np.flatnonzero(may_end)
+    matrix = np.eye(len(ends)) - mdp.discount * going_on[np.ix_(ends, ends)]
     value[ends] = np.linalg.solve(matrix, reward[ends])
     return value
 
 
-def policy_return(mdp: TabularMDP, policy: np.ndarray, discount: float | None = None) -> float:
-    """The exact expected discounted return of a policy from the start distribution.
-
-    Args:
-      mdp: the process.
-      policy: `[S]` actions or `[S, A]` probabilities.
-      discount: discount of one step, or None.
-    """
-    return start_return(mdp, policy_value(mdp, policy, discount))
-
-
-def start_return(mdp: TabularMDP, value: np.ndarray) -> float:
-    """The mean of `[S]` values over the start distribution."""
-    return float(mdp.start @ value)
-
-
-def _follow(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`[S, S]` probabilities of going on to each state, and `[S]` mean rewards, under a policy."""
-    num_states, num_actions = mdp.num_states, mdp.num_actions
-    if policy.shape == (num_states,):
-        chosen = np.arange(num_states), policy
-        probability, reward = mdp.probability[chosen], mdp.reward[chosen]
-        next_state, terminates = mdp.next_state[chosen], mdp.terminates[chosen]
-        going_on = np.zeros((num_states, num_states))
-        np.add.at(going_on, (chosen[0][:, None], next_state), probability * ~terminates)
-        return going_on, (probability * reward).sum(axis=-1)
-    if policy.shape != (num_states, num_actions):
-        raise ValueError(
-            f"a policy must be of shape {(num_states,)} or {(num_states, num_actions)}, found "
-            f"{policy.shape}."
-        )
-    going_on = np.einsum("sa,sat->st", policy, mdp.transition)
-    return going_on, (policy * mdp.expected_reward).sum(axis=-1)
-
-
-def _value_of_steps(
-    mdp: TabularMDP, policy: np.ndarray, discount: float, num_steps: int
-) -> np.ndarray:
-    """`[S]` values of the first `num_steps` steps of `policy [S]`."""
-    chosen = np.arange(mdp.num_states), policy
-    probability, next_state = mdp.probability[chosen], mdp.next_state[chosen]
-    reward = (probability * mdp.reward[chosen]).sum(axis=-1)
-    going_on = discount * probability * ~mdp.terminates[chosen]
-    value = np.zeros(mdp.num_states)
-    for _ in range(num_steps):
-        value = reward + (going_on * value[next_state]).sum(axis=-1)
-    return value
-
-
-def _may_end(going_on: np.ndarray) -> np.ndarray:
-    """`[S]` bool, whether an episode may end, from `[S, S]` probabilities of going on."""
-    leads = (going_on > 0.0).astype(np.float32)
-    ending = going_on.sum(axis=-1) < 1.0 - 1e-9
-    while True:
-        further = ending | (leads @ ending > 0.0)
-        if (further == ending).all():
-            return ending
-        ending = further
+def _probabilities(mdp: TabularMDP, policy: np.ndarray) -> np.ndarray:
+    """`[S, A]` probabilities of the actions of a policy."""
+    shape = (mdp.num_states, mdp.num_actions)
+    if policy.shape not in (shape[:1], shape):
+        raise ValueError(f"a policy must be of shape {shape[:1]} or {shape}, found {policy.shape}.")
+    return np.eye(mdp.num_actions)[policy] if policy.ndim == 1 else policy

@@ -1,11 +1,8 @@
 """Tabular environments: compiled environments over the arrays of a finite process.
 
-The same arrays give the exact answers in `oracle/`. Every factory takes the options of its process
-and three more:
-
-  slip: probability that an action is replaced by a uniformly drawn one;
-  observation: `one_hot`, a vector `[S]` for networks, or `index`, a number for tables;
-  time_limit: number of steps after which an episode is truncated; 0 for no limit.
+Every factory takes the options of its process, and `slip`, the probability that an action is
+replaced by a uniformly drawn one; `observation`, see `TabularEnvironment`; and `time_limit`, the
+number of steps after which an episode is truncated, 0 for no limit.
 """
 
 import dataclasses
@@ -17,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muzero_jax.core.checks import require_type
 from muzero_jax.core.types import Array, PRNGKey, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec, make_timestep
-from muzero_jax.envs.errors import EnvironmentCreationError
 from muzero_jax.envs.wrappers import TimeLimit, without_time_limit
 from muzero_jax.tabular.processes.gridworld import maze_mdp
 from muzero_jax.tabular.processes.mdp import TabularMDP
@@ -38,18 +35,14 @@ class TabularEnvironment:
 
     Attributes:
       mdp: the process.
-      observation: how a state is shown, as a one-hot vector or as its number.
+      observation: `one_hot`, a vector `[S]` for networks, or `index`, a number for tables.
     """
 
     mdp: TabularMDP
     observation: Observation = "one_hot"
 
     def __post_init__(self) -> None:
-        if self.observation not in ("one_hot", "index"):
-            raise EnvironmentCreationError(
-                f"{self.mdp.name}: observation must be one_hot or index, found "
-                f"{self.observation!r}."
-            )
+        require_type("observation", self.observation, Observation)
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -67,16 +60,10 @@ class TabularEnvironment:
         """How many states there are; learners of tables ask for it."""
         return self.mdp.num_states
 
-    def observe(self, state: Array) -> Array:
-        """Converts `[...]` states to observations `[...]` or `[..., S]`."""
-        if self.observation == "index":
-            return state.astype(jnp.int32)
-        return jax.nn.one_hot(state, self.mdp.num_states, dtype=bool)
-
     def reset(self, rng_key: PRNGKey) -> tuple[Array, TimeStep]:
         """Draws the first state. The `rng_key` is consumed."""
         state = _draw(rng_key, _cumulative(self.mdp.start))
-        return state, self._timestep(state)
+        return state, self.timestep(state)
 
     def step(self, rng_key: PRNGKey, state: Array, action: Array) -> tuple[Array, TimeStep]:
         """Draws an outcome.
@@ -91,22 +78,18 @@ class TabularEnvironment:
         if mdp.num_outcomes > 1:
             outcome = _draw(rng_key, _cumulative(mdp.probability)[state, action])
 
-        def drawn(table: Any) -> Array:
-            return jnp.asarray(table)[state, action, outcome]
+        place = state, action, outcome
+        next_state = jnp.asarray(mdp.next_state)[place]
+        reward = jnp.asarray(mdp.reward, jnp.float32)[place]
+        terminated = jnp.asarray(mdp.terminates)[place]
+        return next_state, self.timestep(next_state, reward=reward, terminated=terminated)
 
-        next_state = drawn(mdp.next_state)
-        reward = drawn(mdp.reward.astype("float32"))
-        return next_state, self._timestep(next_state, reward, drawn(mdp.terminates))
-
-    def _timestep(
-        self, state: Array, reward: Array | float = 0.0, terminated: Array | bool = False
-    ) -> TimeStep:
-        return make_timestep(
-            self.observe(state),
-            num_actions=self.mdp.num_actions,
-            reward=reward,
-            terminated=terminated,
-        )
+    def timestep(self, state: Array, **outcome: Array) -> TimeStep:
+        """What is returned in a state `[]`, after an `outcome`; without one, of a new episode."""
+        observation = state.astype(jnp.int32)
+        if self.observation == "one_hot":
+            observation = jax.nn.one_hot(state, self.mdp.num_states, dtype=bool)
+        return make_timestep(observation, num_actions=self.mdp.num_actions, **outcome)
 
 
 def _cumulative(probability: np.ndarray) -> Array:
@@ -125,14 +108,13 @@ def _draw(rng_key: PRNGKey, cumulative: Array) -> Array:
 
 
 def underlying_tabular(env: Environment) -> TabularEnvironment | None:
-    """The tabular environment below the wrappers of `env`; None where `env` is of another kind."""
+    """The tabular environment inside the time limit of `env`; None for any other kind."""
     env = without_time_limit(env)
     return env if isinstance(env, TabularEnvironment) else None
 
 
-def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[..., Environment]:
+def _factory(make_mdp: Callable[..., TabularMDP], default_limit: int) -> Callable[..., Environment]:
     """A factory for the registry; its signature includes the options of the process."""
-    default_limit = time_limit
 
     def make(
         *,
@@ -141,29 +123,19 @@ def _factory(make_mdp: Callable[..., TabularMDP], time_limit: int) -> Callable[.
         time_limit: int = default_limit,
         **options: Any,
     ) -> Environment:
-        try:
-            env = TabularEnvironment(with_slip(make_mdp(**options), slip), observation)
-            return TimeLimit(env, time_limit) if time_limit else env
-        except EnvironmentCreationError:
-            raise
-        except (TypeError, ValueError, AttributeError) as error:
-            # An option of a wrong type fails wherever it is first used.
-            raise EnvironmentCreationError(
-                f"a tabular environment cannot be made with these options: {error}."
-            ) from error
+        env = TabularEnvironment(with_slip(make_mdp(**options), slip), observation)
+        return TimeLimit(env, time_limit) if time_limit else env
 
-    shared = inspect.signature(make)
-    own = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(make_mdp).parameters.values()]
-    shared_options = [p for p in shared.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    signature = shared.replace(parameters=[*own, *shared_options])
-    make.__signature__ = signature  # type: ignore[attr-defined]
-    make.__doc__ = make_mdp.__doc__
+    named = inspect.Parameter.KEYWORD_ONLY
+    own = [p.replace(kind=named) for p in inspect.signature(make_mdp).parameters.values()]
+    shared = [p for p in inspect.signature(make).parameters.values() if p.kind is named]
+    make.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     return make
 
 
 # The environments by the names of the registry; the maze has the 50 steps of its origin.
-maze = _factory(maze_mdp, time_limit=50)
-line = _factory(line_mdp, time_limit=100)
-chain = _factory(chain_mdp, time_limit=100)
-deep_sea = _factory(deep_sea_mdp, time_limit=0)
-random_mdp = _factory(random_process, time_limit=0)
+maze = _factory(maze_mdp, default_limit=50)
+line = _factory(line_mdp, default_limit=100)
+chain = _factory(chain_mdp, default_limit=100)
+deep_sea = _factory(deep_sea_mdp, default_limit=0)
+random_mdp = _factory(random_process, default_limit=0)

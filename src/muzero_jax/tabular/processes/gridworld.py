@@ -4,10 +4,12 @@ from typing import Literal
 
 import numpy as np
 
+from muzero_jax.core.checks import require_type
 from muzero_jax.tabular.processes.mdp import Cell, Grid, InvalidMDPError, TabularMDP, Walls
 
-ARROWS = "→←↑↓"
+_ARROWS = "→←↑↓"
 _MOVES = ((0, 1), (0, -1), (-1, 0), (1, 0))
+RewardOn = Literal["leaving", "entering"]
 
 FOUR_ROOMS = """
 +-+-+-+-+-+-+
@@ -28,11 +30,7 @@ FOUR_ROOMS = """
 
 
 def maze_mdp(
-    drawing: str = FOUR_ROOMS,
-    *,
-    reward_on: Literal["leaving", "entering"] = "leaving",
-    discount: float = 0.99,
-    name: str = "maze",
+    drawing: str = FOUR_ROOMS, *, reward_on: RewardOn = "leaving", discount: float = 0.99
 ) -> TabularMDP:
     """A maze whose actions are east, west, north and south.
 
@@ -44,22 +42,17 @@ def maze_mdp(
       reward_on: when the goal and the pits pay and end the episode. `leaving`: on the step that is
         taken in them, whichever it is. `entering`: on the step that enters them.
       discount: discount of one step.
-      name: the name of the process in messages.
 
     Raises:
-      InvalidMDPError: the drawing is not a maze, or the goal cannot be reached.
+      ConfigError: the drawing is not a maze, its goal cannot be reached, or `reward_on` is neither.
     """
-    if reward_on not in ("leaving", "entering"):
-        raise InvalidMDPError(
-            f"{name}: reward_on must be leaving or entering, found {reward_on!r}."
-        )
-    lines = _read(drawing, name)
+    require_type("reward_on", reward_on, RewardOn)
+    lines = _read(drawing)
     shape = len(lines) // 2, len(lines[0]) // 2
-    cells = tuple((r, c) for r in range(shape[0]) for c in range(shape[1]))
-    kinds = [lines[2 * r + 1][2 * c + 1] for r, c in cells]
+    cells, kinds = tuple(np.ndindex(shape)), "".join(line[1::2] for line in lines[1::2])
     moved, walls = _moves(lines, cells)
     pays = np.array([{"G": 1.0, "P": -1.0}.get(kind, 0.0) for kind in kinds])
-    ends, starts = pays != 0.0, np.array(kinds) == "s"
+    ends, starts = pays != 0.0, np.array(list(kinds)) == "s"
     marks = tuple((state, kind) for state, kind in enumerate(kinds) if kind in "GP")
     # No action moves at the goal or in a pit: it pays there, or has paid when it was entered.
     at_end = np.broadcast_to(ends[:, None], moved.shape)
@@ -68,7 +61,7 @@ def maze_mdp(
     else:
         reward, terminates = np.where(at_end, 0.0, pays[moved]), at_end | ends[moved]
     return TabularMDP(
-        name=name,
+        name="maze",
         next_state=np.where(at_end, np.arange(len(cells))[:, None], moved),
         probability=np.ones(moved.shape),
         reward=reward,
@@ -76,32 +69,25 @@ def maze_mdp(
         start=starts / starts.sum(),
         discount=discount,
         goal=kinds.index("G"),
-        grid=Grid(shape, cells, (ARROWS,) * len(cells), walls, marks),
+        grid=Grid(shape, cells, (_ARROWS,) * len(cells), walls, marks),
     )
 
 
-def _read(drawing: str, name: str) -> list[str]:
+def _read(drawing: str) -> list[str]:
     """The lines of a drawing, padded to one length."""
     lines = [line.rstrip() for line in drawing.strip("\n").splitlines()]
     width = max(map(len, lines), default=0)
     lines = [line.ljust(width) for line in lines]
     if len(lines) < 3 or width < 3 or not (len(lines) % 2 and width % 2):
         raise InvalidMDPError(
-            f"{name}: a drawing has lines of walls around and between lines of cells, an odd "
+            "maze: a drawing has lines of walls around and between lines of cells, an odd "
             f"number of lines of an odd length, found {len(lines)} lines of {width}."
         )
-    for row, line in enumerate(lines[1::2]):
-        for column, kind in enumerate(line[1::2]):
-            if kind not in "sGP.":
-                raise InvalidMDPError(
-                    f"{name}: a cell is one of s, G, P and ., found {kind!r} in row {row}, "
-                    f"column {column}."
-                )
     text = "".join(line[1::2] for line in lines[1::2])
-    if text.count("G") != 1 or "s" not in text:
+    if set(text) - set("sGP.") or text.count("G") != 1 or "s" not in text:
         raise InvalidMDPError(
-            f"{name}: a drawing needs one goal G and at least one start s, found "
-            f"{text.count('G')} and {text.count('s')}."
+            "maze: the cells of a drawing are one goal G, at least one start s, and pits P and "
+            f"other cells ., found {text!r}."
         )
     return lines
 

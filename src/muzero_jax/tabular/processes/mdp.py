@@ -2,11 +2,11 @@
 
 Every state and action has up to `K` *outcomes*: a next state, its probability, a reward, and
 whether the episode ends. A compiled environment draws from the outcomes, and a backup sums over
-them. `TabularMDP.transition` and `mdp_from_table` convert to and from a table `[S, A, S]`.
+them.
 """
 
 import dataclasses
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,13 +16,9 @@ Cell: TypeAlias = tuple[int, int]
 Walls: TypeAlias = frozenset[tuple[Cell, Cell]]
 
 _TOLERANCE = 1e-6
-_DTYPES = {
-    "next_state": np.int32,
-    "probability": np.float64,
-    "reward": np.float64,
-    "terminates": np.bool_,
-    "start": np.float64,
-}
+_DISTRIBUTION = "probabilities of at least 0 that sum to 1"
+_ARRAYS = ("next_state", "probability", "reward", "terminates", "start")
+_DTYPES = {"next_state": np.int32, "terminates": np.bool_}
 
 
 class InvalidMDPError(EnvironmentCreationError):
@@ -37,7 +33,7 @@ class Grid:
       shape: numbers of rows and columns.
       cells: `[S]` the (row, column) of each state.
       arrows: `[S]` a text of `A` characters for each state, which show its actions.
-      walls: pairs of neighbouring cells that a wall stands between.
+      walls: pairs of neighbouring cells that a wall stands between, in both orders.
       marks: pairs of a state and a text that marks it, for example the goal.
     """
 
@@ -67,8 +63,7 @@ class TabularMDP:
       grid: how to draw the process; None where its states do not lie on a grid.
 
     Raises (when constructed):
-      InvalidMDPError: shapes do not match, probabilities are no distribution, a state or the
-        discount is out of range, or the goal cannot be reached.
+      InvalidMDPError: the arrays describe no process, or the goal cannot be reached.
     """
 
     name: str
@@ -83,17 +78,12 @@ class TabularMDP:
 
     def __post_init__(self) -> None:
         has_one_outcome = np.ndim(self.next_state) == 2
-        for field, dtype in _DTYPES.items():
-            array: np.ndarray = np.asarray(getattr(self, field), dtype)
+        for field in _ARRAYS:
+            array: Any = np.asarray(getattr(self, field), _DTYPES.get(field, np.float64))
             is_expanded = has_one_outcome and field != "start"
             object.__setattr__(self, field, array[..., None] if is_expanded else array)
-        self._check_shapes()
-        self._require(
-            0.0 < self.discount <= 1.0,
-            f"the discount must be above 0 and at most 1, found {self.discount!r}.",
-        )
-        self._check_distributions()
-        self._check_numbers()
+        self._check_sizes()
+        self._check_outcomes()
         self._check_goal()
 
     @property
@@ -115,10 +105,8 @@ class TabularMDP:
     def transition(self) -> np.ndarray:
         """`[S, A, S]` probabilities of going on in each state; the rest to 1 is termination."""
         table = np.zeros((self.num_states, self.num_actions, self.num_states))
-        state, action = np.ogrid[: self.num_states, : self.num_actions]
-        for k in range(self.num_outcomes):
-            going_on = self.probability[..., k] * ~self.terminates[..., k]
-            np.add.at(table, (state, action, self.next_state[..., k]), going_on)
+        state, action, _ = np.ogrid[: self.num_states, : self.num_actions, :1]
+        np.add.at(table, (state, action, self.next_state), self.probability * ~self.terminates)
         return table
 
     @property
@@ -129,85 +117,72 @@ class TabularMDP:
     @property
     def reachable(self) -> np.ndarray:
         """`[S]` bool, whether an episode can come to the state."""
-        found = self.start > 0
         possible = (self.probability > 0) & ~self.terminates
-        while True:
-            further = found.copy()
-            further[self.next_state[found][possible[found]]] = True
-            if (further == found).all():
-                return found
-            found = further
+        return spread(self.start > 0, np.nonzero(possible)[0], self.next_state[possible])
 
     def _require(self, condition: object, message: str) -> None:
         if not condition:
             raise InvalidMDPError(f"{self.name}: {message}")
 
-    def _check_shapes(self) -> None:
-        shape = self.next_state.shape
+    def _check_sizes(self) -> None:
+        shape, shapes = self.next_state.shape, [getattr(self, field).shape for field in _ARRAYS]
         self._require(
-            len(shape) == 3 and 0 not in shape,
-            f"next_state must be [states, actions, outcomes], found shape {shape}.",
+            len(shape) == 3 and 0 not in shape and shapes == [shape] * 4 + [shape[:1]],
+            "arrays must be [states, actions, outcomes], and start [states], found "
+            + ", ".join(f"{field} {found}" for field, found in zip(_ARRAYS, shapes, strict=True)),
         )
-        for field in ("probability", "reward", "terminates"):
-            found = getattr(self, field).shape
-            self._require(found == shape, f"{field} has the shape {found}, but next_state {shape}.")
         self._require(
-            self.start.shape == shape[:1],
-            f"start has the shape {self.start.shape}, but there are {shape[0]} states.",
+            0.0 < self.discount <= 1.0,
+            f"the discount must be above 0 and at most 1, found {self.discount!r}.",
         )
 
-    def _check_distributions(self) -> None:
-        total = self.probability.sum(axis=-1)
-        wrong = ~(np.abs(total - 1.0) <= _TOLERANCE) | ~(self.probability >= 0.0).all(axis=-1)
-        for state, action in np.argwhere(wrong)[:1]:
-            found = ", ".join(f"{p:g}" for p in self.probability[state, action])
-            self._require(
-                False,
-                f"the outcomes of state {state} and action {action} must have probabilities of at "
-                f"least 0 that sum to 1, found {found}.",
-            )
-        mass, least = self.start.sum(), self.start.min()
-        self._require(
-            abs(mass - 1.0) <= _TOLERANCE and least >= 0.0,
-            "start must have probabilities of at least 0 that sum to 1, found the sum "
-            f"{mass:g} and the least {least:g}.",
-        )
-
-    def _check_numbers(self) -> None:
-        outside = (self.next_state < 0) | (self.next_state >= self.num_states)
-        for wrong, told in (
-            (outside, "leads outside of the states"),
-            (~np.isfinite(self.reward), "has a reward that is not finite"),
+    def _check_outcomes(self) -> None:
+        """Refuses the first state and action whose outcomes are impossible, and a wrong start."""
+        is_state = (self.next_state >= 0) & (self.next_state < self.num_states)
+        for field, is_right, told in (
+            ("probability", _are_distributions(self.probability), f"have {_DISTRIBUTION}"),
+            ("next_state", is_state.all(axis=-1), f"lead to one of {self.num_states} states"),
+            ("reward", np.isfinite(self.reward).all(axis=-1), "have finite rewards"),
         ):
-            for state, action, k in np.argwhere(wrong)[:1]:
-                self._require(
-                    False,
-                    f"state {state} and action {action} {told}: found the next state "
-                    f"{self.next_state[state, action, k]} of {self.num_states}, and the reward "
-                    f"{self.reward[state, action, k]:g}.",
-                )
+            for state, action in np.argwhere(~is_right)[:1]:
+                found = ", ".join(f"{x:g}" for x in getattr(self, field)[state, action])
+                message = f"state {state} and action {action} must {told}, found {found}."
+                self._require(False, message)
+        mass, least = self.start.sum(), self.start.min()
+        told = f"found the sum {mass:g} and the least {least:g}."
+        self._require(_are_distributions(self.start), f"start must have {_DISTRIBUTION}, {told}")
 
     def _check_goal(self) -> None:
         if self.goal is None:
             return
-        self._require(
-            0 <= self.goal < self.num_states,
-            f"the goal {self.goal} is none of {self.num_states} states.",
-        )
-        lost = (self.start > 0) & ~self._reaching(self.goal)
+        # Where an outcome ends the episode, it may do so by entering the goal.
+        possible = (self.probability > 0) & (~self.terminates | (self.next_state == self.goal))
+        is_goal = np.arange(self.num_states) == self.goal
+        reaching = spread(is_goal, self.next_state[possible], np.nonzero(possible)[0])
+        lost = (self.start > 0) & ~reaching
         self._require(
             not lost.any(),
             f"the goal, state {self.goal}, cannot be reached from the start state "
             f"{np.argmax(lost)} by any action.",
         )
 
-    def _reaching(self, goal: int) -> np.ndarray:
-        """`[S]` bool, whether some actions may lead from the state to `goal`."""
-        reaching = np.arange(self.num_states) == goal
-        # Where an outcome ends the episode, it may do so by entering the goal.
-        possible = (self.probability > 0) & (~self.terminates | (self.next_state == goal))
-        while True:
-            step = (possible & reaching[self.next_state]).any(axis=(1, 2))
-            if not (step & ~reaching).any():
-                return reaching
-            reaching |= step
+
+def spread(found: np.ndarray, origin: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """`[S]` bool: the states of `found`, and all states that edges lead to from there.
+
+    Args:
+      found: `[S]` bool, the states to begin with.
+      origin: `[E]` the state that each edge begins in.
+      target: `[E]` the state that each edge leads to.
+    """
+    while True:
+        further = found.copy()
+        further[target[found[origin]]] = True
+        if (further == found).all():
+            return found
+        found = further
+
+
+def _are_distributions(x: np.ndarray) -> np.ndarray:
+    """`[...]` bool, whether the numbers along the last axis are probabilities that sum to 1."""
+    return (np.abs(x.sum(axis=-1) - 1.0) <= _TOLERANCE) & (x >= 0.0).all(axis=-1)

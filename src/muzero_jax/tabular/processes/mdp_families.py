@@ -1,5 +1,7 @@
 """Families of finite processes: a line, a combination lock, the deep sea, and random ones."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from muzero_jax.tabular.processes.mdp import Grid, InvalidMDPError, TabularMDP
@@ -17,19 +19,10 @@ def line_mdp(length: int = 5, discount: float = 1.0) -> TabularMDP:
       discount: discount of one step.
     """
     _require_sizes("line", 2, length=length)
-    cells = np.arange(length)
-    is_last = np.repeat((cells == length - 1)[:, None], 2, axis=1)
-    return TabularMDP(
-        name="line",
-        next_state=np.stack([np.minimum(cells + 1, length - 1), np.maximum(cells - 1, 0)], axis=1),
-        probability=np.ones((length, 2)),
-        reward=np.where(is_last, [10.0, 0.0], -1.0),
-        terminates=is_last,
-        start=cells == 0,
-        discount=discount,
-        goal=length - 1,
-        grid=_row(length, "→←"),
-    )
+    cells, is_last = np.arange(length), np.arange(length) == length - 1
+    right = np.minimum(cells + 1, length - 1), np.where(is_last, 10.0, -1.0), is_last
+    left = np.maximum(cells - 1, 0), np.where(is_last, 0.0, -1.0), is_last
+    return _row_of_cells("line", discount, {"→": right, "←": left})
 
 
 def chain_mdp(length: int = 10, discount: float = 0.99, distraction: float = 0.0) -> TabularMDP:
@@ -44,28 +37,14 @@ def chain_mdp(length: int = 10, discount: float = 0.99, distraction: float = 0.0
       distraction: reward of going back.
     """
     _require_sizes("chain", 2, length=length)
-    cells = np.arange(length)
-    is_last = cells == length - 1
-    onward = np.minimum(cells + 1, length - 1)
-    return TabularMDP(
-        name="chain",
-        next_state=np.stack([np.zeros_like(cells), onward], axis=1),
-        probability=np.ones((length, 2)),
-        reward=np.stack([np.full(length, distraction), is_last.astype(float)], axis=1),
-        terminates=np.stack([np.zeros(length, bool), is_last], axis=1),
-        start=cells == 0,
-        discount=discount,
-        goal=length - 1,
-        grid=_row(length, "↺→"),
-    )
+    cells, is_last = np.arange(length), np.arange(length) == length - 1
+    back = 0 * cells, np.full(length, distraction), cells < 0
+    onward = np.minimum(cells + 1, length - 1), is_last, is_last
+    return _row_of_cells("chain", discount, {"↺": back, "→": onward})
 
 
 def deep_sea_mdp(
-    size: int = 10,
-    *,
-    stochastic: bool = False,
-    mapping_seed: int = 0,
-    discount: float = 1.0,
+    size: int = 10, *, stochastic: bool = False, mapping_seed: int = 0, discount: float = 1.0
 ) -> TabularMDP:
     """The deep sea (Osband et al. 2019, arXiv 1703.07608; bsuite, arXiv 1908.03568).
 
@@ -177,6 +156,27 @@ def _require_sizes(name: str, least: int, **sizes: int) -> None:
             )
 
 
-def _row(length: int, arrows: str) -> Grid:
+def _row_of_cells(
+    name: str, discount: float, actions: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> TabularMDP:
+    """A process on a row of cells, which begins in the first cell and has its goal in the last.
+
+    The next states, the rewards and the ends of every action, `[length]` each, are given by the
+    arrow that shows the action.
+    """
+    columns = zip(*actions.values(), strict=True)
+    next_state, reward, terminates = (np.stack(column, axis=1) for column in columns)
+    length = len(next_state)
     cells = tuple((0, column) for column in range(length))
-    return Grid((1, length), cells, (arrows,) * length, marks=((length - 1, "G"),))
+    arrows = ("".join(actions),) * length
+    return TabularMDP(
+        name=name,
+        next_state=next_state,
+        probability=np.ones(next_state.shape),
+        reward=reward,
+        terminates=terminates,
+        start=np.arange(length) == 0,
+        discount=discount,
+        goal=length - 1,
+        grid=Grid((1, length), cells, arrows, marks=((length - 1, "G"),)),
+    )

@@ -1,11 +1,14 @@
-"""Finite processes from a transition table, with fewer outcomes, or with slips."""
+"""Finite processes from a transition table, and with slips."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from muzero_jax.tabular.processes.mdp import InvalidMDPError, TabularMDP
+
+_OUTCOME = ("next_state", "reward", "terminates", "probability")
 
 
 def mdp_from_table(
@@ -35,8 +38,7 @@ def mdp_from_table(
         raise InvalidMDPError(
             f"{name}: transition must be [states, actions, states], found shape {table.shape}."
         )
-    num_states = table.shape[0]
-    rewards = np.asarray(reward, np.float64)
+    rewards, num_states = np.asarray(reward, np.float64), len(table)
     if rewards.shape == table.shape[:2]:
         rewards = np.broadcast_to(rewards[..., None], table.shape)
     ends = np.zeros(num_states, bool) if termination is None else np.asarray(termination, bool)
@@ -47,41 +49,9 @@ def mdp_from_table(
             f"{rewards.shape} and {ends.shape}."
         )
     next_state, ends = (np.broadcast_to(x, table.shape) for x in (np.arange(num_states), ends))
-    return merge_outcomes(
+    return _merge_outcomes(
         TabularMDP(name, next_state, table, rewards, ends, np.asarray(start), discount)
     )
-
-
-def merge_outcomes(mdp: TabularMDP) -> TabularMDP:
-    """The same process with as few outcomes as possible.
-
-    Equal outcomes are summed, and outcomes without probability are removed.
-    """
-    rows = [_merged(mdp, s, a) for s in range(mdp.num_states) for a in range(mdp.num_actions)]
-    num_outcomes = max(map(len, rows))
-    columns = np.zeros((4, len(rows), num_outcomes))
-    # The rows are filled up with outcomes without probability, whose numbers do not matter.
-    for index, row in enumerate(rows):
-        columns[:, index, : len(row)] = np.array(row).T
-    shape = (mdp.num_states, mdp.num_actions, num_outcomes)
-    next_state, reward, terminates, probability = columns.reshape((4, *shape))
-    return dataclasses.replace(
-        mdp,
-        next_state=next_state,
-        probability=probability,
-        reward=reward,
-        terminates=terminates,
-    )
-
-
-def _merged(mdp: TabularMDP, state: int, action: int) -> list[tuple[float, float, float, float]]:
-    """(next state, reward, terminates, probability) of each outcome that can happen."""
-    sums: dict[tuple[float, float, float], float] = {}
-    for k in np.flatnonzero(mdp.probability[state, action]):
-        place = (state, action, k)
-        key = float(mdp.next_state[place]), float(mdp.reward[place]), float(mdp.terminates[place])
-        sums[key] = sums.get(key, 0.0) + float(mdp.probability[place])
-    return [(*key, probability) for key, probability in sums.items()]
 
 
 def with_slip(mdp: TabularMDP, slip: float) -> TabularMDP:
@@ -94,19 +64,35 @@ def with_slip(mdp: TabularMDP, slip: float) -> TabularMDP:
         raise InvalidMDPError(f"{mdp.name}: slip must be between 0 and 1, found {slip!r}.")
     if slip == 0.0:
         return mdp
+    num_drawn = mdp.num_actions * mdp.num_outcomes
+    weight = np.repeat([1.0 - slip, slip / mdp.num_actions], [mdp.num_outcomes, num_drawn])
 
     def beside_all(x: np.ndarray) -> np.ndarray:
         """`[S, A, K + A K]`: the outcomes of an action, then the outcomes of all actions."""
-        every = np.broadcast_to(x.reshape((len(x), 1, -1)), (*x.shape[:2], x[0].size))
+        every = np.broadcast_to(x.reshape((len(x), 1, -1)), (*x.shape[:2], num_drawn))
         return np.concatenate([x, every], axis=-1)
 
-    intended = np.full(mdp.probability.shape, 1.0 - slip)
-    drawn = np.full((*mdp.probability.shape[:2], mdp.probability[0].size), slip / mdp.num_actions)
-    slippery = dataclasses.replace(
-        mdp,
-        next_state=beside_all(mdp.next_state),
-        probability=beside_all(mdp.probability) * np.concatenate([intended, drawn], axis=-1),
-        reward=beside_all(mdp.reward),
-        terminates=beside_all(mdp.terminates),
-    )
-    return merge_outcomes(slippery)
+    outcomes: dict[str, Any] = {field: beside_all(getattr(mdp, field)) for field in _OUTCOME}
+    outcomes["probability"] *= weight
+    return _merge_outcomes(dataclasses.replace(mdp, **outcomes))
+
+
+def _merge_outcomes(mdp: TabularMDP) -> TabularMDP:
+    """The same process without outcomes that are equal, or that have no probability."""
+    rows = [_merged(mdp, *pair) for pair in np.ndindex(mdp.num_states, mdp.num_actions)]
+    # The rows are filled up with outcomes without probability, whose numbers do not matter.
+    filled = np.zeros((len(rows), max(map(len, rows)), len(_OUTCOME)))
+    for outcomes, row in zip(filled, rows, strict=True):
+        outcomes[: len(row)] = row
+    fields = np.moveaxis(filled.reshape((*mdp.next_state.shape[:2], -1, len(_OUTCOME))), -1, 0)
+    return dataclasses.replace(mdp, **dict(zip(_OUTCOME, fields, strict=True)))
+
+
+def _merged(mdp: TabularMDP, state: int, action: int) -> list[tuple[float, ...]]:
+    """(next state, reward, terminates, probability) of each outcome that can happen."""
+    sums: dict[tuple[float, ...], float] = {}
+    columns = (getattr(mdp, field)[state, action].tolist() for field in _OUTCOME)
+    for *outcome, probability in zip(*columns, strict=True):
+        if probability:
+            sums[tuple(outcome)] = sums.get(tuple(outcome), 0.0) + probability
+    return [(*outcome, probability) for outcome, probability in sums.items()]
