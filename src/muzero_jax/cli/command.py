@@ -140,7 +140,7 @@ def _resume(run: Path, args: Sequence[str], config: ExperimentConfig | None, pro
     changes = given_settings(args, options.settings)
     changed = continued_config(run, saved, changes)
     if read_result(run) is None or is_extended(saved, changed):
-        check_not_lost(run, saved, options.restart)
+        check_not_lost(run, options.restart)
     from muzero_jax.process.jax_process import prepare_jax
 
     prepare_jax(chooses_devices=True)

@@ -9,17 +9,20 @@ from typing import Any
 import jax
 
 from muzero_jax.agents.base import Agent
+from muzero_jax.checkpoints.checkpoint import Restored, restore
+from muzero_jax.checkpoints.checkpoint_folder import describe_steps
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core import user_code
-from muzero_jax.core.errors import CheckpointMismatchError
+from muzero_jax.core.errors import CheckpointMismatchError, InvalidRunError
+from muzero_jax.core.file_names import CHECKPOINTS_FOLDER
 from muzero_jax.core.trust import module_of
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.conformance.check import check_own_environment
 from muzero_jax.envs.registry import make_environment, observers_of
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.runs.load_agent import load_agent
-from muzero_jax.runs.run_folder import load_config
+from muzero_jax.runs.run_folder import load_config, read_result
+from muzero_jax.runs.run_start import BEST_GROUP, BestAgent
 from muzero_jax.settings import apply_settings
 from muzero_jax.training.agent_checks import check_agent
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
@@ -111,14 +114,19 @@ def _make_observers(
     """The observers that the registry names for the environment, and those of the settings."""
     named = observers_of(config.environment.name)
     observers = [user_code.load_reference(name)(env, agent) for name in named]
-    key = jax.eval_shape(jax.random.key, 0)
     for name in config.evaluation.observers:
         factory = user_code.find(name, "observer")
         with user_code.running(f"the observer {name} cannot be used"):
             observers.append(factory(env, agent))
-            state = jax.eval_shape(agent.init, key, traced_settings(config))
-            jax.eval_shape(observers[-1].answers, state, key)
+            key = jax.eval_shape(jax.random.key, 0)
+            jax.eval_shape(observers[-1].answers, _agent_shapes(agent, config), key)
     return tuple(observers)
+
+
+def _agent_shapes(agent: Agent, config: ExperimentConfig) -> PyTree:
+    """Shapes of the agent's state."""
+    key = jax.eval_shape(jax.random.key, 0)
+    return jax.eval_shape(agent.init, key, traced_settings(config))
 
 
 def load_run(
@@ -146,10 +154,36 @@ def load_run(
     if config.environment.name != saved.environment.name:
         _check_same_interface(run_dir, _make_env(saved).spec, env.spec)
     agent = make_agent(config, env)
-    key_shape = jax.eval_shape(jax.random.key, 0)
-    shapes = jax.eval_shape(agent.init, key_shape, traced_settings(config))
-    agent_state, num_env_steps = load_agent(run_dir, checkpoint, shapes)
-    return LoadedRun(config, env, agent, agent_state, num_env_steps)
+    state, num_env_steps = _load_agent(run_dir, checkpoint, _agent_shapes(agent, config))
+    return LoadedRun(config, env, agent, state, num_env_steps)
+
+
+def _load_agent(run_dir: Path, checkpoint: str, shapes: PyTree) -> tuple[PyTree, int]:
+    """An agent's state, and the environment steps that it was trained for; see `load_run`."""
+    folder, groups = run_dir / CHECKPOINTS_FOLDER, {"agent": shapes}
+    if checkpoint == BEST_GROUP:
+        return _best(run_dir, restore(folder, groups, {BEST_GROUP: shapes}))
+    if checkpoint and not checkpoint.isdecimal():
+        raise InvalidRunError(
+            f"--checkpoint must be best or the number of a checkpoint of {run_dir}, found "
+            f"{checkpoint!r}; there are {describe_steps(folder)}."
+        )
+    restored = restore(folder, groups, only=int(checkpoint) if checkpoint else None)
+    return restored.groups["agent"], restored.step
+
+
+def _best(run_dir: Path, newest: Restored) -> tuple[PyTree, int]:
+    """The better one of the best agent in the newest checkpoint and the run's final agent."""
+    best, result = BestAgent.restored(newest), read_result(run_dir)
+    # The last checkpoint is made before the final evaluation.
+    is_final = result is not None and result["env_steps"] == newest.step
+    if result is not None and is_final and (best is None or best.is_behind(result["score_mean"])):
+        return newest.groups["agent"], newest.step
+    if best is None:
+        raise InvalidRunError(
+            f"{run_dir} has no best agent: it was not evaluated before its newest checkpoint."
+        )
+    return best.agent, best.env_steps
 
 
 def _check_same_interface(run_dir: Path, own: EnvironmentSpec, other: EnvironmentSpec) -> None:
