@@ -16,7 +16,6 @@ from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, half_written, set_aside
 from muzero_jax.core.errors import (
     CheckpointMismatchError,
-    InvalidRunError,
     NoCheckpointError,
     RunError,
 )
@@ -233,12 +232,12 @@ def test_a_checkpoint_under_another_number_is_refused(
 
 def test_one_checkpoint_can_be_asked_for(tmp_path: Path) -> None:
     _write(tmp_path, {1: 1.0, 2: 2.0})
-    _assert_same(restore(tmp_path, SHAPES, only=1).groups, _groups(1.0))
-    with pytest.raises(InvalidRunError, match="holds no checkpoint 3; there are 1, 2"):
-        restore(tmp_path, SHAPES, only=3)
+    _assert_same(restore(tmp_path, SHAPES, steps=[1]).groups, _groups(1.0))
+    with pytest.raises(NoCheckpointError, match="can be used: there is none"):
+        restore(tmp_path, SHAPES, steps=[3])
     _truncate(_largest(tmp_path / "2" / "agent"))
     with pytest.raises(NoCheckpointError, match=r"can be used: checkpoint 2 is damaged"):
-        restore(tmp_path, SHAPES, only=2)
+        restore(tmp_path, SHAPES, steps=[2])
 
 
 def test_groups_that_are_optional_may_be_missing(tmp_path: Path) -> None:

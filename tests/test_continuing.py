@@ -36,6 +36,7 @@ from muzero_jax.tracking import tracker
 CONSTANT: dict[str, Any] = {"optimizer__schedule": "constant", "optimizer__warmup_updates": 2}
 LONG = tiny(**CONSTANT)
 SHORT = tiny(**CONSTANT, training__num_env_steps=256)
+SEEDED = tiny(**CONSTANT, training__num_env_steps=256, seed=5, logging__checkpoints_kept=3)
 MORE = {"training.num_env_steps": 512}
 
 
@@ -297,10 +298,9 @@ def test_other_network_sizes_are_one_sentence(
 
 
 def test_a_new_run_begins_with_what_another_has_learned(short_run: Path, tmp_path: Path) -> None:
-    config = tiny(seed=5, training__num_env_steps=64, replay__capacity=128)
-    source, programs = load_run(short_run, "128"), Programs(build(config))
+    source, programs = load_run(short_run, "128"), runner.Programs(runner.build(SEEDED))
     initial = load_initial_agent(short_run, "128", programs.whole_shapes.agent)
-    state = initial.put_into(programs.init([config]))
+    state = initial.put_into(programs.init([SEEDED]))
     for own, learned in zip(
         jax.tree.leaves(state.agent.params), jax.tree.leaves(source.agent_state.params), strict=True
     ):
@@ -310,10 +310,10 @@ def test_a_new_run_begins_with_what_another_has_learned(short_run: Path, tmp_pat
     assert gradients and all(float(abs(x).max()) == 0.0 for x in gradients)
 
     run_dir = tmp_path / "new"
-    runner.train(config, run_dir, init_from=short_run, checkpoint="128")
+    runner.train(SEEDED, run_dir, init_from=short_run, checkpoint="128")
     origin = json.loads((run_dir / "versions.json").read_text())["init_from"]
     assert (origin["run"], origin["checkpoint"]) == (str(short_run), "128")
-    assert checkpoint_steps(run_dir / "checkpoints") == [0, 64]
+    assert checkpoint_steps(run_dir / "checkpoints") == [0, 128, 256]
     assert int(load_run(run_dir, "0").agent_state.num_updates) == 0
 
 
@@ -330,12 +330,11 @@ def test_an_agent_of_another_shape_is_refused_with_both(short_run: Path, tmp_pat
 def test_a_run_begins_with_the_same_agent_again_when_it_was_killed_first(
     short_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny(seed=5, training__num_env_steps=128)
-    runner.train(config, tmp_path / "whole", init_from=short_run)
+    runner.train(SEEDED, tmp_path / "whole", init_from=short_run)
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointWriter, "save", _die)
         with pytest.raises(_Killed):
-            runner.train(config, tmp_path / "killed", init_from=short_run)
+            runner.train(SEEDED, tmp_path / "killed", init_from=short_run)
     runner.resume(tmp_path / "killed")
     assert _reports(tmp_path / "killed") == _reports(tmp_path / "whole")
 
@@ -411,7 +410,7 @@ def test_steps_and_best_can_be_asked_for(
     run = load_run(short_run, "best")
     assert run.num_env_steps == int(best["env_steps"])
     assert main(["evaluate", str(short_run), "--checkpoint", "130", "--json"]) == 2
-    assert "holds no checkpoint 130; there are 128, 256" in capsys.readouterr().err
+    assert "found '130'; there are 128, 256" in capsys.readouterr().err
     with pytest.raises(InvalidRunError, match=r"must be best or the number .* found 'last'"):
         load_run(short_run, "last")
     (copy / "result.json").unlink()  # Then an earlier evaluation is the best.
@@ -430,10 +429,10 @@ def test_an_evaluation_may_be_of_another_variant(
     args = ["evaluate", str(short_run), "--episodes", "3", "--json"]
     assert main([*args, "--environment.time_limit", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["length_mean"] == 3.0
-    assert main([*args, "--evaluation.max_episode_steps", "2"]) == 0
-    assert json.loads(capsys.readouterr().out)["episodes_cut"] == 3
-    assert main([*args, "--environment.name", "catch:rows=10:columns=5"]) == 0
-    assert json.loads(capsys.readouterr().out)["environment"] == "catch:rows=10:columns=5"
+    cut = ["--evaluation.max_episode_steps", "2"]
+    assert main([*args, *cut, "--environment.name", "catch:rows=10:columns=5"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["episodes_cut"], told["environment"]) == (3, "catch:rows=10:columns=5")
     assert main([*args, "--environment.name", "tic_tac_toe"]) == 2
     told = capsys.readouterr().err
     assert "was trained on catch with observation_shape (10, 5, 1), action_space Discrete" in told

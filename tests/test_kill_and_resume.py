@@ -27,8 +27,6 @@ from muzero_jax.runs.build import build
 from muzero_jax.runs.run_start import split_state
 from muzero_jax.tracking import tracker
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_once() -> Iterator[None]:

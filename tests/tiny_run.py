@@ -6,7 +6,6 @@ The process dies while it writes the second checkpoint.
 """
 
 import contextlib
-import copy
 import dataclasses
 import os
 import signal
@@ -62,12 +61,10 @@ def shared_programs() -> Iterator[None]:
     from muzero_jax.runs.build import Experiment, build
     from muzero_jax.runs.compiled_run import Programs
 
-    compiled: dict[ExperimentConfig, Programs] = {}
+    compiled: dict[str, Programs] = {}
 
     def programs_of(experiment: Experiment) -> Programs:
-        shared = compiled[_what_is_compiled(experiment.config)]
-        shared.compile()
-        programs = copy.copy(shared)
+        programs = compiled[_what_is_compiled(experiment.config)]
         programs.experiment = experiment
         return programs
 
@@ -83,13 +80,15 @@ def shared_programs() -> Iterator[None]:
         yield
 
 
-def _what_is_compiled(config: ExperimentConfig) -> ExperimentConfig:
+def _what_is_compiled(config: ExperimentConfig) -> str:
     """The settings without those that the compiled programs do not depend on."""
+    from muzero_jax.sweeps.definition import group_key
+
     default = ExperimentConfig()
     names = ("interval", "num_episodes", "final_num_episodes")
     same = {name: getattr(default.evaluation, name) for name in names}
     evaluation = dataclasses.replace(config.evaluation, **same)
-    return dataclasses.replace(config, seed=0, evaluation=evaluation, logging=default.logging)
+    return group_key(dataclasses.replace(config, evaluation=evaluation, logging=default.logging))
 
 
 def _die_when_half_written(folder: Path, count: int) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,13 +28,7 @@ from muzero_jax.checkpoints.named_arrays import (
     named_arrays,
     named_shapes,
 )
-from muzero_jax.core.errors import (
-    CheckpointMismatchError,
-    InvalidRunError,
-    NoCheckpointError,
-    RunError,
-    reason_of,
-)
+from muzero_jax.core.errors import CheckpointMismatchError, NoCheckpointError, RunError, reason_of
 from muzero_jax.core.types import PyTree
 
 _RECORD = "record"
@@ -122,8 +116,7 @@ def restore(
     folder: Path,
     shapes: Mapping[str, PyTree],
     optional: Mapping[str, PyTree] = MappingProxyType({}),
-    at_most: int | None = None,
-    only: int | None = None,
+    steps: Collection[int] | None = None,
 ) -> Restored:
     """Restores the newest checkpoint that is whole; newer ones are named on stderr.
 
@@ -131,23 +124,18 @@ def restore(
       folder: folder of the checkpoints, which is only read.
       shapes: groups to restore, as `jax.eval_shape` gives them; other groups are not read.
       optional: groups to restore if the checkpoint has them, as `jax.eval_shape` gives them.
-      at_most: highest number that is restored; None for any number.
-      only: number of the one checkpoint that is asked for; None for the newest.
+      steps: numbers of the checkpoints that may be restored; None for all.
 
     Raises:
-      InvalidRunError: there is no checkpoint `only`; the message lists the existing ones.
       NoCheckpointError: no checkpoint is whole.
       CheckpointMismatchError: the newest whole checkpoint holds arrays of other shapes.
     """
-    steps = checkpoint_steps(folder)
-    if only is not None and only not in steps:
-        raise InvalidRunError(
-            f"{folder} holds no checkpoint {only}; there are {describe_steps(folder)}."
-        )
-    unfinished = half_written(folder, newer_than=max(steps, default=-1)) if only is None else []
+    existing = checkpoint_steps(folder)
+    unfinished = half_written(folder, newer_than=max(existing, default=-1))
     problems = [f"{step} is half-written" for step in unfinished]
-    wanted = [step for step in steps if at_most is None or step <= at_most]
-    for step in reversed(wanted if only is None else [only]):
+    for step in reversed(existing):
+        if steps is not None and step not in steps:
+            continue
         try:
             groups, record = _restore(folder / str(step), shapes, optional)
         except _DamageError as error:

@@ -10,7 +10,7 @@ import jax
 
 from muzero_jax.agents.base import Agent
 from muzero_jax.checkpoints.checkpoint import Restored, restore
-from muzero_jax.checkpoints.checkpoint_folder import describe_steps
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, describe_steps
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core import user_code
 from muzero_jax.core.errors import CheckpointMismatchError, InvalidRunError
@@ -85,8 +85,7 @@ def build(
 
     Raises:
       ConfigError: a setting does not suit the environment, or the shards not the devices.
-      EnvironmentCreationError: there is no such environment, or it cannot be made, or it is the
-        user's own and breaks a rule of the protocol.
+      EnvironmentCreationError: there is no such environment, or it cannot be made.
     """
     env = _make_env(config)
     agent = make_agent(config, env)
@@ -143,8 +142,7 @@ def load_run(
     Raises:
       InvalidRunError: it is not a run folder, or it has no such checkpoint.
       NoCheckpointError: it holds no checkpoint that can be used.
-      EnvironmentCreationError: its environment cannot be made, or is the user's own and breaks a
-        rule of the protocol.
+      EnvironmentCreationError: its environment cannot be made.
       CheckpointMismatchError: the agent does not fit the changed environment.
       ConfigError: a changed setting cannot work.
     """
@@ -163,12 +161,13 @@ def _load_agent(run_dir: Path, checkpoint: str, shapes: PyTree) -> tuple[PyTree,
     folder, groups = run_dir / CHECKPOINTS_FOLDER, {"agent": shapes}
     if checkpoint == BEST_GROUP:
         return _best(run_dir, restore(folder, groups, {BEST_GROUP: shapes}))
-    if checkpoint and not checkpoint.isdecimal():
+    named = [step for step in checkpoint_steps(folder) if checkpoint == str(step)]
+    if checkpoint and not named:
         raise InvalidRunError(
             f"--checkpoint must be best or the number of a checkpoint of {run_dir}, found "
             f"{checkpoint!r}; there are {describe_steps(folder)}."
         )
-    restored = restore(folder, groups, only=int(checkpoint) if checkpoint else None)
+    restored = restore(folder, groups, steps=named or None)
     return restored.groups["agent"], restored.step
 
 

@@ -126,7 +126,7 @@ def find_start(
     if not possible:
         return Start()
     try:
-        restored = restore(folder, split_state(shapes), {BEST_GROUP: shapes.agent}, at_most)
+        restored = restore(folder, split_state(shapes), {BEST_GROUP: shapes.agent}, possible)
     except NoCheckpointError:
         if not restart:
             raise

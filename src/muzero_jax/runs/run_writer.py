@@ -97,7 +97,7 @@ class RunWriter:
           seconds: wall-clock of the chunk.
         """
         counters, num_steps = self.counters, self.config.env_steps_per_chunk
-        updates_per_second = (num_updates - counters.num_updates) / seconds
+        new_updates = num_updates - counters.num_updates
         counters.env_steps += num_steps
         counters.num_updates = num_updates
         counters.train_seconds += seconds
@@ -107,7 +107,7 @@ class RunWriter:
             "time/train_seconds": counters.train_seconds,
             "time/compile_seconds": counters.compile_seconds,
             "time/env_steps_per_second": num_steps / seconds,
-            "time/updates_per_second": updates_per_second,
+            "time/updates_per_second": new_updates / seconds,
             **{name: float(x) for name, x in metrics.items()},
         }
         if self._writes:

@@ -60,8 +60,7 @@ def train(
 
     Raises:
       ConfigError: a setting cannot work; nothing is left behind.
-      EnvironmentCreationError: the environment cannot be made, or is the user's own and breaks a
-        rule of the protocol; nothing is left behind.
+      EnvironmentCreationError: the environment cannot be made; nothing is left behind.
       RunError: the run ended early.
     """
     started = time.perf_counter()
@@ -162,11 +161,8 @@ def _execute(
     config, device = programs.experiment.config, jax.local_devices()[0].device_kind
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
     display = make_display(config, config.total_env_steps, title, is_silent=not multihost.is_main())
-
-    def confirm(signal_number: int) -> None:
-        display.note("stopping after this chunk, to save it; Ctrl-C aborts at once")
-
-    with StopRequest(confirm) as stop, display, _advised(run_dir):
+    told = "stopping after this chunk, to save it; Ctrl-C aborts at once"
+    with StopRequest(lambda _: display.note(told)) as stop, display, _advised(run_dir):
         start = _find_start(programs, run_dir, restart)
         if start.state is None and initial is None:
             initial = load_recorded_agent(run_dir, programs.whole_shapes.agent)
@@ -225,15 +221,12 @@ def _advised(run_dir: Path) -> Iterator[None]:
     except (InterruptedRunError, DiskError) as error:
         raise error.with_advice(command) from None
     except jax.errors.JaxRuntimeError as error:
+        go_on = f"Go on from the last checkpoint with: {command}"
         if several:
-            raise LostProcessError(
-                f"another process of the run has ended ({reason_of(error, 160)}); continue from "
-                f"the last checkpoint with: {command}"
-            ) from error
-        raise RunError(
-            f"a compiled program failed: {describe_error(error)} Go on from the last checkpoint "
-            f"with: {command}"
-        ) from error
+            told = f"another process of the run has ended: {reason_of(error, 160)}."
+            raise LostProcessError(f"{told} {go_on}") from error
+        told = f"a compiled program failed: {describe_error(error)}"
+        raise RunError(f"{told} {go_on}") from error
 
 
 def _draw_learning_curve(run_dir: Path) -> str | None:
