@@ -57,7 +57,7 @@ def test_two_processes_train_one_run_and_survive_a_kill(tmp_path):
     processes = _start(str(script), str(experiment), str(whole), str(killed))
     main_output, follower_output = _outputs(processes)
     assert "finished: score" in main_output and "finished" not in follower_output
-    assert checkpoint_steps(whole / "checkpoints")[-1] == 1024
+    assert checkpoint_steps(whole / "checkpoints")[-1] == 512
 
     assert processes[1].returncode == -9
     assert processes[0].returncode not in (0, None), main_output

@@ -36,13 +36,7 @@ _RECORD = "record"
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint that was read and verified.
-
-    Attributes:
-      step: number of the checkpoint.
-      groups: pytrees that were asked for, by name.
-      record: JSON values that were saved with the pytrees.
-    """
+    """A checkpoint that was read and verified: the groups that were asked for, and its record."""
 
     step: int
     groups: dict[str, PyTree]

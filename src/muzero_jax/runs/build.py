@@ -53,15 +53,7 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRun:
-    """What a run has learned.
-
-    Attributes:
-      config: its settings.
-      env: its environment.
-      agent: its learner.
-      agent_state: state of the agent that was asked for.
-      num_env_steps: environment steps that the agent was trained for.
-    """
+    """What a run has learned: an agent's state, and the steps for which it was trained."""
 
     config: ExperimentConfig
     env: Environment

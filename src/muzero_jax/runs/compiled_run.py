@@ -41,7 +41,7 @@ class Programs:
       whole_shapes: the same without places: as a checkpoint is read.
       memory: memory of the compiled chunk; None before `compile`, and where a device does not tell.
 
-    Raises (when constructed):
+    Raises:
       DoesNotFitError: the states are larger than the device's memory; nothing is allocated yet.
     """
 

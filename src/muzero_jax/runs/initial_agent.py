@@ -21,12 +21,7 @@ _OF_THE_RUN = ("optimizer", "hyperparameters", "num_updates")
 
 @dataclasses.dataclass(frozen=True)
 class InitialAgent:
-    """An agent of another run.
-
-    Attributes:
-      agent_state: whole state of the agent.
-      origin: record of the agent's run and checkpoint for the new run's `versions.json`.
-    """
+    """An agent of another run, and the record of its origin for the new run's `versions.json`."""
 
     agent_state: PyTree
     origin: dict[str, Any]

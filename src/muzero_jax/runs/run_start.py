@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from muzero_jax.checkpoints.checkpoint import Restored, restore
@@ -47,13 +46,7 @@ class Counters:
 
 @dataclasses.dataclass(frozen=True)
 class BestAgent:
-    """The agent whose evaluation had the highest mean score; the earliest one of equal agents.
-
-    Attributes:
-      agent: state of the agent, on the host.
-      env_steps: environment steps for which the agent was trained.
-      score_mean: mean score of the agent's evaluation.
-    """
+    """The agent, on the host, whose evaluation had the highest mean score; of equals the first."""
 
     agent: PyTree
     env_steps: int
@@ -74,14 +67,10 @@ class BestAgent:
         return score_mean > self.score_mean or math.isnan(self.score_mean)
 
 
-def copy_to_host(agent: PyTree) -> PyTree:
-    """Copies the state of an agent, whose arrays are about to be overwritten, to the host."""
-
-    def copied(x: Any) -> Any:
-        data = np.array(to_numbers(x))
-        return from_numbers(data, x) if is_key(x) else data
-
-    return jax.tree.map(copied, agent)
+def copy_to_host(x: Any) -> Any:
+    """Copies an array, which is about to be overwritten, to the host."""
+    data = np.array(to_numbers(x))
+    return from_numbers(data, x) if is_key(x) else data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ class RunWriter:
         self.config, self.display, self.counters = config, display, start.counters
         self.failure: Exception | None = None
         self.result: dict[str, Any] | None = None
-        self._run_dir, self._writes = run_dir, multihost.is_main()
+        self.run_dir, self._writes = run_dir, multihost.is_main()
         # The seconds of earlier processes count as if they had passed in this one.
         self._started = started - start.counters.total_seconds
         self._saved_step = -1 if start.state is None else start.counters.env_steps
@@ -74,17 +74,17 @@ class RunWriter:
 
     def _open(self, start: Start) -> None:
         """Opens the report files and the folder of checkpoints, which `close` closes."""
-        with writing(self._run_dir), contextlib.ExitStack() as stack:
-            write_versions(self._run_dir, jax.local_devices()[0].device_kind)
+        with writing(self.run_dir), contextlib.ExitStack() as stack:
+            write_versions(self.run_dir, jax.local_devices()[0].device_kind)
             if start.state is None:
-                forget_checkpoints(self._run_dir)
+                forget_checkpoints(self.run_dir)
             else:
-                mark_checkpointed(self._run_dir)  # The process that saved may have died before.
-            folder = self._run_dir / CHECKPOINTS_FOLDER
+                mark_checkpointed(self.run_dir)  # The process that saved may have died before.
+            folder = self.run_dir / CHECKPOINTS_FOLDER
             self._checkpoints = CheckpointWriter(folder, self.config.logging.checkpoints_kept)
             stack.callback(self._checkpoints.close)
             env_steps = start.counters.env_steps
-            self._tracker = Tracker(self._run_dir, self.config, start.position, env_steps)
+            self._tracker = Tracker(self.run_dir, self.config, start.position, env_steps)
             stack.pop_all()
         self._position = self._tracker.position()
 
@@ -111,7 +111,7 @@ class RunWriter:
             **{name: float(x) for name, x in metrics.items()},
         }
         if self._writes:
-            with writing(self._run_dir):
+            with writing(self.run_dir):
                 self._tracker.write_metrics(row)
             self._position, self._best_of_chunk = self._tracker.position(), self._best
         self.display.metrics(row)
@@ -121,14 +121,14 @@ class RunWriter:
     def write_evaluation(self, result: EvaluationResult, agent: PyTree) -> None:
         """Writes an evaluation of the present parameters, and keeps the agent if it is the best."""
         row, env_steps = self._row_of(result), self.counters.env_steps
-        with writing(self._run_dir):
+        with writing(self.run_dir):
             self._tracker.write_evaluation(row)
             if result.observed:
                 self._tracker.write_metrics({"env_steps": env_steps, **result.observed})
         self.display.evaluation(row)
         self._tell_of_cuts(result)
         if self._best is None or self._best.is_behind(row["score_mean"]):
-            self._best = BestAgent(copy_to_host(agent), env_steps, row["score_mean"])
+            self._best = BestAgent(jax.tree.map(copy_to_host, agent), env_steps, row["score_mean"])
 
     def save(self, state: TrainState) -> None:
         """Saves a checkpoint of the end of the last chunk, unless it is there already."""
@@ -138,10 +138,10 @@ class RunWriter:
         groups = split_state(state)
         if self._best_of_chunk is not None:
             groups[BEST_GROUP] = self._best_of_chunk.agent
-        with writing(self._run_dir):
+        with writing(self.run_dir):
             self._tracker.sync()
             self._checkpoints.save(self.counters.env_steps, groups, self._record())
-            mark_checkpointed(self._run_dir)
+            mark_checkpointed(self.run_dir)
         self._saved_step = self.counters.env_steps
 
     def save_failure(self, state: TrainState, update: int, term: str) -> None:
@@ -152,11 +152,11 @@ class RunWriter:
           update: number of the first update that was not applied.
           term: name of the metric that was not finite.
         """
-        folder, step = self._run_dir / FAILURE_FOLDER, self.counters.env_steps
+        folder, step = self.run_dir / FAILURE_FOLDER, self.counters.env_steps
         if self._writes:
             shutil.rmtree(folder, ignore_errors=True)  # An earlier try may have ended the same way.
             record = {**self._record(), "update": update, "term": term}
-            with writing(self._run_dir), contextlib.closing(CheckpointWriter(folder, 1)) as writer:
+            with writing(self.run_dir), contextlib.closing(CheckpointWriter(folder, 1)) as writer:
                 writer.save(step, split_state(state), record)
         self.failure = NonFiniteError(
             f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
@@ -183,10 +183,10 @@ class RunWriter:
             "runs_at_once": runs_at_once,
             "device": jax.local_devices()[0].device_kind,
         }
-        with writing(self._run_dir):
+        with writing(self.run_dir):
             self._tracker.sync()
-            write_scores(self._run_dir, self.counters.env_steps, evaluation)
-            write_json(self._run_dir / RESULT_FILE, result)
+            write_scores(self.run_dir, self.counters.env_steps, evaluation)
+            write_json(self.run_dir / RESULT_FILE, result)
         self.result = result
 
     def close(self) -> None:
