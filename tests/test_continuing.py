@@ -13,12 +13,12 @@ import jax
 import numpy as np
 import pytest
 from tiny import gradient_mean
-from tiny_run import tiny
+from tiny_run import shared_programs, tiny
 
-from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore_newest
+from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.cli import main
-from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.config import ConfigError
 from muzero_jax.core.errors import (
     CheckpointMismatchError,
     DiskError,
@@ -26,12 +26,7 @@ from muzero_jax.core.errors import (
     LostCheckpointsError,
     NoCheckpointError,
 )
-from muzero_jax.runs import (
-    continuing,
-    run_folder,
-    run_writer,
-    runner,
-)
+from muzero_jax.runs import continuing, run_folder, run_writer, runner
 from muzero_jax.runs.build import build, load_run
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.runs.initial_agent import load_initial_agent, load_recorded_agent
@@ -41,25 +36,14 @@ from muzero_jax.tracking import tracker
 CONSTANT: dict[str, Any] = {"optimizer__schedule": "constant", "optimizer__warmup_updates": 2}
 LONG = tiny(**CONSTANT)
 SHORT = tiny(**CONSTANT, training__num_env_steps=256)
+SEEDED = tiny(**CONSTANT, training__num_env_steps=256, seed=5, logging__checkpoints_kept=3)
 MORE = {"training.num_env_steps": 512}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_once() -> Iterator[None]:
     """Compiles the programs of equal settings once for all tests, and draws no curves."""
-    experiments: dict[ExperimentConfig, Programs] = {}
-
-    def build_once(config: ExperimentConfig, devices: Any = None) -> Any:
-        if config not in experiments:
-            experiments[config] = Programs(build(config, devices))
-        return experiments[config].experiment
-
-    def programs_of(experiment: Any) -> Programs:
-        return experiments[experiment.config]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "build", build_once)
-        patch.setattr(runner, "Programs", programs_of)
+    with shared_programs(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
         yield
 
@@ -101,7 +85,7 @@ def _state(run_dir: Path) -> list[bytes]:
     """Every array of the newest checkpoint."""
     shapes = Programs(build(LONG)).shapes
     groups = {**split_state(shapes), "best": shapes.agent}
-    leaves = jax.tree.leaves(restore_newest(run_dir / "checkpoints", groups).groups)
+    leaves = jax.tree.leaves(restore(run_dir / "checkpoints", groups).groups)
     return [np.asarray(_plain(leaf)).tobytes() for leaf in leaves]
 
 
@@ -121,7 +105,7 @@ def test_an_extended_run_is_the_run_that_was_planned_that_long(
     assert (copy / "config.yaml").read_text() == (long_run / "config.yaml").read_text()
     assert (copy / "result-256.json").read_text() == earlier
     assert (copy / "evaluation_scores-256.csv").read_text() == scores
-    assert "notice" not in capsys.readouterr().out
+    assert "the run goes on to 512 environment steps; schedules" in capsys.readouterr().out
 
 
 class _Killed(BaseException):
@@ -188,15 +172,6 @@ def test_an_extended_run_is_unfinished_until_it_ends(
     assert (copy / "result.json").exists()
 
 
-def test_schedules_that_follow_the_length_of_the_run_are_named() -> None:
-    cosine = tiny(training__num_env_steps=256, optimizer__warmup_updates=500)
-    longer = continuing.continued_config(Path("run"), cosine, MORE)
-    told = continuing.describe_stretched(cosine, longer)
-    assert told.startswith("notice: optimizer.schedule and optimizer.warmup_updates follow")
-    assert continuing.describe_stretched(SHORT, LONG) == ""
-    assert continuing.describe_stretched(cosine, cosine) == ""
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -236,37 +211,15 @@ def test_other_evaluations_leave_training_as_it_is(copy: Path, short_run: Path) 
     assert run_folder.load_config(copy).evaluation.final_num_episodes == 9
 
 
-def test_a_time_limit_can_be_given_to_a_run_that_had_none(copy: Path) -> None:
-    assert main(["train", "--resume", str(_unfinished(copy)), "--environment.time_limit", "3"]) == 0
-    assert json.loads((copy / "result.json").read_text())["length_mean"] == 3.0
-    last = json.loads((copy / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["episode/length"] == 3.0
-    # Without the option the limit stays, because it is now a setting of the run.
-    assert load_run(copy).env.spec.max_episode_steps == 3
-
-
-def test_a_run_killed_after_its_time_limit_changed_goes_on(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The settings then hold the limit, and the checkpoint the state of a run without a limit."""
-    whole = Path(shutil.copytree(_unfinished(copy), tmp_path / "whole"))
-    limited = {"environment.time_limit": 3}
-    runner.resume(whole, changes=limited)
-    with monkeypatch.context() as patch:
-        patch.setattr(run_writer, "write_versions", _die)
-        with pytest.raises(_Killed):
-            runner.resume(copy, changes=limited)
-    assert run_folder.load_config(copy).environment.time_limit == 3
-    runner.resume(copy)
-    assert _reports(copy) == _reports(whole)
-
-
-def test_a_time_limit_is_not_taken_away_from_steps_that_it_cut(copy: Path) -> None:
-    limited = tiny(**CONSTANT, training__num_env_steps=256, environment__time_limit=3)
-    run_folder.write_config(_unfinished(copy), limited)
-    with pytest.raises(ConfigError, match=r"can be changed but not taken away .* has 3, catch has"):
-        runner.resume(copy, changes={"environment.time_limit": 0})
-    assert run_folder.load_config(copy) == limited
+def test_a_time_limit_may_change_but_not_come_or_go(copy: Path) -> None:
+    three, four = (Programs(build(tiny(environment__time_limit=n))).shapes for n in (3, 4))
+    assert three == four
+    before = (_unfinished(copy) / "config.yaml").read_text()
+    with pytest.raises(CheckpointMismatchError, match="does not fit the settings") as told:
+        runner.resume(copy, changes={"environment.time_limit": 3})
+    assert "\n" not in str(told.value)
+    assert (copy / "config.yaml").read_text() == before
+    assert checkpoint_steps(copy / "checkpoints") == [128]
 
 
 def test_a_finished_run_without_checkpoints_is_finished(
@@ -298,32 +251,21 @@ def test_a_run_without_its_checkpoints_is_refused(
     reported = (copy / "metrics.jsonl").read_text()
     assert main(["train", "--resume", str(copy)]) == 2
     told = capsys.readouterr().err
-    assert "trained for 256 environment steps, but its checkpoints are gone" in told
+    assert "has been trained, but its checkpoints are gone" in told
     assert told.count("\n") == 1
     assert (copy / "metrics.jsonl").read_text() == reported
     assert main(["train", "--resume", str(copy), "--restart"]) == 0
     assert _reports(copy) == _reports(short_run)
 
 
-def test_lost_checkpoints_are_known_without_the_marker(copy: Path) -> None:
-    _unfinished(copy)
-    shutil.rmtree(copy / "checkpoints")
-    (copy / ".has_checkpoints").unlink()
-    with pytest.raises(LostCheckpointsError, match="--restart"):
-        runner.resume(copy)
-
-
-def test_a_run_stopped_before_its_first_interval_is_known_by_the_marker(
+def test_a_run_that_never_had_a_checkpoint_begins_anew(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _unfinished(copy)
-    shutil.rmtree(copy / "checkpoints")
-    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (copy / "metrics.jsonl").write_text(lines[0])
-    with pytest.raises(LostCheckpointsError, match="trained for 64 environment steps"):
+    shutil.rmtree(_unfinished(copy) / "checkpoints")
+    with pytest.raises(LostCheckpointsError, match="--restart"):
         runner.resume(copy)
-    (copy / ".has_checkpoints").unlink()  # Now it looks killed before any checkpoint.
-    monkeypatch.setattr(runner, "_execute", lambda *_: {"went": "on"})
+    (copy / ".has_checkpoints").unlink()
+    monkeypatch.setattr(runner, "_execute", lambda *_, **__: {"went": "on"})
     assert runner.resume(copy) == {"went": "on"}
 
 
@@ -356,11 +298,9 @@ def test_other_network_sizes_are_one_sentence(
 
 
 def test_a_new_run_begins_with_what_another_has_learned(short_run: Path, tmp_path: Path) -> None:
-    config = tiny(seed=5, training__num_env_steps=64, replay__capacity=128)
-    source, programs = load_run(short_run, "128"), Programs(build(config))
-    initial = load_initial_agent(short_run, "128")
-    programs.compile()
-    state = initial.put_into(programs.init([config]))
+    source, programs = load_run(short_run, "128"), runner.Programs(runner.build(SEEDED))
+    initial = load_initial_agent(short_run, "128", programs.whole_shapes.agent)
+    state = initial.put_into(programs.init([SEEDED]))
     for own, learned in zip(
         jax.tree.leaves(state.agent.params), jax.tree.leaves(source.agent_state.params), strict=True
     ):
@@ -370,10 +310,10 @@ def test_a_new_run_begins_with_what_another_has_learned(short_run: Path, tmp_pat
     assert gradients and all(float(abs(x).max()) == 0.0 for x in gradients)
 
     run_dir = tmp_path / "new"
-    runner.train(config, run_dir, init_from=short_run, checkpoint="128")
+    runner.train(SEEDED, run_dir, init_from=short_run, checkpoint="128")
     origin = json.loads((run_dir / "versions.json").read_text())["init_from"]
     assert (origin["run"], origin["checkpoint"]) == (str(short_run), "128")
-    assert checkpoint_steps(run_dir / "checkpoints") == [0, 64]
+    assert checkpoint_steps(run_dir / "checkpoints") == [0, 128, 256]
     assert int(load_run(run_dir, "0").agent_state.num_updates) == 0
 
 
@@ -390,12 +330,11 @@ def test_an_agent_of_another_shape_is_refused_with_both(short_run: Path, tmp_pat
 def test_a_run_begins_with_the_same_agent_again_when_it_was_killed_first(
     short_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny(seed=5, training__num_env_steps=128)
-    runner.train(config, tmp_path / "whole", init_from=short_run)
+    runner.train(SEEDED, tmp_path / "whole", init_from=short_run)
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointWriter, "save", _die)
         with pytest.raises(_Killed):
-            runner.train(config, tmp_path / "killed", init_from=short_run)
+            runner.train(SEEDED, tmp_path / "killed", init_from=short_run)
     runner.resume(tmp_path / "killed")
     assert _reports(tmp_path / "killed") == _reports(tmp_path / "whole")
 
@@ -403,12 +342,12 @@ def test_a_run_begins_with_the_same_agent_again_when_it_was_killed_first(
 def test_a_run_does_not_begin_anew_with_another_best_agent(short_run: Path, copy: Path) -> None:
     _unfinished(copy)
     shutil.rmtree(copy / "checkpoints")
-    best = load_run(short_run, "best").num_env_steps
+    best, shapes = load_run(short_run, "best").num_env_steps, Programs(build(SHORT)).shapes
     for env_steps in (best, best + 1):
         origin = {"run": str(short_run), "checkpoint": "best", "env_steps": env_steps}
         (copy / "versions.json").write_text(json.dumps({"init_from": origin}))
         if env_steps == best:
-            assert load_recorded_agent(copy) is not None
+            assert load_recorded_agent(copy, shapes.agent) is not None
     with pytest.raises(InvalidRunError, match=f"after {best + 1} .* now its best .* after {best};"):
         runner.resume(copy, restart=True)
 
@@ -471,7 +410,7 @@ def test_steps_and_best_can_be_asked_for(
     run = load_run(short_run, "best")
     assert run.num_env_steps == int(best["env_steps"])
     assert main(["evaluate", str(short_run), "--checkpoint", "130", "--json"]) == 2
-    assert "holds no checkpoint 130; there are 128, 256" in capsys.readouterr().err
+    assert "found '130'; there are 128, 256" in capsys.readouterr().err
     with pytest.raises(InvalidRunError, match=r"must be best or the number .* found 'last'"):
         load_run(short_run, "last")
     (copy / "result.json").unlink()  # Then an earlier evaluation is the best.
@@ -490,10 +429,10 @@ def test_an_evaluation_may_be_of_another_variant(
     args = ["evaluate", str(short_run), "--episodes", "3", "--json"]
     assert main([*args, "--environment.time_limit", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["length_mean"] == 3.0
-    assert main([*args, "--evaluation.max_episode_steps", "2"]) == 0
-    assert json.loads(capsys.readouterr().out)["episodes_cut"] == 3
-    assert main([*args, "--environment.name", "catch:rows=10:columns=5"]) == 0
-    assert json.loads(capsys.readouterr().out)["environment"] == "catch:rows=10:columns=5"
+    cut = ["--evaluation.max_episode_steps", "2"]
+    assert main([*args, *cut, "--environment.name", "catch:rows=10:columns=5"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["episodes_cut"], told["environment"]) == (3, "catch:rows=10:columns=5")
     assert main([*args, "--environment.name", "tic_tac_toe"]) == 2
     told = capsys.readouterr().err
     assert "was trained on catch with observation_shape (10, 5, 1), action_space Discrete" in told

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import chex
 import jax
 import pytest
 import yaml
-from tiny_run import TINY, tiny
+from tiny_run import TINY, shared_programs, tiny
 
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
+from muzero_jax.cli import main
 from muzero_jax.config import ConfigError
 from muzero_jax.core.errors import (
     DoesNotFitError,
@@ -34,6 +36,12 @@ from muzero_jax.runs.build import load_run
 from muzero_jax.runs.run_folder import locked, new_run_folder
 from muzero_jax.settings import config_from_dict
 from muzero_jax.training.evaluation import Evaluate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once() -> Iterator[None]:
+    with shared_programs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +109,8 @@ def test_train_chunk_is_traced_once_and_evaluations_leave_training_alone(
         return type(train)(train.init, once, train.learn_metric_names)
 
     monkeypatch.setattr(build_module, "make_train", make_train_that_is_traced_once)
+    monkeypatch.setattr(runner, "build", build_module.build)
+    monkeypatch.setattr(runner, "Programs", compiled_run.Programs)
     chex.clear_trace_counter()
     runner.train(tiny(evaluation__interval=0), tmp_path / "run")
     assert _without_times(tmp_path / "run") == _without_times(finished[0])
@@ -161,7 +171,10 @@ def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
 
 
 def test_evaluation_that_was_stopped_after_is_not_written_twice(
-    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir, evaluate = tmp_path / "run", Evaluate.each
 
@@ -174,7 +187,10 @@ def test_evaluation_that_was_stopped_after_is_not_written_twice(
         patch.setattr(Evaluate, "each", interrupted)
         with pytest.raises(InterruptedRunError) as stopped:
             runner.train(tiny(logging__checkpoint_interval=256), run_dir)
-    assert stopped.value.exit_code == 143
+        assert stopped.value.exit_code == 143
+        assert main(["train", "--resume", str(run_dir)]) == 143
+    told = capsys.readouterr().err
+    assert f"muzero train --resume {run_dir}" in told and "Traceback" not in told
     assert checkpoint_steps(run_dir / "checkpoints") == [128]
     assert len((run_dir / "evaluation.csv").read_text().splitlines()) == 2
     runner.resume(run_dir)
@@ -211,8 +227,8 @@ def test_second_sigterm_does_not_abort() -> None:
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    # Too high a learning rate makes the parameters overflow at the first update.
-    config = tiny(optimizer__learning_rate=1e38, optimizer__warmup_updates=0)
+    # Too high a learning rate makes the parameters overflow at once.
+    config = tiny(optimizer__learning_rate=1e38)
     with pytest.raises(NonFiniteError) as stopped:
         runner.train(config, tmp_path / "run")
     told = str(stopped.value)
@@ -250,6 +266,7 @@ def test_memory_needed_beside_the_state_counts(
     shapes = compiled_run.Programs(build_module.build(TINY)).shapes
     barely = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes)) + 1
     monkeypatch.setattr(compiled_run, "device_memory_bytes", lambda device: barely)
+    monkeypatch.setattr(runner, "Programs", compiled_run.Programs)
     with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
         runner.train(TINY, tmp_path / "run")
     assert not (tmp_path / "run").exists()

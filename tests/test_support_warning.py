@@ -123,7 +123,7 @@ class Notes:
 def test_a_run_tells_its_display_and_only_once(tmp_path):
     notes = Notes()
     config = tiny(logging__tensorboard=False)
-    run = RunWriter(config, tmp_path, Start.fresh(), notes, 0.0)
+    run = RunWriter(config, tmp_path, Start(), notes, 0.0)
     loud = QUIET | {"target/value_clipped": 0.5, "target/value_largest": 100.0}
     for metrics in (QUIET, loud, loud):
         run.write_chunk(metrics, 1, 1.0)

@@ -261,11 +261,11 @@ def test_a_member_that_begins_anew_may_be_killed_at_any_moment(swept, tmp_path, 
     monkeypatch.setattr(block, "discard_after", killed_after)
     with (
         pytest.raises(KeyboardInterrupt),
-        block._opened([member], [Start.fresh()], folder, lambda member: None),
+        block._opened([member], [Start()], folder, lambda member: None),
     ):
         pass
     assert checkpoint_steps(run_dir / "checkpoints") == []
-    check_not_lost(run_dir, member.config)
+    check_not_lost(run_dir)
 
 
 def test_a_full_disk_stops_a_sweep_and_fails_no_member(swept, tmp_path, monkeypatch):

@@ -1,18 +1,22 @@
-"""A run of seconds, for the tests of the host side; also a program that dies where it is told to.
+"""A run of seconds, for the tests of the host side; also a program that trains it and is killed.
 
-    python tests/tiny_run.py WHERE train OUT
-    python tests/tiny_run.py WHERE resume OUT
+    python tests/tiny_run.py OUT
 
-WHERE is `never`, or `what:count`: the process ends at the count-th time that `what` happens.
+The process dies while it writes the second checkpoint.
 """
 
+import contextlib
+import dataclasses
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.settings import apply_settings
@@ -50,8 +54,41 @@ def tiny(**changes: Any) -> ExperimentConfig:
     return apply_settings(TINY, {name.replace("__", "."): x for name, x in changes.items()})
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+@contextlib.contextmanager
+def shared_programs() -> Iterator[None]:
+    """Inside, runs whose compiled programs are the same compile them once."""
+    from muzero_jax.runs import runner
+    from muzero_jax.runs.build import Experiment, build
+    from muzero_jax.runs.compiled_run import Programs
+
+    compiled: dict[str, Programs] = {}
+
+    def programs_of(experiment: Experiment) -> Programs:
+        programs = compiled[_what_is_compiled(experiment.config)]
+        programs.experiment = experiment
+        return programs
+
+    def build_once(config: ExperimentConfig, devices: Any = None) -> Experiment:
+        key = _what_is_compiled(config)
+        if key not in compiled:
+            compiled[key] = Programs(build(config, devices))
+        return dataclasses.replace(compiled[key].experiment, config=config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "build", build_once)
+        patch.setattr(runner, "Programs", programs_of)
+        yield
+
+
+def _what_is_compiled(config: ExperimentConfig) -> str:
+    """The settings without those that the compiled programs do not depend on."""
+    from muzero_jax.sweeps.definition import group_key
+
+    default = ExperimentConfig()
+    names = ("interval", "num_episodes", "final_num_episodes")
+    same = {name: getattr(default.evaluation, name) for name in names}
+    evaluation = dataclasses.replace(config.evaluation, **same)
+    return group_key(dataclasses.replace(config, evaluation=evaluation, logging=default.logging))
 
 
 def _die_when_half_written(folder: Path, count: int) -> None:
@@ -60,52 +97,19 @@ def _die_when_half_written(folder: Path, count: int) -> None:
     while len(seen) < count:
         seen |= {p.name for p in folder.glob("*tmp*")} if folder.is_dir() else set()
         time.sleep(0.0005)
-    _die()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _arrange(what: str, count: int, out: Path) -> None:
-    from muzero_jax.runs import run_writer
-    from muzero_jax.tracking import tracker
-
-    if what == "checkpoint":
-        arguments = (out / "checkpoints", count)
-        threading.Thread(target=_die_when_half_written, args=arguments, daemon=True).start()
-    if what == "result":
-        run_writer.write_json = lambda *_: _die()
-    calls = 0
-    append = tracker._AppendFile.append
-
-    def dying_append(file: Any, text: str) -> None:
-        nonlocal calls
-        is_metrics = file._file.name.endswith("metrics.jsonl")
-        calls += what == ("metrics" if is_metrics else "evaluation") or (
-            what == "sigterm" and is_metrics
-        )
-        if calls == count and what == "sigterm":
-            os.kill(os.getpid(), signal.SIGTERM)
-        elif calls == count and what in ("metrics", "evaluation"):
-            file._file.write(text.encode()[: len(text) // 2])
-            _die()
-        append(file, text)
-
-    tracker._AppendFile.append = dying_append
-
-
-def main() -> int:
-    from muzero_jax.cli import main as muzero
-    from muzero_jax.process import compilation_cache
+def main() -> None:
+    from muzero_jax.process.compilation_cache import enable_compilation_cache
     from muzero_jax.runs.runner import train
 
-    where, action, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    if where != "never":
-        what, _, count = where.partition(":")
-        _arrange(what, int(count), out)
-    if action == "resume":
-        return muzero(["train", "--resume", str(out)])
-    compilation_cache.enable_compilation_cache()
+    out = Path(sys.argv[1])
+    arguments = (out / "checkpoints", 2)
+    threading.Thread(target=_die_when_half_written, args=arguments, daemon=True).start()
+    enable_compilation_cache()
     train(TINY, out)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

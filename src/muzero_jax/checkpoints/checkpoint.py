@@ -5,13 +5,14 @@ orbax writes a checkpoint under a temporary name, and renames it when it is comp
 """
 
 import dataclasses
-import gc
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,14 +28,7 @@ from muzero_jax.checkpoints.named_arrays import (
     named_arrays,
     named_shapes,
 )
-from muzero_jax.checkpoints.quiet_orbax import leave_reports_to_save, quiet
-from muzero_jax.core.errors import (
-    CheckpointMismatchError,
-    InvalidRunError,
-    NoCheckpointError,
-    RunError,
-    reason_of,
-)
+from muzero_jax.core.errors import CheckpointMismatchError, NoCheckpointError, RunError, reason_of
 from muzero_jax.core.types import PyTree
 
 _RECORD = "record"
@@ -42,19 +36,11 @@ _RECORD = "record"
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint that was read and verified.
-
-    Attributes:
-      step: number of the checkpoint.
-      groups: pytrees that were asked for, by name.
-      record: JSON values that were saved with the pytrees.
-      unusable: numbers of newer checkpoints that could not be used.
-    """
+    """A checkpoint that was read and verified: the groups that were asked for, and its record."""
 
     step: int
     groups: dict[str, PyTree]
     record: dict[str, Any]
-    unusable: tuple[int, ...]
 
 
 class _DamageError(Exception):
@@ -76,7 +62,7 @@ class CheckpointWriter:
             multiprocessing_options=_alone(),
         )
         folder.mkdir(parents=True, exist_ok=True)
-        leave_reports_to_save()
+        _keep_orbax_quiet()
         self._ocp, self._folder = ocp, folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -92,8 +78,6 @@ class CheckpointWriter:
           OSError: the file system refuses to write, for example because the disk is full.
           RunError: the folder holds a checkpoint of a higher number.
         """
-        save = self._ocp.args.StandardSave
-        args = {name: save(named_arrays(tree)) for name, tree in groups.items()}
         sealed: dict[str, Any] = {
             "step": step,
             "values": dict(record),
@@ -101,9 +85,11 @@ class CheckpointWriter:
             "shapes": {name: describe_arrays(tree) for name, tree in groups.items()},
         }
         sealed["digest"] = _json_digest(sealed)
-        args[_RECORD] = self._ocp.args.JsonSave(sealed)
+        kinds = self._ocp.args
+        args = {name: kinds.StandardSave(named_arrays(tree)) for name, tree in groups.items()}
+        args[_RECORD] = kinds.JsonSave(sealed)
         try:
-            is_saved = self._manager.save(step, args=self._ocp.args.Composite(**args))
+            is_saved = self._manager.save(step, args=kinds.Composite(**args))
         except ValueError as error:  # This is tensorstore's form of an error of the system.
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None:
@@ -120,86 +106,56 @@ class CheckpointWriter:
         self._manager.close()
 
 
-def restore_newest(
+def restore(
     folder: Path,
     shapes: Mapping[str, PyTree],
-    at_most: int | None = None,
     optional: Mapping[str, PyTree] = MappingProxyType({}),
+    steps: Collection[int] | None = None,
 ) -> Restored:
     """Restores the newest checkpoint that is whole; newer ones are named on stderr.
 
     Args:
       folder: folder of the checkpoints, which is only read.
       shapes: groups to restore, as `jax.eval_shape` gives them; other groups are not read.
-      at_most: highest number that is restored; None for any number.
       optional: groups to restore if the checkpoint has them, as `jax.eval_shape` gives them.
+      steps: numbers of the checkpoints that may be restored; None for all.
 
     Raises:
       NoCheckpointError: no checkpoint is whole.
       CheckpointMismatchError: the newest whole checkpoint holds arrays of other shapes.
     """
-    steps = checkpoint_steps(folder)
-    unfinished = half_written(folder, newer_than=max(steps, default=-1))
+    existing = checkpoint_steps(folder)
+    unfinished = half_written(folder, newer_than=max(existing, default=-1))
     problems = [f"{step} is half-written" for step in unfinished]
-    unusable: list[int] = []
-    for step in reversed([step for step in steps if at_most is None or step <= at_most]):
+    for step in reversed(existing):
+        if steps is not None and step not in steps:
+            continue
         try:
             groups, record = _restore(folder / str(step), shapes, optional)
         except _DamageError as error:
-            unusable.append(step)
             problems.append(f"{step} is damaged ({error})")
             continue
         if problems:
             listed = " and ".join(problems)
             print(f"warning: checkpoint {listed}; using checkpoint {step}.", file=sys.stderr)
-        return Restored(step, groups, record, tuple(unusable))
+        return Restored(step, groups, record)
     found = f"checkpoint {' and '.join(problems)}" if problems else "there is none"
     raise NoCheckpointError(f"no checkpoint in {folder} can be used: {found}.")
-
-
-def restore_one(
-    folder: Path,
-    step: int,
-    shapes: Mapping[str, PyTree],
-) -> Restored:
-    """Restores the checkpoint of a given number.
-
-    Args:
-      folder: folder of the checkpoints, which is only read.
-      step: number of the checkpoint.
-      shapes: groups to restore, as `jax.eval_shape` gives them.
-
-    Raises:
-      InvalidRunError: there is no such checkpoint; the message lists the existing ones.
-      NoCheckpointError: the checkpoint is damaged.
-      CheckpointMismatchError: the checkpoint holds arrays of other shapes.
-    """
-    if step not in checkpoint_steps(folder):
-        raise InvalidRunError(
-            f"{folder} holds no checkpoint {step}; there are {describe_steps(folder)}."
-        )
-    try:
-        groups, record = _restore(folder / str(step), shapes, {})
-    except _DamageError as error:
-        raise NoCheckpointError(f"checkpoint {step} in {folder} is damaged ({error}).") from error
-    return Restored(step, groups, record, ())
 
 
 def _restore(
     path: Path, shapes: Mapping[str, PyTree], optional: Mapping[str, PyTree]
 ) -> tuple[dict[str, PyTree], dict[str, Any]]:
     """The groups and the record of a checkpoint; an error of reading them is a `_DamageError`."""
-    with quiet():
-        try:
-            sealed = _read_sealed(path)
-            kept = {name: tree for name, tree in optional.items() if name in sealed["digests"]}
-            return _read_groups(path, sealed, {**shapes, **kept}), sealed["values"]
-        except (CheckpointMismatchError, _DamageError):
-            raise
-        except Exception as error:  # Damage shows as any error, from JSON to decompression.
-            reason = f"{type(error).__name__}: {reason_of(error, 120)}"
-        gc.collect()  # orbax's abandoned coroutines complain when they are collected.
-    raise _DamageError(reason)
+    _keep_orbax_quiet()
+    try:
+        sealed = _read_sealed(path)
+        kept = {name: tree for name, tree in optional.items() if name in sealed["digests"]}
+        return _read_groups(path, sealed, {**shapes, **kept}), sealed["values"]
+    except (CheckpointMismatchError, _DamageError):
+        raise
+    except Exception as error:  # Damage shows as any error, from JSON to decompression.
+        raise _DamageError(f"{type(error).__name__}: {reason_of(error, 120)}") from error
 
 
 def _read_sealed(path: Path) -> dict[str, Any]:
@@ -245,6 +201,29 @@ def _alone() -> Any:
         return ocp.options.MultiprocessingOptions()
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+
+
+@functools.cache
+def _keep_orbax_quiet() -> None:
+    """From now on, the caller of orbax alone reports what goes wrong there.
+
+    orbax's threads log pages about an error that they raise. The coroutines that they abandon
+    complain when they are collected, one for each array that was being read or written.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(lambda log: not _tells_of_orbax(log.getMessage()))
+    report = sys.unraisablehook
+
+    def report_others(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not _tells_of_orbax(f"{unraisable.object!r} {unraisable.exc_value}"):
+            report(unraisable)
+
+    sys.unraisablehook = report_others
+
+
+def _tells_of_orbax(text: str) -> bool:
+    names = ("orbax", "tensorstore", "_SignalingThread", "Event loop is closed")
+    return any(name in text for name in names)
 
 
 def _json_digest(value: Mapping[str, Any]) -> str:

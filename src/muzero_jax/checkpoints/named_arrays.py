@@ -35,12 +35,9 @@ def named_shapes(tree: PyTree) -> dict[str, np.ndarray]:
 def from_named(named: Mapping[str, np.ndarray], tree: PyTree) -> PyTree:
     """Puts restored arrays back into the structure of `tree`, on the default device."""
     restored = iter([named[name] for name, _ in _leaves(tree)])
-    leaves, structure = jax.tree.flatten(tree)
-    filled = [
-        from_numbers(next(restored), leaf) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
-        for leaf in leaves
-    ]
-    return jax.tree.unflatten(structure, filled)
+    return jax.tree.map(
+        lambda x: from_numbers(next(restored), x) if x.size else jnp.zeros(x.shape, x.dtype), tree
+    )
 
 
 def digest_arrays(tree: PyTree) -> str:
@@ -48,15 +45,13 @@ def digest_arrays(tree: PyTree) -> str:
     digest = hashlib.sha256()
     for name, leaf in _leaves(tree):
         digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
-        array = to_numbers(leaf)
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        digest.update(np.ascontiguousarray(to_numbers(leaf)).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def describe_arrays(tree: PyTree) -> dict[str, str]:
     """Dtype and shape of each array of a pytree or of its shapes, such as `float32[8, 4]`."""
-    plain = {name: number_zeros(leaf) for name, leaf in _leaves(tree)}
-    return {name: f"{x.dtype.name}{list(x.shape)}" for name, x in plain.items()}
+    return {name: f"{x.dtype.name}{list(x.shape)}" for name, x in named_shapes(tree).items()}
 
 
 def first_difference(saved: Mapping[str, str], tree: PyTree) -> str:
@@ -75,13 +70,10 @@ def first_difference(saved: Mapping[str, str], tree: PyTree) -> str:
     if not names:
         return "the same arrays stand in another order"
     first = names[0]
-    is_of_keys = first in {_bare_name(name) for name, leaf in _leaves(tree) if is_key(leaf)}
-    hint = (
-        " (random keys of another generator; set JAX_DEFAULT_PRNG_IMPL as it was when they were "
-        "saved)"
-    )
     told = f"{own.get(first, 'nothing')}, and {needed.get(first, 'nothing')} is needed"
-    return f"{first} was saved as {told}{hint if is_of_keys else ''}"
+    if first in {_bare_name(name) for name, leaf in _leaves(tree) if is_key(leaf)}:
+        told += " (random keys of another generator; set JAX_DEFAULT_PRNG_IMPL as it was then)"
+    return f"{first} was saved as {told}"
 
 
 def _bare_name(name: str) -> str:

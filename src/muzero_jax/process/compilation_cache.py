@@ -1,10 +1,10 @@
 """Keeps compiled programs between processes, and repairs the folder that they are kept in."""
 
 import glob
+import re
 import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import jax
 
 from muzero_jax.core.cache_folder import cache_folder
 
-# JAX's warnings about an entry that it cannot read or write; it then compiles the program.
-_UNREADABLE = "Error reading persistent compilation cache entry for "
-_UNWRITABLE = "Error writing persistent compilation cache entry for "
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+# JAX's warning about an entry that it cannot read or write; it then compiles the program.
+_WARNING = re.compile(
+    r"Error (reading|writing) persistent compilation cache entry for '(.*?)': (.*)", re.DOTALL
+)
 
 
 def enable_compilation_cache() -> None:
@@ -53,36 +53,17 @@ class _Repair:
 
     def __call__(self, message: Warning | str, *args: Any, **kwargs: Any) -> None:
         """Shows or repairs; the arguments are those of `warnings.showwarning`."""
-        if not str(message).startswith((_UNREADABLE, _UNWRITABLE)):
+        found = _WARNING.fullmatch(str(message))
+        if found is None:
             return self._show(message, *args, **kwargs)
+        work, program, reason = found.groups()
+        told = f"compiled programs cannot be written to {self._folder}: {reason}"
         with self._lock:
-            told = self._repair(str(message))
-            if told and not self._was_told:
+            if work == "reading":
+                # The name is that of a program, of which there may be several, or of one entry.
+                for path in self._folder.glob(f"{glob.escape(program)}-*cache"):
+                    path.unlink(missing_ok=True)
+                told = f"removed {program} from {self._folder}, where it was damaged."
+            if not self._was_told:
                 print(f"notice: {told}", file=sys.stderr)
                 self._was_told = True
-
-    def _repair(self, message: str) -> str:
-        """Removes damaged entries; returns what to tell of it, empty if there is nothing."""
-        damaged = [path for path in self._folder.glob("*-cache") if _is_damaged(path)]
-        if message.startswith(_UNREADABLE) and not damaged:
-            # The entry is whole but cannot be loaded; it is one of the entries of this name.
-            name = message.removeprefix(_UNREADABLE).partition("'")[2].partition("'")[0]
-            damaged = list(self._folder.glob(f"{glob.escape(name)}-*-cache")) if name else []
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        if message.startswith(_UNWRITABLE):
-            reason = message.partition("': ")[2]
-            return f"compiled programs cannot be written to {self._folder}: {reason}"
-        removed = f"{len(damaged)} damaged compiled program{'s' if len(damaged) > 1 else ''}"
-        return f"removed {removed} from {self._folder}." if damaged else ""
-
-
-def _is_damaged(path: Path) -> bool:
-    """Whether an entry is no whole compressed stream; Zstandard streams are taken for whole."""
-    try:
-        content = path.read_bytes()
-        if not content.startswith(_ZSTANDARD):
-            zlib.decompress(content)
-    except (OSError, zlib.error):
-        return True
-    return False

@@ -19,21 +19,12 @@ if TYPE_CHECKING:
 
 # More devices than cores let a user try out what a larger machine would do.
 _MOST_DEVICES_PER_CORE = 4
-_COMPILED = "the training loop and the search are compiled as a whole"
 # JAX's options under which this program cannot work: the values that it refuses, and the reason.
 _REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
-    "jax_disable_jit": ((True,), _COMPILED),
+    "jax_disable_jit": ((True,), "the training loop and the search are compiled as a whole"),
     "jax_check_tracer_leaks": ((True,), "its libraries do not pass that check"),
-    "jax_debug_nans": (
-        (True,),
-        "a metric of which nothing was counted is NaN, and a loss that is not finite stops a run "
-        "by itself",
-    ),
-    "jax_debug_infs": (
-        (True,),
-        "-inf marks actions that may not be taken, and a loss that is not finite stops a run by "
-        "itself",
-    ),
+    "jax_debug_nans": ((True,), "a metric of which nothing was counted is NaN"),
+    "jax_debug_infs": ((True,), "-inf marks actions that may not be taken"),
     "jax_numpy_dtype_promotion": (("strict",), "its code and its libraries mix dtypes"),
     **{
         f"jax_transfer_guard{direction}": (
@@ -49,11 +40,7 @@ def prepare_jax(*, chooses_devices: bool = False) -> None:
     """Makes JAX ready for a command that computes; call it before any other module imports JAX.
 
     From here on compiled programs are kept between processes. Numbers have 32 bits whatever
-    `JAX_ENABLE_X64` says, so that a run has the same numbers in every process.
-
-    Args:
-      chooses_devices: whether the caller still chooses the number of devices or joins other
-        processes. JAX then does not look for its devices yet.
+    `JAX_ENABLE_X64` says. JAX does not look for its devices yet if the caller `chooses_devices`.
 
     Raises:
       ConfigError: an environment variable of JAX or XLA has a value under which nothing works, or
@@ -157,14 +144,11 @@ def check_xla_flags() -> None:
         return
     # The other process needs no accelerator, and gets none of JAX's own variables.
     others = {name: x for name, x in os.environ.items() if not name.startswith("JAX_")}
+    # -P keeps the working folder off Python's path, where a stranger's jax.py could lie.
+    command = [sys.executable, "-P", "-c", "import jax; jax.devices()"]
+    environment = {**others, "JAX_PLATFORMS": "cpu"}
     child = subprocess.run(
-        # -P keeps the working folder off Python's path, where a stranger's jax.py could lie.
-        [sys.executable, "-P", "-c", "import jax; jax.devices()"],
-        env={**others, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
+        command, env=environment, capture_output=True, encoding="utf-8", errors="replace"
     )
     if child.returncode:
         lines = [line for line in child.stderr.splitlines() if line.strip()] or ["it was aborted"]

@@ -26,10 +26,8 @@ class StopRequest:
     """Remembers Ctrl-C, SIGTERM and SIGHUP inside its block instead of obeying them.
 
     A signal that the process was started to ignore, such as SIGHUP under `nohup`, stays ignored.
-
-    Python runs signal handlers only between its own instructions, so that they would wait for the
-    end of a long compiled chunk. A thread that reads the interpreter's wake-up socket hears signals
-    at once: it confirms the first, and ends the process at the second Ctrl-C.
+    Python's own handlers would wait for the end of a long compiled chunk. A thread that reads the
+    interpreter's wake-up socket hears signals at once.
 
     Args:
       on_first: function that the listening thread calls with the first signal. It must not wait for

@@ -9,17 +9,20 @@ from typing import Any
 import jax
 
 from muzero_jax.agents.base import Agent
+from muzero_jax.checkpoints.checkpoint import Restored, restore
+from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, describe_steps
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core import user_code
-from muzero_jax.core.errors import CheckpointMismatchError
+from muzero_jax.core.errors import CheckpointMismatchError, InvalidRunError
+from muzero_jax.core.file_names import CHECKPOINTS_FOLDER
 from muzero_jax.core.trust import module_of
 from muzero_jax.core.types import PyTree
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.conformance import check_own_environment
 from muzero_jax.envs.registry import make_environment, observers_of
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.runs.load_agent import load_agent
-from muzero_jax.runs.run_folder import load_config
+from muzero_jax.runs.run_folder import load_config, read_result
+from muzero_jax.runs.run_start import BEST_GROUP, BestAgent
 from muzero_jax.settings import apply_settings
 from muzero_jax.training.agent_checks import check_agent
 from muzero_jax.training.data_parallel import Layout, make_layout, make_parallel_train
@@ -50,15 +53,7 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRun:
-    """What a run has learned.
-
-    Attributes:
-      config: its settings.
-      env: its environment.
-      agent: its learner.
-      agent_state: state of the agent that was asked for.
-      num_env_steps: environment steps that the agent was trained for.
-    """
+    """What a run has learned: an agent's state, and the steps for which it was trained."""
 
     config: ExperimentConfig
     env: Environment
@@ -82,8 +77,7 @@ def build(
 
     Raises:
       ConfigError: a setting does not suit the environment, or the shards not the devices.
-      EnvironmentCreationError: there is no such environment, or it cannot be made, or it is the
-        user's own and breaks a rule of the protocol.
+      EnvironmentCreationError: there is no such environment, or it cannot be made.
     """
     env = _make_env(config)
     agent = make_agent(config, env)
@@ -111,14 +105,19 @@ def _make_observers(
     """The observers that the registry names for the environment, and those of the settings."""
     named = observers_of(config.environment.name)
     observers = [user_code.load_reference(name)(env, agent) for name in named]
-    key = jax.eval_shape(jax.random.key, 0)
     for name in config.evaluation.observers:
         factory = user_code.find(name, "observer")
         with user_code.running(f"the observer {name} cannot be used"):
             observers.append(factory(env, agent))
-            state = jax.eval_shape(agent.init, key, traced_settings(config))
-            jax.eval_shape(observers[-1].answers, state, key)
+            key = jax.eval_shape(jax.random.key, 0)
+            jax.eval_shape(observers[-1].answers, _agent_shapes(agent, config), key)
     return tuple(observers)
+
+
+def _agent_shapes(agent: Agent, config: ExperimentConfig) -> PyTree:
+    """Shapes of the agent's state."""
+    key = jax.eval_shape(jax.random.key, 0)
+    return jax.eval_shape(agent.init, key, traced_settings(config))
 
 
 def load_run(
@@ -135,8 +134,7 @@ def load_run(
     Raises:
       InvalidRunError: it is not a run folder, or it has no such checkpoint.
       NoCheckpointError: it holds no checkpoint that can be used.
-      EnvironmentCreationError: its environment cannot be made, or is the user's own and breaks a
-        rule of the protocol.
+      EnvironmentCreationError: its environment cannot be made.
       CheckpointMismatchError: the agent does not fit the changed environment.
       ConfigError: a changed setting cannot work.
     """
@@ -146,10 +144,37 @@ def load_run(
     if config.environment.name != saved.environment.name:
         _check_same_interface(run_dir, _make_env(saved).spec, env.spec)
     agent = make_agent(config, env)
-    key_shape = jax.eval_shape(jax.random.key, 0)
-    shapes = jax.eval_shape(agent.init, key_shape, traced_settings(config))
-    agent_state, num_env_steps = load_agent(run_dir, checkpoint, shapes)
-    return LoadedRun(config, env, agent, agent_state, num_env_steps)
+    state, num_env_steps = _load_agent(run_dir, checkpoint, _agent_shapes(agent, config))
+    return LoadedRun(config, env, agent, state, num_env_steps)
+
+
+def _load_agent(run_dir: Path, checkpoint: str, shapes: PyTree) -> tuple[PyTree, int]:
+    """An agent's state, and the environment steps that it was trained for; see `load_run`."""
+    folder, groups = run_dir / CHECKPOINTS_FOLDER, {"agent": shapes}
+    if checkpoint == BEST_GROUP:
+        return _best(run_dir, restore(folder, groups, {BEST_GROUP: shapes}))
+    named = [step for step in checkpoint_steps(folder) if checkpoint == str(step)]
+    if checkpoint and not named:
+        raise InvalidRunError(
+            f"--checkpoint must be best or the number of a checkpoint of {run_dir}, found "
+            f"{checkpoint!r}; there are {describe_steps(folder)}."
+        )
+    restored = restore(folder, groups, steps=named or None)
+    return restored.groups["agent"], restored.step
+
+
+def _best(run_dir: Path, newest: Restored) -> tuple[PyTree, int]:
+    """The better one of the best agent in the newest checkpoint and the run's final agent."""
+    best, result = BestAgent.restored(newest), read_result(run_dir)
+    # The last checkpoint is made before the final evaluation.
+    is_final = result is not None and result["env_steps"] == newest.step
+    if result is not None and is_final and (best is None or best.is_behind(result["score_mean"])):
+        return newest.groups["agent"], newest.step
+    if best is None:
+        raise InvalidRunError(
+            f"{run_dir} has no best agent: it was not evaluated before its newest checkpoint."
+        )
+    return best.agent, best.env_steps
 
 
 def _check_same_interface(run_dir: Path, own: EnvironmentSpec, other: EnvironmentSpec) -> None:

@@ -1,7 +1,6 @@
 """The compiled functions of a run, or of several side by side, on one device."""
 
 import contextlib
-import functools
 import threading
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -37,15 +36,12 @@ class Programs:
       memory_bytes: memory that they may use; all of the device's where None.
 
     Attributes:
-      experiment: the parts of any of the runs.
-      width: runs in one call.
-      device: what they are worked on; None for JAX's default device.
       evaluate: the greedy evaluation of `width` runs.
       shapes: shapes of the training state of one run, with the places of its arrays.
       whole_shapes: the same without places: as a checkpoint is read.
       memory: memory of the compiled chunk; None before `compile`, and where a device does not tell.
 
-    Raises (when constructed):
+    Raises:
       DoesNotFitError: the states are larger than the device's memory; nothing is allocated yet.
     """
 
@@ -58,22 +54,19 @@ class Programs:
     ):
         self.experiment, self.width, self.device = experiment, width, device
         self.shapes: TrainState = jax.eval_shape(experiment.train.init, run_keys(0)[0])
-        self.whole_shapes = self.shapes
+        self.whole_shapes, num_devices = self.shapes, 1
         if experiment.layout is not None:
             self.shapes = experiment.layout.place(self.shapes)
+            num_devices = len(experiment.layout.devices)
         self.memory: ProgramMemory | None = None
+        config = experiment.config
         self.evaluate = Evaluate(
-            experiment.env,
-            experiment.agent,
-            experiment.config.evaluation,
-            width,
-            experiment.observers,
+            experiment.env, experiment.agent, config.evaluation, width, experiment.observers
         )
         self.memory_bytes = memory_bytes or device_memory_bytes(device or jax.local_devices()[0])
-        num_devices = 1 if experiment.layout is None else len(experiment.layout.devices)
-        check_state_fits(experiment.config, self.shapes, self.memory_bytes * num_devices)
+        check_state_fits(config, self.shapes, self.memory_bytes * num_devices)
         self._train_chunk: Any = None
-        self._init: Any = None
+        self._init: Any = jax.jit(self._wide(experiment.train.init))
 
     def compile(self) -> None:
         """Compiles the chunk unless that is done.
@@ -83,13 +76,12 @@ class Programs:
         """
         if self._train_chunk is not None:
             return
-        train = self.experiment.train
         with jax.default_device(self.device):
-            chunk = jax.jit(self._wide(train.train_chunk), donate_argnums=0)
+            chunk = jax.jit(self._wide(self.experiment.train.train_chunk), donate_argnums=0)
             compiled = chunk.lower(self._wide_shapes(self.shapes)).compile()
         self.memory = program_memory(compiled)
         check_program_fits(self.memory, self.memory_bytes)
-        self._train_chunk, self._init = compiled, jax.jit(self._wide(train.init))
+        self._train_chunk = compiled
 
     def compile_evaluation(self) -> None:
         """Compiles the evaluation in a thread, beside the first chunks, which need no host.
@@ -104,15 +96,11 @@ class Programs:
         threading.Thread(target=prepare, name="compile the evaluation").start()
 
     def init(self, configs: Sequence[ExperimentConfig]) -> TrainState:
-        """The first states of at most `width` runs, side by side; compile the chunk before."""
-        keys = self.fill([run_keys(config.seed)[0] for config in configs])
-        settings = self.fill([traced_settings(config) for config in configs])
-        state: TrainState
-        if self.width == 1:
-            state = self._init(keys[0], jax.tree.map(jnp.float32, settings[0]))
-        else:
-            columns = {name: jnp.array([s[name] for s in settings]) for name in settings[0]}
-            state = self._init(jnp.stack(keys), columns)
+        """The first states of at most `width` runs, side by side."""
+        keys = self._beside([run_keys(config.seed)[0] for config in configs])
+        state: TrainState = self._init(
+            keys, self._beside([jax.tree.map(jnp.float32, traced_settings(c)) for c in configs])
+        )
         return state
 
     def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -131,7 +119,8 @@ class Programs:
         """Puts the states of at most `width` runs side by side, where they belong."""
         if self.experiment.layout is not None:
             return multihost.distribute(states[0], self.shapes)
-        return states[0] if self.width == 1 else jax.tree.map(_stack, *self.fill(states))
+        joined: TrainState = self._beside(states)
+        return joined
 
     def take(self, tree: PyTree, place: int) -> PyTree:
         """The part of the run at `place` in what `train_chunk` gives."""
@@ -141,18 +130,17 @@ class Programs:
         """Repeats the last of the items until there are `width`."""
         return [*items, *[items[-1]] * (self.width - len(items))]
 
+    def _beside(self, trees: Sequence[PyTree]) -> PyTree:
+        """Stacks the trees of at most `width` runs; the tree of one run alone has no such axis."""
+        if self.width == 1:
+            return trees[0]
+        return jax.tree.map(lambda *arrays: jnp.stack(arrays), *self.fill(trees))
+
     def _wide(self, function: Any) -> Any:
         return function if self.width == 1 else jax.vmap(function)
 
     def _wide_shapes(self, shapes: PyTree) -> PyTree:
-        if self.width == 1:
-            return shapes
-        return jax.tree.map(functools.partial(_with_leading_axis, size=self.width), shapes)
+        def wide(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.width, *x.shape), x.dtype)
 
-
-def _stack(*arrays: jax.Array) -> jax.Array:
-    return jnp.stack(arrays)
-
-
-def _with_leading_axis(x: jax.ShapeDtypeStruct, size: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((size, *x.shape), x.dtype)
+        return shapes if self.width == 1 else jax.tree.map(wide, shapes)

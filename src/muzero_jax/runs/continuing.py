@@ -1,25 +1,23 @@
 """Whether and how a run goes on. JAX is not imported.
 
-Changed settings: a finished run that is to be trained further counts as unfinished from the moment
-at which its result is renamed until the new result is written. A process may die between any two
-steps of that change, because the settings change last, after every file that goes away has got its
-other name. Such a run is an unfinished run with its old settings, and makes its result again when
-it is continued.
+A finished run that is to be trained further counts as unfinished from the moment at which its
+result is renamed. Its settings change last, so that a process may die between any two steps: the
+run then makes its old result again when it is continued.
 
-Lost checkpoints: a run that was killed before its first checkpoint begins anew. A run that had
-checkpoints and has none now is refused, because a new beginning would overwrite its reports.
+A run that was killed before its first checkpoint begins anew. A run that had checkpoints and has
+none now is refused, because a new beginning would overwrite its reports.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
-from muzero_jax.config import ConfigError, ExperimentConfig, OptimizerConfig, SearchConfig
+from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import LostCheckpointsError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, METRICS_FILE, RESULT_FILE, SCORES_FILE
-from muzero_jax.core.files import last_json_line, write_text
-from muzero_jax.runs.run_folder import read_result, write_config
+from muzero_jax.core.files import write_text
+from muzero_jax.runs.run_folder import load_config, read_result, write_config
 from muzero_jax.settings import apply_settings
 
 # The settings, and the whole sections, that may change when a run goes on.
@@ -34,13 +32,13 @@ def continued_config(
     """The settings with which a run goes on.
 
     Args:
-      run_dir: run folder, for messages.
+      run_dir: run folder.
       config: settings of the run so far.
       changes: values of changed settings by dotted name.
 
     Raises:
       ConfigError: a setting must not change, or its new value is not allowed, or the run would get
-        fewer steps.
+        fewer steps, or the run is finished and would get no more.
     """
     fixed = [name for name in changes if not name.startswith(_MAY_CHANGE)]
     if fixed:
@@ -55,6 +53,13 @@ def continued_config(
             f"training.num_env_steps can only be raised when a run is continued: {run_dir} has "
             f"{before}, found {after}."
         )
+    has_work = changed == config or is_extended(config, changed)
+    if not has_work and (run_dir / RESULT_FILE).exists():
+        raise ConfigError(
+            f"{run_dir} is finished after {config.total_env_steps:,} environment steps; only a "
+            "higher training.num_env_steps continues it (`muzero evaluate` takes other settings of "
+            "the evaluation)."
+        )
     return changed
 
 
@@ -63,35 +68,14 @@ def is_extended(config: ExperimentConfig, changed: ExperimentConfig) -> bool:
     return changed.total_env_steps > config.total_env_steps
 
 
-def check_has_work(run_dir: Path, config: ExperimentConfig, changed: ExperimentConfig) -> None:
-    """Refuses changed settings that do not make a finished run longer.
-
-    Args:
-      run_dir: folder of the finished run, for the message.
-      config: settings of the run so far.
-      changed: settings that are asked for.
-
-    Raises:
-      ConfigError: the settings differ, and there is nothing to do.
-    """
-    if changed != config and not is_extended(config, changed):
-        raise ConfigError(
-            f"{run_dir} is finished after {config.total_env_steps:,} environment steps; only a "
-            "higher training.num_env_steps continues it (`muzero evaluate` takes other settings of "
-            "the evaluation)."
-        )
-
-
-def keep_changes(run_dir: Path, config: ExperimentConfig, changed: ExperimentConfig) -> None:
+def keep_changes(run_dir: Path, changed: ExperimentConfig) -> bool:
     """Writes the settings with which a run goes on, and keeps its earlier result under its steps.
 
-    Args:
-      run_dir: run folder, whose lock the caller holds.
-      config: settings of the run so far.
-      changed: settings with which the run goes on.
+    The caller holds the folder's lock. Returns whether the run becomes longer.
     """
+    config = load_config(run_dir)
     if changed == config:
-        return
+        return False
     result, scores = read_result(run_dir), run_dir / SCORES_FILE
     if result is not None:
         if scores.exists():
@@ -99,39 +83,12 @@ def keep_changes(run_dir: Path, config: ExperimentConfig, changed: ExperimentCon
         (run_dir / RESULT_FILE).replace(_under_steps(run_dir / RESULT_FILE, result))
     scores.unlink(missing_ok=True)
     write_config(run_dir, changed)
+    return is_extended(config, changed)
 
 
 def _under_steps(path: Path, result: Mapping[str, Any]) -> Path:
     """The path under which a file of an earlier result is kept, such as `result-4096.json`."""
     return path.with_name(f"{path.stem}-{result['env_steps']}{path.suffix}")
-
-
-def describe_stretched(config: ExperimentConfig, changed: ExperimentConfig) -> str:
-    """Says which schedules become longer with the run; empty if there are none."""
-    if not is_extended(config, changed):
-        return ""
-    names = list(_stretched(config))
-    if not names:
-        return ""
-    return (
-        f"notice: {' and '.join(names)} follow the length of the whole run, so that this run "
-        f"differs from one that was planned for {changed.total_env_steps:,} steps from the start"
-    )
-
-
-def _stretched(config: ExperimentConfig) -> Iterator[str]:
-    """The settings of the run's agent that follow the length of the whole run."""
-    optimizer = getattr(config.learner, "optimizer", None)
-    if isinstance(optimizer, OptimizerConfig):
-        if optimizer.schedule != "constant":
-            yield "optimizer.schedule"
-        if optimizer.warmup_updates > config.num_updates:
-            yield "optimizer.warmup_updates"
-    search = getattr(config.learner, "search", None)
-    if not isinstance(search, SearchConfig):
-        return
-    if search.policy == "muzero" and search.temperature != search.final_temperature:
-        yield "search.final_temperature"
 
 
 def mark_checkpointed(run_dir: Path) -> None:
@@ -149,40 +106,17 @@ def forget_checkpoints(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def check_not_lost(run_dir: Path, config: ExperimentConfig, restart: bool = False) -> None:
-    """Refuses to begin a run anew that has made a checkpoint before.
-
-    Args:
-      run_dir: run folder.
-      config: settings of the run.
-      restart: whether the user has asked for a new beginning.
+def check_not_lost(run_dir: Path, restart: bool = False) -> None:
+    """Refuses to begin a run anew that has made a checkpoint before, unless `restart` asks for it.
 
     Raises:
-      LostCheckpointsError: the run has made a checkpoint, has none now, and `restart` is false.
+      LostCheckpointsError: the run has made a checkpoint, and has none now.
     """
-    has_some = bool(checkpoint_steps(run_dir / CHECKPOINTS_FOLDER))
-    if has_some or restart or not _had_checkpoints(run_dir, config):
+    had_some = any((run_dir / name).exists() for name in (_MARKER_FILE, RESULT_FILE))
+    if restart or not had_some or checkpoint_steps(run_dir / CHECKPOINTS_FOLDER):
         return
     raise LostCheckpointsError(
-        f"{run_dir} has been trained for {_reported_steps(run_dir):,} environment steps, but its "
-        f"checkpoints are gone; put them back into {run_dir / CHECKPOINTS_FOLDER}, or begin the "
-        "run anew with --restart, which overwrites what it has reported."
+        f"{run_dir} has been trained, but its checkpoints are gone; put them back into "
+        f"{run_dir / CHECKPOINTS_FOLDER}, or begin the run anew with --restart, which overwrites "
+        "what it has reported."
     )
-
-
-def _had_checkpoints(run_dir: Path, config: ExperimentConfig) -> bool:
-    """Whether there is a marker, or a report of a step after the first checkpoint.
-
-    The marker is hidden, so that a copy of the folder may lack it.
-    """
-    if (run_dir / _MARKER_FILE).exists() or (run_dir / RESULT_FILE).exists():
-        return True
-    chunk, interval = config.env_steps_per_chunk, config.logging.checkpoint_interval
-    first = min(-(-interval // chunk) * chunk, config.total_env_steps)
-    return _reported_steps(run_dir) > first
-
-
-def _reported_steps(run_dir: Path) -> int:
-    """Environment steps of the last line of `metrics.jsonl`; 0 if there is none."""
-    steps = last_json_line(run_dir / METRICS_FILE).get("env_steps", 0)
-    return int(steps) if isinstance(steps, int | float) else 0

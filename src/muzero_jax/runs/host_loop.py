@@ -1,6 +1,5 @@
 """The work of the host between the compiled chunks of one run, or of several runs in step."""
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,14 +11,13 @@ from muzero_jax.core.types import PyTree
 from muzero_jax.process.signals import StopAsked
 from muzero_jax.runs import multihost
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.runs.run_writer import Run
+from muzero_jax.runs.run_writer import RunWriter
 from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.train_state import TrainState
 
 KeepGoing = Callable[[int], bool]
-BeginWith = Callable[[TrainState], TrainState]
-# A run, its evaluation, and a function that makes the state of the evaluated agent.
-_Evaluated = tuple[Run, EvaluationResult, Callable[[], PyTree]]
+# A run, its evaluation, and the state of the evaluated agent.
+_Evaluated = tuple[RunWriter, EvaluationResult, PyTree]
 
 
 class HostLoop:
@@ -37,19 +35,16 @@ class HostLoop:
       keep_going: function of the environment steps, called after every evaluation but the last. If
         it returns false, the runs are saved and left there.
       most_saving: largest share of the time that checkpoints after the first may take.
-      begin_with: function that changes the first state of a run that begins. The changed state is
-        saved at once, because its origin may be gone when the run is continued.
     """
 
     def __init__(
         self,
         programs: Programs,
-        runs: Sequence[Run],
+        runs: Sequence[RunWriter],
         states: list[TrainState],
         stop: StopAsked,
         keep_going: KeepGoing = lambda env_steps: True,
         most_saving: float = 1.0,
-        begin_with: BeginWith | None = None,
     ):
         self.programs, self.runs, self.stop, self.keep_going = programs, runs, stop, keep_going
         self.most_saving, self._save_seconds = most_saving, 0.0
@@ -66,10 +61,6 @@ class HostLoop:
         for run in runs:
             run.counters.compile_seconds += time.perf_counter() - start
         programs.compile_evaluation()
-        if begin_with is not None:
-            for part in self.slices:
-                part.state = begin_with(part.state)
-            self._save()
 
     def finish(self) -> bool:
         """Trains to the end and makes the final evaluation; returns whether it got there."""
@@ -90,8 +81,6 @@ class HostLoop:
                 self._save()
         self._save()
         self._stop_if_asked()
-        for part in self.slices:
-            multihost.check_same(self.programs.agents(part.state))
         for run, result, agent in self._evaluate(self.config.evaluation.final_num_episodes):
             run.write_result(result, agent, self.programs.width)
         return True
@@ -143,12 +132,12 @@ class _Slice:
       states: states of the runs; empty for runs that begin.
     """
 
-    def __init__(self, programs: Programs, runs: Sequence[Run], states: list[TrainState]):
+    def __init__(self, programs: Programs, runs: Sequence[RunWriter], states: list[TrainState]):
         self.programs, self.runs = programs, runs
         begins = not states
         self.state = programs.init([r.config for r in runs]) if begins else programs.join(states)
 
-    def unfailed(self) -> list[tuple[int, Run]]:
+    def unfailed(self) -> list[tuple[int, RunWriter]]:
         """The runs that have not failed, with their places in the call."""
         return [(place, run) for place, run in enumerate(self.runs) if run.failure is None]
 
@@ -177,7 +166,7 @@ class _Slice:
         agents = self.programs.agents(self.state)
         results = self.programs.evaluate.each(agents, keys, num_episodes)
         for place, run in self.unfailed():
-            yield run, results[place], functools.partial(self.programs.take, agents, place)
+            yield run, results[place], self.programs.take(agents, place)
 
     def save(self) -> None:
         """Saves a checkpoint of every run that has not failed."""

@@ -36,12 +36,7 @@ def device_memory_bytes(device: jax.Device) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class ProgramMemory:
-    """The memory that a compiled program needs.
-
-    Attributes:
-      state_bytes: bytes of the program's arguments.
-      work_bytes: further bytes while the program runs.
-    """
+    """The memory that a compiled program needs: for its arguments, and to work in."""
 
     state_bytes: int
     work_bytes: int
@@ -54,13 +49,11 @@ class ProgramMemory:
 
 def program_memory(compiled: Any) -> ProgramMemory | None:
     """The memory of a compiled program; None on devices that do not tell."""
-    analysis = compiled.memory_analysis()
-    if analysis is None:
+    found = compiled.memory_analysis()
+    if found is None:
         return None
-    new_output_bytes = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return ProgramMemory(
-        analysis.argument_size_in_bytes, analysis.temp_size_in_bytes + new_output_bytes
-    )
+    new_output_bytes = found.output_size_in_bytes - found.alias_size_in_bytes
+    return ProgramMemory(found.argument_size_in_bytes, found.temp_size_in_bytes + new_output_bytes)
 
 
 def check_state_fits(config: ExperimentConfig, state: TrainState, available_bytes: int) -> None:
@@ -74,21 +67,21 @@ def check_state_fits(config: ExperimentConfig, state: TrainState, available_byte
     Raises:
       DoesNotFitError: the message holds the sizes, and the replay capacity that would fit.
     """
-    replay_bytes, all_bytes = tree_bytes(state.replay), tree_bytes(state)
+    all_bytes, has = tree_bytes(state), f"the device has {format_bytes(available_bytes)}"
     if all_bytes <= available_bytes:
         return
     if config.replay is None:
         raise DoesNotFitError(
-            f"the run takes {format_bytes(all_bytes)}, but the device has "
-            f"{format_bytes(available_bytes)}; lower training.num_envs or the network's sizes."
+            f"the run takes {format_bytes(all_bytes)}, but {has}; lower training.num_envs or the "
+            "network's sizes."
         )
-    capacity = config.replay.capacity
-    left_bytes = max(available_bytes - (all_bytes - replay_bytes), 0)
+    capacity, replay_bytes = config.replay.capacity, tree_bytes(state.replay)
+    other_bytes = all_bytes - replay_bytes
+    possible = max(available_bytes - other_bytes, 0) * capacity // replay_bytes
     raise DoesNotFitError(
         f"replay.capacity = {capacity:,} transitions take {format_bytes(replay_bytes)} and the "
-        f"rest of the run {format_bytes(all_bytes - replay_bytes)}, but the device has "
-        f"{format_bytes(available_bytes)}; at most about "
-        f"{left_bytes * capacity // replay_bytes:,} transitions would fit."
+        f"rest of the run {format_bytes(other_bytes)}, but {has}; at most about {possible:,} "
+        "transitions would fit."
     )
 
 

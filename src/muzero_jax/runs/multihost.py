@@ -4,14 +4,13 @@ Process 0, the main process, writes the run folder and evaluates; all processes 
 """
 
 import os
-import zlib
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from muzero_jax.core.errors import ConfigError, RunError, reason_of
+from muzero_jax.core.errors import ConfigError, reason_of
 from muzero_jax.core.keys import from_numbers, is_key, number_zeros, to_numbers
 from muzero_jax.core.types import PyTree
 from muzero_jax.process.jax_process import find_devices
@@ -76,20 +75,6 @@ def agree(number: int | None) -> int | None:
     return max(given, default=None)
 
 
-def check_same(tree: PyTree) -> None:
-    """Makes sure that all processes hold the same arrays.
-
-    Raises:
-      RunError: the arrays differ, because something in the run depends on the process.
-    """
-    if not has_several():
-        return
-    number = zlib.crc32(b"".join(to_numbers(x).tobytes() for x in jax.tree.leaves(tree)))
-    found = multihost_utils.process_allgather(np.uint32(number))
-    if len(set(found.tolist())) > 1:
-        raise RunError("the processes of the run have come to hold different parameters.")
-
-
 def collect(tree: PyTree) -> PyTree:
     """The whole arrays of a tree that is spread over processes; in one process the tree itself."""
     return jax.tree.map(_collect, tree) if has_several() else tree
@@ -117,18 +102,12 @@ def _number(name: str) -> int | None:
 
 
 def _collect(x: jax.Array) -> Any:
-    if not is_key(x):
-        return multihost_utils.process_allgather(x, tiled=True)
-    data = jax.jit(jax.random.key_data)(x)
-    return jax.random.wrap_key_data(_collect(data))
+    if is_key(x):
+        return jax.random.wrap_key_data(_collect(jax.jit(jax.random.key_data)(x)))
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 def _distribute(x: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
-    if is_key(x):
-        data = jax.random.key_data(x)
-        spread = _distribute(
-            data, jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=shape.sharding)
-        )
-        return jax.jit(jax.random.wrap_key_data, out_shardings=shape.sharding)(spread)
-    whole = np.asarray(x)
-    return jax.make_array_from_callback(whole.shape, shape.sharding, lambda index: whole[index])
+    whole, places = to_numbers(x), shape.sharding
+    spread = jax.make_array_from_callback(whole.shape, places, lambda index: whole[index])
+    return jax.jit(jax.random.wrap_key_data, out_shardings=places)(spread) if is_key(x) else spread

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,7 @@ from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.errors import ConfigError, InvalidRunError, RunLockedError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
-from muzero_jax.core.files import (
-    open_own,
-    read_json,
-    refuse_links,
-    write_json,
-    write_text,
-    writing,
-)
+from muzero_jax.core.files import open_own, read_json, refuse_links, write_json, write_text, writing
 from muzero_jax.core.output_paths import check_folder
 from muzero_jax.core.plain_yaml import dump_yaml, read_yaml
 from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, seal_folder
@@ -30,15 +23,11 @@ from muzero_jax.settings import config_from_dict, config_to_dict
 
 _LOCK_FILE = ".lock"
 # The entry of `versions.json` about the run whose agent this run began with.
-_ORIGIN = "init_from"
+ORIGIN = "init_from"
 # The numbers that every result holds, and that are shown for a finished run.
 _NUMBERS_OF_RESULT = (
-    "env_steps",
-    "score_mean",
-    "score_std",
-    "episodes",
-    "train_seconds",
-    "compile_seconds",
+    *("env_steps", "score_mean", "score_std", "episodes"),
+    *("train_seconds", "compile_seconds"),
 )
 _PACKAGES = (
     *("muzero-jax", "jax", "jaxlib", "flax", "optax", "mctx", "chex"),
@@ -64,30 +53,35 @@ def new_run_folder(
       ConfigError: the folder exists and is not empty, or cannot be made.
       RunLockedError: another process is about to use the folder.
     """
-    was_there = out is not None and out.exists()
-    before = set(out.iterdir()) if out is not None and out.is_dir() else set()
-    folder = _make_default_folder(config) if out is None else _make_folder(out)
+    before = set(out.iterdir()) if out is not None and out.is_dir() else None
+    folder = _make_default_folder(config) if out is None else out
+    check_new_folder(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        _refuse_occupied(folder)
+        check_new_folder(folder)  # Another process may have made a run there since.
         if origin is not None:  # This must not be missing once the folder is a run folder.
-            write_json(folder / VERSIONS_FILE, {_ORIGIN: origin})
+            write_json(folder / VERSIONS_FILE, {ORIGIN: origin})
         write_config(folder, config)
         try:
             yield folder
         except ConfigError:
             if not checkpoint_steps(folder / CHECKPOINTS_FOLDER):
-                _take_away(folder, before, keeps_folder=was_there)
+                _take_away(folder, before)
             raise
 
 
-def _take_away(folder: Path, before: Collection[Path], keeps_folder: bool) -> None:
-    """Removes what was made in a folder, which may also hold hidden files of the user's."""
-    for path in set(folder.iterdir()) - set(before):
+def _take_away(folder: Path, before: Set[Path] | None) -> None:
+    """Removes what was made in a folder, and the folder itself if nothing was there `before`.
+
+    The folder may also hold hidden files of the user's.
+    """
+    for path in set(folder.iterdir()) - (before or set()):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
-    if not keeps_folder:
+    if before is None:
         folder.rmdir()
 
 
@@ -181,7 +175,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 def write_versions(folder: Path, device: str) -> None:
     """Records the packages, machine and command of the run; later records are listed as resumed."""
     path = folder / VERSIONS_FILE
-    now = {
+    now: dict[str, Any] = {
         "packages": dict(sorted(_installed_packages())),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -190,28 +184,9 @@ def write_versions(folder: Path, device: str) -> None:
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     before = read_json(path)
-    if "started" not in before:
-        return write_json(path, {**before, **now})
-    return write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
-
-
-def read_origin(folder: Path) -> dict[str, Any] | None:
-    """The record of the run whose agent this run began with; None for a run with a new agent.
-
-    The record holds that run's folder (`run`), the name of the agent's checkpoint (`checkpoint`),
-    and the environment steps for which the agent was trained (`env_steps`).
-
-    Raises:
-      InvalidRunError: the record is damaged.
-    """
-    origin = read_json(folder / VERSIONS_FILE).get(_ORIGIN)
-    if origin is None:
-        return None
-    kinds = {"run": str, "checkpoint": str, "env_steps": int}
-    wanted = isinstance(origin, dict) and all(isinstance(origin.get(n), kinds[n]) for n in kinds)
-    if not wanted:
-        raise InvalidRunError(f"{folder / VERSIONS_FILE} is damaged: {_ORIGIN} names no agent.")
-    return {name: origin[name] for name in kinds}
+    if "started" in before:
+        now = {"resumed": [*before.get("resumed", []), now]}
+    write_json(path, {**before, **now})
 
 
 def _installed_packages() -> Iterator[tuple[str, str]]:
@@ -232,15 +207,6 @@ def _make_default_folder(config: ExperimentConfig) -> Path:
     raise ConfigError(f"{base} exists, and so do thousands of folders like it; give another --out.")
 
 
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _refuse_occupied(folder)
-    except OSError as error:
-        raise ConfigError(f"the run folder {folder} cannot be made: {error.strerror}.") from error
-    return folder
-
-
 def check_new_folder(folder: Path) -> None:
     """Refuses a folder in which no new run can be made.
 
@@ -248,19 +214,14 @@ def check_new_folder(folder: Path) -> None:
       ConfigError: the folder cannot be made, or it is not empty.
     """
     check_folder(folder, "--out")
-    if folder.is_dir():
-        _refuse_occupied(folder)
+    if (folder / CONFIG_FILE).exists():
+        raise ConfigError(
+            f"{folder} holds a run already; continue it with --resume, or give another --out."
+        )
+    if folder.is_dir() and occupied(folder):
+        raise ConfigError(f"{folder} is not empty; give another --out.")
 
 
 def occupied(folder: Path) -> bool:
     """Whether a folder holds anything but hidden files, which are locks and unfinished files."""
     return any(not path.name.startswith(".") for path in folder.iterdir())
-
-
-def _refuse_occupied(folder: Path) -> None:
-    if (folder / CONFIG_FILE).exists():
-        raise ConfigError(
-            f"{folder} holds a run already; continue it with --resume, or give another --out."
-        )
-    if occupied(folder):
-        raise ConfigError(f"{folder} is not empty; give another --out.")

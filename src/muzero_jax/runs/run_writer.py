@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from muzero_jax.core.errors import NonFiniteError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, FAILURE_FOLDER, RESULT_FILE
 from muzero_jax.core.files import write_json, writing
 from muzero_jax.core.types import PyTree
+from muzero_jax.runs import multihost
 from muzero_jax.runs.continuing import forget_checkpoints, mark_checkpointed
 from muzero_jax.runs.run_folder import write_versions
-from muzero_jax.runs.run_start import BEST_GROUP, BestAgent, Start, split_state
+from muzero_jax.runs.run_start import BEST_GROUP, BestAgent, Start, copy_to_host, split_state
 from muzero_jax.tracking.progress import Listener
 from muzero_jax.tracking.support_warning import SupportWarning
 from muzero_jax.tracking.tracker import Tracker, summarise, write_scores
@@ -31,109 +32,10 @@ from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.train_state import TrainState
 
 
-class Run:
-    """One run, which is told what happens to it; this class counts and shows, and writes nothing.
-
-    A process that only helps to compute a run holds a `Run`. The main process holds a `RunWriter`.
-
-    Args:
-      config: settings of the run.
-      start: where the run is taken up.
-      display: listener that shows what happens.
-
-    Attributes:
-      config: settings of the run.
-      display: listener that shows what happens.
-      counters: how far the run is.
-      failure: error that ended the run early; None if there was none.
-      result: content of `result.json`; None until it is written.
-    """
-
-    def __init__(self, config: ExperimentConfig, start: Start, display: Listener):
-        self.config, self.display, self.counters = config, display, start.counters
-        self.failure: Exception | None = None
-        self.result: dict[str, Any] | None = None
-        self._support_warning = SupportWarning(config)
-
-    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
-        """Counts and writes a chunk.
-
-        Args:
-          metrics: means over the chunk, by name.
-          num_updates: optimiser steps of the run after the chunk.
-          seconds: wall-clock of the chunk.
-        """
-        counters, num_steps = self.counters, self.config.env_steps_per_chunk
-        rates = {
-            "time/env_steps_per_second": num_steps / seconds,
-            "time/updates_per_second": (num_updates - counters.num_updates) / seconds,
-        }
-        counters.env_steps += num_steps
-        counters.num_updates = num_updates
-        counters.train_seconds += seconds
-        row = {
-            "env_steps": counters.env_steps,
-            "num_updates": num_updates,
-            "time/train_seconds": counters.train_seconds,
-            "time/compile_seconds": counters.compile_seconds,
-            **rates,
-            **{name: float(x) for name, x in metrics.items()},
-        }
-        self._write_metrics(row)
-        self.display.metrics(row)
-        if warning := self._support_warning.watch(row):
-            self.display.note(warning)
-
-    def write_evaluation(self, result: EvaluationResult, agent: Callable[[], PyTree]) -> None:
-        """Writes an evaluation of the present parameters; `agent` makes the agent's state."""
-
-    def save(self, state: TrainState) -> None:
-        """Saves a checkpoint of the end of the last chunk."""
-
-    def save_failure(self, state: TrainState, update: int, term: str) -> None:
-        """Saves the state of a run that has failed and goes no further.
-
-        Args:
-          state: state of the run after the chunk in which it failed.
-          update: number of the first update that was not applied.
-          term: name of the metric that was not finite.
-        """
-        folder = self._write_failure(state, {"update": update, "term": term})
-        self.failure = NonFiniteError(
-            f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
-            f"step {self.counters.env_steps:,}; that update and all later ones were not applied, "
-            f"and the state is saved in {folder}."
-        )
-
-    def write_result(
-        self, evaluation: EvaluationResult, agent: Callable[[], PyTree], runs_at_once: int
-    ) -> None:
-        """Writes the final evaluation, and last `result.json`, which makes the run finished.
-
-        Args:
-          evaluation: evaluation of the final parameters.
-          agent: function that makes the agent's state.
-          runs_at_once: number of runs in the program, each of which counts its seconds as its own.
-        """
-        self.write_evaluation(evaluation, agent)
-        self._write_result(evaluation, runs_at_once)
-
-    def close(self) -> None:
-        """Closes files and ends threads."""
-
-    def _write_metrics(self, row: Mapping[str, float]) -> None:
-        """Writes the row of a chunk."""
-
-    def _write_failure(self, state: TrainState, failure: Mapping[str, Any]) -> str:
-        """Saves the state and what failed; returns the place for the message."""
-        return "the folder of the run"
-
-    def _write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
-        """Writes the files of a finished run."""
-
-
-class RunWriter(Run):
+class RunWriter:
     """A run that writes to its folder, whose lock the caller holds.
+
+    A process that only helps to compute the run counts and shows what happens, and writes nothing.
 
     Args:
       config: settings of the run.
@@ -141,6 +43,11 @@ class RunWriter(Run):
       start: where the run is taken up.
       display: listener that shows what happens.
       started: `time.perf_counter()` when this process began to work on the run.
+
+    Attributes:
+      counters: how far the run is.
+      failure: error that ended the run early; None if there was none.
+      result: content of `result.json`; None until it is written.
     """
 
     def __init__(
@@ -151,15 +58,17 @@ class RunWriter(Run):
         display: Listener,
         started: float,
     ):
-        super().__init__(config, start, display)
-        self.run_dir = run_dir
+        self.config, self.display, self.counters = config, display, start.counters
+        self.failure: Exception | None = None
+        self.result: dict[str, Any] | None = None
+        self.run_dir, self._writes = run_dir, multihost.is_main()
         # The seconds of earlier processes count as if they had passed in this one.
         self._started = started - start.counters.total_seconds
         self._saved_step = -1 if start.state is None else start.counters.env_steps
         self._best = self._best_of_chunk = start.best
-        self._told_of_cuts = False
-        self._open(start)
-        self._position = self._tracker.position()
+        self._support_warning, self._told_of_cuts = SupportWarning(config), False
+        if self._writes:
+            self._open(start)
         if start.state is not None:
             display.note(f"resumed at {start.counters.env_steps:,} environment steps")
 
@@ -174,56 +83,96 @@ class RunWriter(Run):
             folder = self.run_dir / CHECKPOINTS_FOLDER
             self._checkpoints = CheckpointWriter(folder, self.config.logging.checkpoints_kept)
             stack.callback(self._checkpoints.close)
-            self._tracker = Tracker(
-                self.run_dir, self.config, start.position, start.counters.env_steps
-            )
+            env_steps = start.counters.env_steps
+            self._tracker = Tracker(self.run_dir, self.config, start.position, env_steps)
             stack.pop_all()
+        self._position = self._tracker.position()
 
-    def _write_metrics(self, row: Mapping[str, float]) -> None:
-        with writing(self.run_dir):
-            self._tracker.write_metrics(row)
-        self._position, self._best_of_chunk = self._tracker.position(), self._best
+    def write_chunk(self, metrics: Mapping[str, Any], num_updates: int, seconds: float) -> None:
+        """Counts and writes a chunk.
 
-    def write_evaluation(self, result: EvaluationResult, agent: Callable[[], PyTree]) -> None:
-        """Writes the row of an evaluation, and keeps the agent if it is the best so far."""
-        row = self._row_of(result)
+        Args:
+          metrics: means over the chunk, by name.
+          num_updates: optimiser steps of the run after the chunk.
+          seconds: wall-clock of the chunk.
+        """
+        counters, num_steps = self.counters, self.config.env_steps_per_chunk
+        new_updates = num_updates - counters.num_updates
+        counters.env_steps += num_steps
+        counters.num_updates = num_updates
+        counters.train_seconds += seconds
+        row = {
+            "env_steps": counters.env_steps,
+            "num_updates": num_updates,
+            "time/train_seconds": counters.train_seconds,
+            "time/compile_seconds": counters.compile_seconds,
+            "time/env_steps_per_second": num_steps / seconds,
+            "time/updates_per_second": new_updates / seconds,
+            **{name: float(x) for name, x in metrics.items()},
+        }
+        if self._writes:
+            with writing(self.run_dir):
+                self._tracker.write_metrics(row)
+            self._position, self._best_of_chunk = self._tracker.position(), self._best
+        self.display.metrics(row)
+        if warning := self._support_warning.watch(row):
+            self.display.note(warning)
+
+    def write_evaluation(self, result: EvaluationResult, agent: PyTree) -> None:
+        """Writes an evaluation of the present parameters, and keeps the agent if it is the best."""
+        row, env_steps = self._row_of(result), self.counters.env_steps
         with writing(self.run_dir):
             self._tracker.write_evaluation(row)
             if result.observed:
-                self._tracker.write_metrics(
-                    {"env_steps": self.counters.env_steps, **result.observed}
-                )
+                self._tracker.write_metrics({"env_steps": env_steps, **result.observed})
         self.display.evaluation(row)
         self._tell_of_cuts(result)
         if self._best is None or self._best.is_behind(row["score_mean"]):
-            self._best = BestAgent.copied(agent(), self.counters.env_steps, row["score_mean"])
+            self._best = BestAgent(jax.tree.map(copy_to_host, agent), env_steps, row["score_mean"])
 
     def save(self, state: TrainState) -> None:
-        """Saves the end of the last chunk, unless its checkpoint is there already."""
-        if self._saved_step == self.counters.env_steps:
+        """Saves a checkpoint of the end of the last chunk, unless it is there already."""
+        if not self._writes or self._saved_step == self.counters.env_steps:
             return
         self.display.activity("saving")
-        groups, best = split_state(state), self._best_of_chunk
-        if best is not None:
-            groups[BEST_GROUP] = best.agent
+        groups = split_state(state)
+        if self._best_of_chunk is not None:
+            groups[BEST_GROUP] = self._best_of_chunk.agent
         with writing(self.run_dir):
             self._tracker.sync()
             self._checkpoints.save(self.counters.env_steps, groups, self._record())
             mark_checkpointed(self.run_dir)
         self._saved_step = self.counters.env_steps
 
-    def _write_failure(self, state: TrainState, failure: Mapping[str, Any]) -> str:
-        """Saves the state apart from the checkpoints, which stay good."""
-        folder, step = self.run_dir / FAILURE_FOLDER, self.counters.env_steps
-        shutil.rmtree(folder, ignore_errors=True)  # An earlier try may have ended the same way.
-        with (
-            writing(self.run_dir),
-            contextlib.closing(CheckpointWriter(folder, num_kept=1)) as writer,
-        ):
-            writer.save(step, split_state(state), {**self._record(), **failure})
-        return str(folder / str(step))
+    def save_failure(self, state: TrainState, update: int, term: str) -> None:
+        """Saves the state of a run that goes no further, apart from its good checkpoints.
 
-    def _write_result(self, evaluation: EvaluationResult, runs_at_once: int) -> None:
+        Args:
+          state: state of the run after the chunk in which it failed.
+          update: number of the first update that was not applied.
+          term: name of the metric that was not finite.
+        """
+        folder, step = self.run_dir / FAILURE_FOLDER, self.counters.env_steps
+        if self._writes:
+            shutil.rmtree(folder, ignore_errors=True)  # An earlier try may have ended the same way.
+            record = {**self._record(), "update": update, "term": term}
+            with writing(self.run_dir), contextlib.closing(CheckpointWriter(folder, 1)) as writer:
+                writer.save(step, split_state(state), record)
+        self.failure = NonFiniteError(
+            f"{term} was not finite at update {update:,}, in the chunk that ended at environment "
+            f"step {step:,}; that update and all later ones were not applied, and the state is "
+            f"saved in {folder / str(step)}."
+        )
+
+    def write_result(self, evaluation: EvaluationResult, agent: PyTree, runs_at_once: int) -> None:
+        """Writes the final evaluation, and last `result.json`, which makes the run finished.
+
+        Args:
+          evaluation: evaluation of the final parameters.
+          agent: state of the agent.
+          runs_at_once: number of runs in the program, each of which counts its seconds as its own.
+        """
+        self.write_evaluation(evaluation, agent)
         self._count_seconds()
         result = {
             "experiment": self.config.name,
@@ -242,8 +191,9 @@ class RunWriter(Run):
 
     def close(self) -> None:
         """Closes files and ends threads."""
-        self._tracker.close()
-        self._checkpoints.close()
+        if self._writes:
+            self._tracker.close()
+            self._checkpoints.close()
 
     def _tell_of_cuts(self, result: EvaluationResult) -> None:
         """Says once that episodes of an evaluation did not end by themselves."""

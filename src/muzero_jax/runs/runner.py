@@ -5,48 +5,37 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import jax
 
-from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
-from muzero_jax.config import ExperimentConfig
+from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import (
-    ConfigError,
     DiskError,
     InterruptedRunError,
     LostProcessError,
     RunError,
     reason_of,
 )
-from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, LEARNING_CURVE_FILE
+from muzero_jax.core.file_names import LEARNING_CURVE_FILE
 from muzero_jax.core.files import writing
-from muzero_jax.core.keys import run_keys
 from muzero_jax.core.user_code import describe_error
 from muzero_jax.process.jax_process import find_devices, prepare_devices
 from muzero_jax.process.signals import StopRequest
 from muzero_jax.runs import multihost
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.runs.continuing import (
-    check_has_work,
-    continued_config,
-    describe_stretched,
-    is_extended,
-    keep_changes,
-)
+from muzero_jax.runs.continuing import continued_config, is_extended, keep_changes
 from muzero_jax.runs.host_loop import HostLoop
 from muzero_jax.runs.initial_agent import InitialAgent, load_initial_agent, load_recorded_agent
 from muzero_jax.runs.run_folder import load_config, locked, new_run_folder, read_result
-from muzero_jax.runs.run_start import Start, check_limit_can_go, find_start_under_any_limit
-from muzero_jax.runs.run_writer import Run, RunWriter
-from muzero_jax.settings import apply_settings
-from muzero_jax.tracking.progress import Display, make_display
+from muzero_jax.runs.run_start import Start, find_start
+from muzero_jax.runs.run_writer import RunWriter
+from muzero_jax.tracking.progress import Listener, make_display
 from muzero_jax.tracking.wandb_sink import check_login
-from muzero_jax.training.train_state import TrainState
 
 
 def train(
@@ -71,23 +60,21 @@ def train(
 
     Raises:
       ConfigError: a setting cannot work; nothing is left behind.
-      EnvironmentCreationError: the environment cannot be made, or is the user's own and breaks a
-        rule of the protocol; nothing is left behind.
+      EnvironmentCreationError: the environment cannot be made; nothing is left behind.
       RunError: the run ended early.
     """
     started = time.perf_counter()
     if multihost.is_main():
         check_login([config])
     programs = Programs(build(config, _devices(num_devices)))
-    initial = None if init_from is None else load_initial_agent(init_from, checkpoint)
-    if initial is not None:
-        initial.check_fits(programs.whole_shapes.agent)
-    work = _Work(programs, config, config, started, initial)
+    initial = None
+    if init_from is not None:
+        initial = load_initial_agent(init_from, checkpoint, programs.whole_shapes.agent)
     if not multihost.is_main():
-        return _execute(work, Path())
-    _warn_of_endless_episodes(programs, config)
+        return _execute(programs, out or Path(), started, initial)
+    _warn_of_endless_episodes(programs)
     with new_run_folder(config, out, None if initial is None else initial.origin) as run_dir:
-        return _execute(work, run_dir)
+        return _execute(programs, run_dir, started, initial)
 
 
 def resume(
@@ -122,55 +109,12 @@ def resume(
         changed = continued_config(run_dir, config, changes)
         result = read_result(run_dir)
         if result is not None and not is_extended(config, changed):
-            check_has_work(run_dir, config, changed)
             print(f"{run_dir} is finished: {describe_result(result)}.")
             return result
         if multihost.is_main():
             check_login([changed])
         programs = Programs(build(changed, devices))
-        check_limit_can_go(run_dir, config, changed, programs.whole_shapes)
-        work = _Work(programs, config, changed, started, _recorded_agent(run_dir, restart), restart)
-        return _execute(work, run_dir)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """What a process knows of the run that it is about to train.
-
-    Attributes:
-      programs: compiled programs of the run.
-      before: settings of the run so far.
-      config: settings with which the run goes on.
-      started: `time.perf_counter()` when this process began to work on the run.
-      initial: agent with which the run begins; None for a new agent.
-      restart: whether the run begins anew if it has lost its checkpoints.
-    """
-
-    programs: Programs
-    before: ExperimentConfig
-    config: ExperimentConfig
-    started: float
-    initial: InitialAgent | None = None
-    restart: bool = False
-
-
-def _recorded_agent(run_dir: Path, restart: bool) -> InitialAgent | None:
-    """The agent with which a run began; None if it was new, or if a checkpoint is taken up."""
-    if checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) and not restart:
-        return None
-    return load_recorded_agent(run_dir)
-
-
-def _warn_of_endless_episodes(programs: Programs, config: ExperimentConfig) -> None:
-    """Warns at the start of a run whose episodes have no known limit."""
-    if programs.experiment.env.spec.max_episode_steps is None:
-        print(
-            f"warning: {config.environment.name} names no limit to the length of its episodes. An "
-            "evaluation cuts them after evaluation.max_episode_steps = "
-            f"{config.evaluation.max_episode_steps:,} steps; environment.time_limit cuts them in "
-            "training too.",
-            file=sys.stderr,
-        )
+        return _execute(programs, run_dir, started, restart=restart)
 
 
 def _devices(num_devices: int) -> list[jax.Device] | None:
@@ -179,6 +123,19 @@ def _devices(num_devices: int) -> list[jax.Device] | None:
         return prepare_devices(num_devices)
     find_devices()
     return None
+
+
+def _warn_of_endless_episodes(programs: Programs) -> None:
+    """Warns at the start of a run whose episodes have no known limit."""
+    config = programs.experiment.config
+    if programs.experiment.env.spec.max_episode_steps is None:
+        print(
+            f"warning: {config.environment.name} names no limit to the length of its episodes. An "
+            "evaluation cuts them after evaluation.max_episode_steps = "
+            f"{config.evaluation.max_episode_steps:,} steps; environment.time_limit cuts them in "
+            "training too.",
+            file=sys.stderr,
+        )
 
 
 def describe_result(result: Mapping[str, Any]) -> str:
@@ -193,22 +150,30 @@ def describe_result(result: Mapping[str, Any]) -> str:
     )
 
 
-def _execute(work: _Work, run_dir: Path) -> dict[str, Any]:
+def _execute(
+    programs: Programs,
+    run_dir: Path,
+    started: float,
+    initial: InitialAgent | None = None,
+    restart: bool = False,
+) -> dict[str, Any]:
     """Trains a run until it is finished; the caller holds the folder's lock."""
-    config, device = work.config, jax.local_devices()[0].device_kind
+    config, device = programs.experiment.config, jax.local_devices()[0].device_kind
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
     display = make_display(config, config.total_env_steps, title, is_silent=not multihost.is_main())
-
-    def confirm(signal_number: int) -> None:
-        display.note("stopping after this chunk, to save it; Ctrl-C aborts at once")
-
-    with StopRequest(confirm) as stop, display, contextlib.ExitStack() as stack:
-        try:
-            run = _bring_to_end(work, run_dir, display, stop, stack)
-        except (InterruptedRunError, DiskError) as error:
-            raise error.with_advice(_resume_command(run_dir)) from None
-        except jax.errors.JaxRuntimeError as error:
-            raise _explain(error, run_dir) from error
+    told = "stopping after this chunk, to save it; Ctrl-C aborts at once"
+    with StopRequest(lambda _: display.note(told)) as stop, display, _advised(run_dir):
+        start = _find_start(programs, run_dir, restart)
+        if start.state is None and initial is None:
+            initial = load_recorded_agent(run_dir, programs.whole_shapes.agent)
+        _keep_changes(run_dir, config, display)
+        with contextlib.closing(RunWriter(config, run_dir, start, display, started)) as run:
+            states = [] if start.state is None else [start.state]
+            del start  # The list holds the only reference to the state, which chunks overwrite.
+            if initial is not None and not states:
+                states.append(multihost.collect(initial.put_into(programs.init([config]))))
+                run.save(states[0])  # The initial agent may be gone when the run is continued.
+            HostLoop(programs, [run], states, stop).finish()
         if run.failure is not None:
             raise run.failure
         if run.result is None:
@@ -220,42 +185,11 @@ def _execute(work: _Work, run_dir: Path) -> dict[str, Any]:
     return run.result
 
 
-def _bring_to_end(
-    work: _Work, run_dir: Path, display: Display, stop: StopRequest, stack: contextlib.ExitStack
-) -> Run:
-    """Takes a run up, trains it to its end, and returns it; `stack` closes it."""
-    start = _find_start(run_dir, work)
-    if multihost.is_main():
-        with writing(run_dir):
-            keep_changes(run_dir, work.before, work.config)
-        if notice := describe_stretched(work.before, work.config):
-            display.note(notice)
-        run: Run = RunWriter(work.config, run_dir, start, display, work.started)
-    else:
-        run = Run(work.config, start, display)
-    stack.callback(run.close)
-    begins, states = start.state is None, [] if start.state is None else [start.state]
-    # The list holds the only reference to the state, which the chunks overwrite.
-    del start
-    begin_with = work.initial.put_into if begins and work.initial is not None else None
-    HostLoop(work.programs, [run], states, stop, begin_with=begin_with).finish()
-    return run
-
-
-def _find_start(run_dir: Path, work: _Work) -> Start:
+def _find_start(programs: Programs, run_dir: Path, restart: bool) -> Start:
     """Where the run is taken up; the main process reads the checkpoint and sends its state."""
-    shapes, start = work.programs.whole_shapes, Start.fresh()
-
-    def other_shapes() -> TrainState:
-        limit = 0 if work.config.environment.time_limit else 1
-        other = build(apply_settings(work.config, {"environment.time_limit": limit}))
-        found: TrainState = jax.eval_shape(other.train.init, run_keys(0)[0])
-        return found
-
+    shapes, start = programs.whole_shapes, Start()
     if multihost.is_main():
-        start = find_start_under_any_limit(
-            run_dir, work.before, shapes, other_shapes, restart=work.restart
-        )
+        start = find_start(run_dir, shapes, restart=restart)
     env_steps = multihost.agree(None if start.state is None else start.counters.env_steps)
     if env_steps is None:
         return start
@@ -263,22 +197,36 @@ def _find_start(run_dir: Path, work: _Work) -> Start:
     return dataclasses.replace(start, state=multihost.share(start.state, shapes))
 
 
-def _resume_command(run_dir: Path) -> str:
-    everywhere = ", on every host" if multihost.has_several() else ""
-    return f"muzero train --resume {shlex.quote(str(run_dir))}{everywhere}"
-
-
-def _explain(error: Exception, run_dir: Path) -> Exception:
-    """Turns an error of a compiled program into one that says how the run goes on."""
-    if not multihost.has_several():
-        return RunError(
-            f"a compiled program failed: {describe_error(error)} Go on from the last checkpoint "
-            f"with: {_resume_command(run_dir)}"
+def _keep_changes(run_dir: Path, config: ExperimentConfig, display: Listener) -> None:
+    """Writes the settings with which a run goes on, where they have changed."""
+    if not multihost.is_main():
+        return
+    with writing(run_dir):
+        is_longer = keep_changes(run_dir, config)
+    if is_longer:
+        display.note(
+            f"the run goes on to {config.total_env_steps:,} environment steps; schedules that "
+            "follow the length of the whole run follow the new one"
         )
-    return LostProcessError(
-        f"another process of the run has ended ({reason_of(error, 160)}); continue from the last "
-        f"checkpoint with: {_resume_command(run_dir)}"
-    )
+
+
+@contextlib.contextmanager
+def _advised(run_dir: Path) -> Iterator[None]:
+    """Adds to an error that ends a run early how the run goes on."""
+    several = multihost.has_several()
+    command = f"muzero train --resume {shlex.quote(str(run_dir))}"
+    command += ", on every host" if several else ""
+    try:
+        yield
+    except (InterruptedRunError, DiskError) as error:
+        raise error.with_advice(command) from None
+    except jax.errors.JaxRuntimeError as error:
+        go_on = f"Go on from the last checkpoint with: {command}"
+        if several:
+            told = f"another process of the run has ended: {reason_of(error, 160)}."
+            raise LostProcessError(f"{told} {go_on}") from error
+        told = f"a compiled program failed: {describe_error(error)}"
+        raise RunError(f"{told} {go_on}") from error
 
 
 def _draw_learning_curve(run_dir: Path) -> str | None:
