@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -34,6 +35,26 @@ def nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_code._Search, "folders", ())
     monkeypatch.setattr(user_code._Search, "added", ())
     monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Sweeps of a module that need the same programs compile them once."""
+    from muzero_jax.sweeps import workers
+    from muzero_jax.sweeps.definition import group_key
+
+    size, made = workers.size_programs, dict[Any, Any]()
+
+    def size_once(experiment: Any, num_runs: int, device: Any, memory: int, width: int) -> Any:
+        is_quick = jax.config.values["jax_disable_most_optimizations"]
+        key = (group_key(experiment.config), device, min(width, num_runs), is_quick)
+        if key not in made:
+            made[key] = size(experiment, num_runs, device, memory, width)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "size_programs", size_once)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -200,7 +200,6 @@ def _settings(request: Mapping[str, Any], base: ExperimentConfig) -> list[dict[s
     settings = make_settings(
         base,
         axes,
-        method="random" if num_samples else "grid",
         num_points=_count(request, "points", 5),
         num_samples=num_samples,
         sample_seed=_sample_seed(request),

@@ -15,10 +15,7 @@ from muzero_jax.reports.sweep_table import usable_sweep_file
 from muzero_jax.runs.run_folder import locked, occupied
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.search_space import all_settings, make_axis
-
-# More trials of the same study may be asked for.
-_MAY_CHANGE = ("trials",)
+from muzero_jax.sweeps.search_space import make_axis
 
 
 def load_sweep(folder: Path) -> Sweep | Study:
@@ -34,11 +31,7 @@ def load_sweep(folder: Path) -> Sweep | Study:
 
 
 def references_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of code outside this package in the content of a sweep's file.
-
-    Args:
-      tree: the content.
-    """
+    """The names of code outside this package in the content of a sweep's file."""
     return code_references([tree.get("base"), tree.get("settings"), tree.get("space")])
 
 
@@ -101,25 +94,22 @@ def sweep_from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
 
 
 def _check_same(folder: Path, asked: Sweep | Study) -> None:
-    before, now = load_sweep(folder).to_dict(), asked.to_dict()
+    before, now = _parts(load_sweep(folder)), _parts(asked)
     for name in dict.fromkeys([*before, *now]):
-        if before.get(name) != now.get(name) and name not in _MAY_CHANGE:
-            told = _difference(name, before.get(name), now.get(name))
+        old, new = before.get(name), now.get(name)
+        if old != new and name != "trials":  # More trials of the same study may be asked for.
             raise ConfigError(
-                f"{folder} holds another sweep: {told}; continue that one with --resume {folder}, "
-                "or give another --out."
+                f"{folder} holds another sweep: {name} is {_told(old)}, asked for {_told(new)}; "
+                f"continue that one with --resume {folder}, or give another --out."
             )
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name == "settings" and before and now:
-        if len(before) != len(now):
-            return f"{len(before)} settings, asked for {len(now)}"
-        pairs = zip(before, now, strict=True)
-        old, new = next((old, new) for old, new in pairs if old != new)
-        return f"a setting is {describe_setting(old)}, asked for {describe_setting(new)}"
-    if name == "base":
-        old, new = (all_settings(config_from_dict(tree)) for tree in (before, now))
-        name = next(key for key in {**old, **new} if old.get(key) != new.get(key))
-        before, now = old.get(name), new.get(name)
-    return f"{name} is {before or 'none'}, asked for {now or 'none'}"
+def _parts(sweep: Sweep | Study) -> dict[str, Any]:
+    """What two definitions of the same sweep agree in, by names for people."""
+    tree = sweep.to_dict()
+    base, settings = tree.pop("base"), enumerate(tree.pop("settings", ()))
+    return {**tree, **flatten(base), **{f"setting {number}": one for number, one in settings}}
+
+
+def _told(value: Any) -> Any:
+    return describe_setting(value) if value and isinstance(value, Mapping) else value or "none"

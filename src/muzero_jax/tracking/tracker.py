@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.file_names import (
@@ -24,44 +24,19 @@ from muzero_jax.core.files import open_own, write_text
 from muzero_jax.tracking.wandb_sink import WandbSink
 from muzero_jax.training.evaluation import EvaluationResult
 
+_SUMMARY = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
 EVALUATION_COLUMNS = (
-    "env_steps",
-    "num_updates",
-    "train_seconds",
-    "episodes",
-    "score_mean",
-    "score_std",
-    "score_min",
-    "score_max",
-    "length_mean",
-    "episodes_cut",
+    *("env_steps", "num_updates", "train_seconds", "episodes"),
+    *(*_SUMMARY, "episodes_cut"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Lengths of the report files at some moment.
-
-    Attributes:
-      metrics: bytes of `metrics.jsonl`.
-      evaluation: bytes of `evaluation.csv`.
-    """
+    """Lengths of `metrics.jsonl` and `evaluation.csv` at some moment, in bytes."""
 
     metrics: int = 0
     evaluation: int = 0
-
-
-class Sink(Protocol):
-    """Receives the scalars of a run beside the files."""
-
-    def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
-        """Receives scalars by name."""
-
-    def flush(self) -> None:
-        """Waits until all scalars so far are safe."""
-
-    def close(self) -> None:
-        """Ends the sink."""
 
 
 class Tracker:
@@ -98,8 +73,7 @@ class Tracker:
     def write_evaluation(self, row: Mapping[str, float]) -> None:
         """Writes one row with the values of `EVALUATION_COLUMNS`."""
         self._evaluation.append(_csv_line([row.get(name, "") for name in EVALUATION_COLUMNS]))
-        names = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
-        self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in names})
+        self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in _SUMMARY})
 
     def position(self) -> Position:
         """The present lengths of the files."""
@@ -107,8 +81,6 @@ class Tracker:
 
     def sync(self) -> None:
         """Returns when everything that was written is safe on disk."""
-        for sink in self._sinks:
-            sink.flush()
         self._metrics.sync()
         self._evaluation.sync()
 
@@ -221,16 +193,16 @@ class _TensorBoard:
             self._writer.write_event(event)
         self._writer.flush()
 
-    def flush(self) -> None:
-        self._writer.flush()
-
     def close(self) -> None:
         self._writer.close()
 
 
-def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iterator[Sink]:
+_Sink = _TensorBoard | WandbSink
+
+
+def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iterator[_Sink]:
     """The sinks that the settings ask for; a sink that is not installed is told in one line."""
-    makers: dict[str, Callable[[], Sink]] = {
+    makers: dict[str, Callable[[], _Sink]] = {
         "tensorboard": lambda: _TensorBoard(run_dir / TENSORBOARD_FOLDER, env_steps),
         "wandb": lambda: WandbSink(run_dir, config),
     }
