@@ -46,11 +46,12 @@ class Screen:
 
     def __enter__(self) -> Self:
         if is_live():
+            from rich.console import Console
             from rich.live import Live
 
             # rich's own thread is not used. rich shows prints of others, such as warnings, above
             # the picture and repeats the last drawing; it never asks for the rows itself.
-            self._live = Live(auto_refresh=False)
+            self._live = Live(console=Console(), auto_refresh=False)
         self._thread.start()
         return self
 
