@@ -44,16 +44,16 @@ def test_workers_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monk
     monkeypatch.setattr(screen, "_SECONDS_BETWEEN_DRAWINGS", 1e-4)
     monkeypatch.setattr(sweep_progress, "_LEAST_REST", 1e-4)
     work = threading.Thread(
-        target=pretend_to_sweep, args=(tmp_path / "sweep", 100, 0.0), daemon=True
+        target=pretend_to_sweep, args=(tmp_path / "sweep", 50, 0.0), daemon=True
     )
     work.start()
     work.join(timeout=60)
     assert not work.is_alive()
     with (tmp_path / "sweep/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["setting"]) for row in rows] == list(range(100))
-    lines = [line for line in capsys.readouterr().out.splitlines() if "/100 learning_rate" in line]
-    assert [line.split("/")[0] for line in lines] == [str(n + 1) for n in range(100)]
+    assert [int(row["setting"]) for row in rows] == list(range(50))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/50 learning_rate" in line]
+    assert [line.split("/")[0] for line in lines] == [str(n + 1) for n in range(50)]
 
 
 def test_many_quick_runs_do_not_write_the_table_as_often(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core.checks import require, require_seed, require_type
 from muzero_jax.core.dotted import describe_setting
 from muzero_jax.core.file_names import MEMBERS_FOLDER
+from muzero_jax.core.settings import to_plain
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.search_space import MOST_RUNS, Axis, all_settings, check_setting
 
@@ -217,4 +218,4 @@ def group_members(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def _plain(setting: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in setting.items()}
+    return {name: to_plain(value) for name, value in setting.items()}

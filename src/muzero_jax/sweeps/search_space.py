@@ -11,7 +11,7 @@ from typing import Any
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.dotted import describe_setting, flatten
 from muzero_jax.core.plain_yaml import parse_yaml
-from muzero_jax.core.settings import check_names, convert
+from muzero_jax.core.settings import check_names, convert, to_plain
 from muzero_jax.settings import apply_settings, config_to_dict, setting_types
 
 # Settings that repeat, name or report a run do not make another experiment of it.
@@ -37,16 +37,15 @@ class Values:
 
     def plain(self) -> list[Any]:
         """What `make_axis` reads, as plain data."""
-        return [list(value) if isinstance(value, tuple) else value for value in self.values]
+        plain: list[Any] = to_plain(self.values)
+        return plain
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
     """A setting, by its dotted name, that takes numbers from `low` to `high`, ends included.
 
-    Attributes:
-      is_log: whether ratios count instead of differences.
-      is_integer: whether the setting is an integer.
+    With `is_log` ratios count instead of differences.
     """
 
     name: str

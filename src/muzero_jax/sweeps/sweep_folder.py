@@ -59,9 +59,10 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     has_one_writer = isinstance(sweep, Sweep) or sweep.is_deterministic
     if not has_one_writer:
         refuse_links(folder)  # As `locked` does for one process.
+    tree = sweep.to_dict()
     with locked(folder) if has_one_writer else contextlib.nullcontext():
-        seal_folder(folder, references_of(sweep.to_dict()))
-        write_text(path, dump_yaml(sweep.to_dict()))
+        seal_folder(folder, references_of(tree))
+        write_text(path, dump_yaml(tree))
         yield
 
 
@@ -71,20 +72,16 @@ def sweep_from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
     for name in ("seeds", "base", "changed", *kind):
         if name not in tree:
             raise ConfigError(f"{name} is missing.")
-    shared = {
-        "experiment": tree["experiment"],
-        "base": config_from_dict(tree["base"]),
-        "seeds": tuple(tree["seeds"]),
-        "changed": tree["changed"],
-    }
+    shared = {name: tree[name] for name in ("experiment", "changed")}
+    base, shared["seeds"] = config_from_dict(tree["base"]), tuple(tree["seeds"])
     if "study" not in tree:
-        return Sweep(**shared, settings=tuple(flatten(setting) for setting in tree["settings"]))
+        settings = tuple(flatten(setting) for setting in tree["settings"])
+        return Sweep(**shared, base=base, settings=settings)
     return Study(
         **shared,
+        base=base,
         name=tree["study"],
-        space=tuple(
-            make_axis(shared["base"], name, values) for name, values in tree["space"].items()
-        ),
+        space=tuple(make_axis(base, name, values) for name, values in tree["space"].items()),
         num_trials=tree["trials"],
         pruner=tree["pruner"],
         sample_seed=tree["sample_seed"],

@@ -129,19 +129,15 @@ def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> Non
 class _AppendFile:
     """A text file of which the first `length` bytes are kept, and to which lines are appended.
 
-    Every line is one unbuffered write. So a killed process leaves at most a torn last line, which
-    lies past the position of every checkpoint.
+    Every line is one unbuffered write: a killed process leaves at most a torn last line.
     """
 
     def __init__(self, path: Path, length: int):
-        self._file = io.FileIO(str(path), "a", opener=_open_to_append)
+        self._file = io.FileIO(str(path), "a", opener=lambda *_: open_own(path, os.O_APPEND))
         found = self._file.tell()
         if found < length:
-            print(
-                f"warning: {path} has lost lines: {found} bytes of it are left where the "
-                f"checkpoint was made after {length}.",
-                file=sys.stderr,
-            )
+            told = f"{found} bytes of it are left where the checkpoint was made after {length}"
+            print(f"warning: {path} has lost lines: {told}.", file=sys.stderr)
         self._file.truncate(min(found, length))
 
     def append(self, text: str) -> None:
@@ -160,10 +156,6 @@ class _AppendFile:
         self._file.close()
 
 
-def _open_to_append(path: str, flags: int) -> int:
-    return open_own(Path(path), flags & os.O_APPEND)
-
-
 class _TensorBoard:
     """Writes events with tensorboardX; events after a resumed run's checkpoint are declared void.
 
@@ -177,9 +169,8 @@ class _TensorBoard:
         folder.mkdir(exist_ok=True)
         self._make_event, self._scalar = Event, tensorboardX.summary.scalar
         # A file's name holds the second; the suffix keeps a quick restart from replacing a file.
-        self._writer = tensorboardX.event_file_writer.EventsWriter(
-            str(folder / "events"), f".from{env_steps}"
-        )
+        make_writer = tensorboardX.event_file_writer.EventsWriter
+        self._writer = make_writer(str(folder / "events"), f".from{env_steps}")
         void_from = env_steps + 1
         session = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(step=void_from, file_version="brain.Event:2"))
@@ -210,11 +201,8 @@ def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iter
         try:
             sink = makers[name]()
         except ModuleNotFoundError as error:
-            print(
-                f"notice: logging.{name} is left out, the module {error.name!r} is not installed: "
-                f"pip install 'muzero-jax[{name}]'.",
-                file=sys.stderr,
-            )
+            told = f"logging.{name} is left out, the module {error.name!r} is not installed"
+            print(f"notice: {told}: pip install 'muzero-jax[{name}]'.", file=sys.stderr)
         else:
             yield sink
 
