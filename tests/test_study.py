@@ -118,7 +118,7 @@ def test_what_a_killed_process_left_undecided_is_decided(tmp_path):
     with contextlib.ExitStack() as stack:
         number = trials.take(stack).number
         run_dir = folder / "members/setting-000/seed-0"
-        run_dir.mkdir(parents=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text("seed: 0\n")
         outcome = {"status": "pruned", "reason": "it was behind"}
         (run_dir / "outcome.json").write_text(json.dumps(outcome))

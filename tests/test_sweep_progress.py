@@ -29,13 +29,13 @@ STEPS = TINY.total_env_steps
 def test_ten_sweeps_in_a_terminal_end(tmp_path: Path) -> None:
     """Workers that end runs while the display is drawn once held each other's locks for ever."""
     script = str(Path(__file__).parent / "busy_sweeps.py")
-    arguments = [script, str(tmp_path / "sweeps"), "10", "200"]
+    arguments = [script, str(tmp_path / "sweeps"), "10", "100"]
     with in_terminal(*arguments, cwd=tmp_path) as terminal:
         assert terminal.read_until("all ended", 60), terminal.output[-500:]
         assert terminal.end(10) == 0
     for folder in (tmp_path / "sweeps").iterdir():
-        assert len((folder / "table.csv").read_text().splitlines()) == 201
-    assert "200/200 learning_rate=" in terminal.output
+        assert len((folder / "table.csv").read_text().splitlines()) == 101
+    assert "100/100 learning_rate=" in terminal.output
 
 
 def test_workers_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkeypatch, capsys):

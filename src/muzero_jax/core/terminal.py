@@ -39,12 +39,9 @@ class OutputLostError(Exception):
 def run_program(work: Callable[[], int], needs_reader: bool = False) -> int:
     """Calls a whole program, with streams that no encoding and no lost reader can break.
 
-    A program that `needs_reader` ends when nobody reads its output any more. Any other program goes
-    on, and its output is lost.
-
     Returns:
-      The exit code of `work`. A program that needs a reader returns 141 if it has lost the reader,
-      and 1 if its output cannot be written for another reason, such as a full disk.
+      The exit code of `work`. A program that `needs_reader` ends with 141 if it has lost the
+      reader, and with 1 if its output cannot be written for another reason, such as a full disk.
     """
     with _lasting_streams(needs_reader) as descriptor:
         try:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from muzero_jax.core.errors import ConfigError, DoesNotFitError, RunLockedError
+from muzero_jax.core.errors import RunLockedError
 from muzero_jax.core.files import writing
 from muzero_jax.runs.host_loop import KeepGoing
 from muzero_jax.runs.run_folder import locked
@@ -144,13 +144,3 @@ class _GridClaim(Claim):
                 if (member := self._group.take(self._stack)) is None:
                     return
                 self.members.append(member)
-
-    def fail(self, error: Exception) -> None:
-        """Records why the claimed runs that are not over have failed.
-
-        Raises:
-          ConfigError: the same settings were tried before, so that the fault is this machine's.
-        """
-        if isinstance(error, ConfigError) and not isinstance(error, DoesNotFitError):
-            raise error
-        super().fail(error)

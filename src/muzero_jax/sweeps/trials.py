@@ -163,12 +163,11 @@ class Trials:
         return Trial(number, setting, handle)
 
     def _make_sampler(self, number: int, index: int) -> Any:
-        """A new sampler for one value of a trial.
+        """A new sampler for one value of a trial, so that processes of a study draw other values.
 
         A value that the journal has from before a kill is not drawn again, and the next value must
-        not depend on that. So no two values share a sampler. The values of a deterministic study
-        are not drawn together either, as Optuna draws them by default from version 5 on. The number
-        of the trial is part of the seed, so that processes that share a study draw other values.
+        not depend on that: no two values share a sampler, and the values of a deterministic study
+        are not drawn together either, as Optuna draws them by default from version 5 on.
         """
         entropy = np.random.SeedSequence([self.definition.sample_seed, number, index])
         options = {"multivariate": False} if self.definition.is_deterministic else {}

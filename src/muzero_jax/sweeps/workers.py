@@ -88,9 +88,12 @@ class Worker:
             run_block(programs, claim.members, claim.folder, self.stop, begin, waited, keep_going)
         except (InterruptedRunError, DiskError):
             raise
+        except DoesNotFitError as error:
+            claim.extend(None)  # The other runs of the group do not fit either.
+            claim.fail(error)
         except (*FAILURES, ConfigError) as error:
-            if isinstance(error, DoesNotFitError):
-                claim.extend(None)  # The other runs of the group do not fit either.
+            if isinstance(error, ConfigError) and claim.keep_going is None:
+                raise  # The settings of a grid were tried before: the fault is this machine's.
             claim.fail(error)
         claim.end()
 
@@ -109,12 +112,7 @@ class Worker:
 
 
 def memory_share(device: jax.Device, num_workers: int) -> int:
-    """The bytes that one worker may use, since the CPU devices of a machine share its memory.
-
-    Args:
-      device: the worker's device.
-      num_workers: how many workers this machine has.
-    """
+    """The bytes that one worker may use: the CPU devices of a machine share its memory."""
     num_sharing = num_workers if device.platform == "cpu" else 1
     return device_memory_bytes(device) // num_sharing
 
@@ -124,9 +122,8 @@ def size_programs(
 ) -> Programs:
     """Compiles the programs of a group of runs.
 
-    On a CPU the width is 1: vmapped runs are not faster there, and their matrix products add in
-    another order, whereas with width 1 every run is bit for bit the one that is trained alone.
-    Elsewhere the width is the largest that fits, by the memory analysis of the compiled program.
+    On a CPU the width is 1: vmapped runs are not faster there, and with width 1 every run is bit
+    for bit the one that is trained alone. Elsewhere the width is the largest that fits.
 
     Args:
       experiment: parts of any run of the group.

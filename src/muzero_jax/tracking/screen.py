@@ -25,15 +25,13 @@ class Row(NamedTuple):
 class Screen:
     """Shows lines that stay, and below them in a terminal a picture that is drawn again and again.
 
-    Any thread may call `print`, also a thread that answers signals: the call puts the line into a
-    queue and never waits. The screen's own thread alone writes to the terminal and calls rich, and
-    it holds no lock meanwhile. So a terminal that is slow, stopped or closed does not hold up the
-    work. If the output has lost its reader, the screen falls silent. If the picture cannot be
-    drawn, it ends with a notice, and the lines go on.
+    Any thread may call `print`, also a thread that answers signals: the call never waits. The
+    screen's own thread alone writes to the terminal and calls rich, and it holds no lock meanwhile,
+    so that a terminal that is slow, stopped or closed does not hold up the work. If the output has
+    lost its reader, the screen falls silent. If the picture cannot be drawn, it ends with a notice.
 
     Args:
-      rows: function that returns the rows of the picture, called by the screen's thread; it must
-        not wait.
+      rows: function that returns the rows of the picture at once, called by the screen's thread.
     """
 
     def __init__(self, rows: Callable[[], Iterable[Row]]):

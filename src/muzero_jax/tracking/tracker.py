@@ -100,16 +100,11 @@ class Tracker:
 
 def summarise(result: EvaluationResult) -> dict[str, float]:
     """The mean, spread and extremes of an evaluation, by the names of `EVALUATION_COLUMNS`."""
-    scores, lengths = result.scores, result.lengths
-    return {
-        "score_mean": float(scores.mean()),
-        "score_std": float(scores.std()),
-        "score_min": float(scores.min()),
-        "score_max": float(scores.max()),
-        "episodes": len(scores),
-        "length_mean": float(lengths.mean()),
-        "episodes_cut": result.num_cut,
+    scores, lengths = result.scores, float(result.lengths.mean())
+    told = {
+        f"score_{name}": float(getattr(scores, name)()) for name in ("mean", "std", "min", "max")
     }
+    return {**told, "episodes": len(scores), "length_mean": lengths, "episodes_cut": result.num_cut}
 
 
 def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> None:
