@@ -22,7 +22,7 @@ def blocks(page: Path) -> list[str]:
 
 
 ALL_BLOCKS = [(page, number) for page in PAGES for number in range(len(blocks(page)))]
-# The page on sweeps runs nine small runs.
+# The page on sweeps runs four small runs.
 MARKED_BLOCKS = [
     pytest.param(
         page,
