@@ -21,7 +21,7 @@ from muzero_jax.runs.run_writer import RunWriter
 from muzero_jax.sweeps.definition import Member
 from muzero_jax.tracking.progress import Listener
 
-# These errors end a run but not the sweep: errors of the run itself and of its compiled programs.
+# These errors end a run but not the sweep.
 FAILURES = (RunError, jax.errors.JaxRuntimeError)
 # Many small runs would otherwise spend most of their time on checkpoints.
 _MOST_SAVING = 0.1

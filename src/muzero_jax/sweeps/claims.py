@@ -91,8 +91,7 @@ class _Group:
 class Grid:
     """The runs of a sweep, group by group, as the work of its workers.
 
-    Nobody keeps a list of who works on what: a run belongs to the holder of its lock, and somebody
-    works on a group while its first run that is not over is locked.
+    Somebody works on a group while its first run that is not over is locked.
 
     Args:
       members: all runs of the sweep.

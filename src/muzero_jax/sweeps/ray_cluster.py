@@ -37,9 +37,7 @@ Message = tuple[Any, ...]
 
 
 class RayCluster(contextlib.ExitStack):
-    """A connection to a Ray cluster, which the context ends.
-
-    This process, the driver, computes nothing: it leaves the accelerators to the workers.
+    """A connection to a Ray cluster, which the context ends; the driver itself computes nothing.
 
     Args:
       address: the cluster's address; `auto` finds the cluster of this machine, `local` starts one.

@@ -20,13 +20,10 @@ class RoundTrials(Trials):
     """The journal of a study whose trials are asked for, judged and told in rounds.
 
     A round consists of `round_size` trials with consecutive numbers. Their settings are chosen when
-    the round begins, in the order of their numbers. A trial is pruned by what trials of earlier
-    rounds have reported, never by a trial of its own round. The study is told how the trials ended
-    when the last of them has, again in the order of their numbers. So each decision follows from
-    earlier rounds alone, whichever worker is quicker, and whatever was killed on the way: until the
-    study is told, the trials' run folders hold what was found.
-
-    Only one process may work on such a study; it holds the folder's lock.
+    the round begins, a trial is pruned by what trials of earlier rounds have reported, and the
+    study is told how the trials ended when the last of them has, always in the order of their
+    numbers. So each decision follows from earlier rounds alone, whichever worker is quicker, and
+    whatever was killed on the way. Only one process works on such a study, and holds its lock.
 
     Args:
       folder: the study's folder.

@@ -32,8 +32,6 @@ def run_sweep(
 ) -> dict[str, int]:
     """Runs a sweep or a study, or what is left of it; its table lies in the folder.
 
-    Other processes may work on the same study, unless it is deterministic.
-
     Args:
       sweep: what to run.
       folder: the sweep's folder: new, empty, or one that holds this very sweep, which is continued.
@@ -90,10 +88,7 @@ def _run(
     where: str,
     make_workers: Callable[[SweepProgress, Stop], list[Callable[[], None]]],
 ) -> dict[str, int]:
-    """Lets workers run a sweep, shows how far it is, and keeps its table.
-
-    `make_workers` makes functions that work until nothing is left, each for a thread of its own.
-    """
+    """Runs a sweep by functions that each work in a thread of its own until nothing is left."""
     members = sweep.members()
     groups = len(group_members(members))
     what = f"{groups} compiled groups" if groups else "a study"

@@ -1,8 +1,8 @@
 """What a sweep shows while it goes, and its table: each has a thread of its own.
 
-The threads that run members tell `SweepProgress` what happens. They wait neither for each other nor
-for the terminal or the table: the screen's thread alone prints and draws, the table's thread alone
-reads runs and writes the table, and what both know is a `SweepState`.
+The threads that run members tell `SweepProgress` what happens, and wait for nothing: the screen's
+thread alone prints and draws, the table's thread alone reads runs and writes the table, and both
+know a `SweepState`.
 """
 
 import contextlib

@@ -16,9 +16,7 @@ from muzero_jax.tracking.progress import Listener
 
 @dataclasses.dataclass
 class MemberProgress(Listener):
-    """How far one run is, as it tells itself.
-
-    Only the thread that runs the member changes this; any thread may read it.
+    """How far one run is, as the thread that runs it tells; any thread may read it.
 
     Attributes:
       member: the run.
@@ -37,11 +35,11 @@ class MemberProgress(Listener):
     doing: str = ""
 
     def activity(self, text: str) -> None:
-        """Takes what is being done now."""
+        """Hears what is being done now."""
         self.doing = text
 
     def metrics(self, row: Mapping[str, float]) -> None:
-        """Takes the counters of a chunk."""
+        """Hears the counters of a chunk."""
         env_steps, config = row["env_steps"], self.member.config
         if not self.share:
             steps_before = env_steps - config.env_steps_per_chunk
@@ -49,7 +47,7 @@ class MemberProgress(Listener):
         self.share = env_steps / config.total_env_steps
 
     def evaluation(self, row: Mapping[str, float]) -> None:
-        """Takes the row of an evaluation."""
+        """Hears the row of an evaluation."""
         self.score = row["score_mean"]
 
     def note(self, text: str) -> None:
