@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -46,6 +47,40 @@ def nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_code._Search, "folders", ())
     monkeypatch.setattr(user_code._Search, "added", ())
     monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Sweeps of a module whose runs need the same programs build and compile them once."""
+    from muzero_jax.sweeps import runner, workers
+    from muzero_jax.sweeps.definition import group_key
+
+    made = dict[Any, Any]()
+
+    def once(make: Any, *key: Any) -> Any:
+        if key not in made:
+            made[key] = make()
+        return made[key]
+
+    build, size, programs = workers.build, workers.size_programs, runner.Programs
+
+    def build_once(config: Any) -> Any:
+        return once(lambda: build(config), "build", group_key(config))
+
+    def size_once(experiment: Any, num_runs: int, device: Any, memory: int, width: int) -> Any:
+        key = (id(experiment), device, min(width, num_runs))
+        is_quick = jax.config.values["jax_disable_most_optimizations"]
+        return once(lambda: size(experiment, num_runs, device, memory, width), *key, is_quick)
+
+    def programs_once(experiment: Any, memory_bytes: int) -> Any:
+        return once(lambda: programs(experiment, memory_bytes=memory_bytes), id(experiment))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "build", build_once)
+        patch.setattr(workers, "build", build_once)
+        patch.setattr(workers, "size_programs", size_once)
+        patch.setattr(runner, "Programs", programs_once)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

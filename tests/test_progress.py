@@ -7,6 +7,7 @@ from rich.console import Console
 from tiny_run import TINY
 
 from muzero_jax.tracking import progress
+from muzero_jax.tracking.screen import picture
 
 METRICS = {
     "env_steps": 128,
@@ -42,14 +43,14 @@ def test_elsewhere_than_in_a_terminal_there_is_a_line_an_evaluation(
 
 
 def test_live_display_shows_speed_times_losses_and_score() -> None:
-    display = progress._LiveDisplay("tiny", 512, "title")
+    display = progress._RunDisplay("tiny", 512, "title")
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(display._render())
+    console.print(picture(display.rows()))
     assert "tiny" in console.export_text()
     display.activity("training")
     display.metrics(METRICS)
     display.evaluation(EVALUATION)
-    console.print(display._render())
+    console.print(picture(display.rows()))
     shown = console.export_text()
     for text in (
         "128/512 steps",
@@ -68,5 +69,5 @@ def test_live_display_shows_speed_times_losses_and_score() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (61.0, "1:01"), (3725.0, "1:02:05")]
 )
-def testclock(seconds: float, text: str) -> None:
+def test_clock(seconds: float, text: str) -> None:
     assert progress.clock(seconds) == text

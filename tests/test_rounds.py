@@ -1,6 +1,8 @@
 """Deterministic studies: the same trials, whoever is quicker, and whatever was killed."""
 
+import contextlib
 import dataclasses
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_process import end_sweep, start_sweep, table_without_times, wait_for
+from sweep_process import start_sweep, table_without_times, wait_for
 from tiny_run import TINY
 
 from muzero_jax.cli import main
@@ -23,6 +25,7 @@ from muzero_jax.sweeps.sweep_folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.sweep_progress import Stop
 from muzero_jax.sweeps.trials import Trial, Trials
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 SPACE = (
     parse_axis(TINY, "learning_rate=1e-3..1e-1:log"),
     parse_axis(TINY, "target.discount=0.9,0.95"),
@@ -64,7 +67,8 @@ def _work(trials: Trials, delay: Callable[[int, int], float]) -> None:
         time.sleep(seconds)
 
     while True:
-        with trials.claim() as trial:
+        with contextlib.ExitStack() as stack:
+            trial = trials.take(stack)
             if trial is None:
                 return
             for step in range(1, NUM_STEPS + 1):
@@ -153,15 +157,16 @@ def test_a_trial_is_judged_by_earlier_rounds_only(tmp_path):
     study = dataclasses.replace(STUDY, num_trials=4, round_size=2)
     (tmp_path / "study").mkdir()
     trials = RoundTrials(tmp_path / "study", study, Stop(Asked()))
-    with trials.claim() as ahead, trials.claim() as behind:
+    with contextlib.ExitStack() as stack:
+        ahead, behind = trials.take(stack), trials.take(stack)
         assert (ahead.number, behind.number) == (0, 1)
         first = trials.report(ahead, 1, 100.0)
         assert trials.report(behind, 1, 0.0) == first
         trials.end(behind, "finished", 0.0)
         assert [t.state.name for t in trials.study.trials] == ["RUNNING", "RUNNING"]
         trials.end(ahead, "finished", 100.0)
-    assert [t.state.name for t in trials.study.trials] == ["COMPLETE", "COMPLETE"]
-    with trials.claim() as worse:
+        assert [t.state.name for t in trials.study.trials] == ["COMPLETE", "COMPLETE"]
+        worse = trials.take(stack)
         assert not trials.report(worse, 1, -1.0)
 
 
@@ -173,12 +178,12 @@ def test_a_worker_that_waits_for_its_round_hears_a_stop(tmp_path):
     heard = []
 
     def wait() -> None:
-        with pytest.raises(InterruptedRunError), trials.claim():
-            pass
+        with pytest.raises(InterruptedRunError), contextlib.ExitStack() as stack:
+            trials.take(stack)
         heard.append(True)
 
-    with trials.claim() as trial:
-        assert trial.number == 0
+    with contextlib.ExitStack() as taken:
+        assert trials.take(taken).number == 0
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.05)
@@ -205,15 +210,18 @@ def test_a_deterministic_study_has_one_process_and_no_cluster(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_deterministic_study_that_is_killed_has_the_same_table(tmp_path):
-    arguments = ["--set", "learning_rate=1e-3..1e-1:log", "--study", "rates", "--trials", "7"]
-    arguments += ["--pruner", "asha", "--deterministic"]
-    end_sweep(start_sweep(tmp_path, *arguments, "--out", str(tmp_path / "whole")))
+    """It is killed twice with two devices, and ended with one; nothing disturbs the other study."""
+    study = dataclasses.replace(STUDY, base=TINY, num_trials=5, round_size=2)
+    assert run_sweep(study, tmp_path / "whole", num_devices=1)["waiting"] == 0
     folder = tmp_path / "killed"
+    with opened_sweep(folder, study):
+        pass
     for number in (1, 3):
-        process = start_sweep(tmp_path, *arguments, "--out", str(folder))
+        process = start_sweep(tmp_path, "--resume", str(folder))
         wait_for("members/*/*/checkpoints/*", folder, number, process)
         process.kill()
         process.communicate()
-    end_sweep(start_sweep(tmp_path, "--resume", str(folder)))
+        assert process.returncode == -signal.SIGKILL
+    run_sweep(study, folder, num_devices=1)
     assert table_without_times(folder) == table_without_times(tmp_path / "whole")
-    assert len(table_without_times(folder)) == 7
+    assert len(table_without_times(folder)) == 5

@@ -12,13 +12,23 @@ from pathlib import Path
 import pytest
 from pseudo_terminal import in_terminal
 
-from muzero_jax.tracking.screen import Screen
+from muzero_jax.tracking import screen as screen_module
+from muzero_jax.tracking.screen import Row, Screen
+
+PICTURE = [Row("run", "the picture", 0.5)]
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn here too, where there is no terminal, and almost without pause."""
+    monkeypatch.setattr(screen_module, "is_live", lambda: True)
+    monkeypatch.setattr(screen_module, "_SECONDS_BETWEEN_DRAWINGS", 0.01)
 
 
 def test_lines_come_out_in_order_also_those_before_and_after(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    screen = Screen()
+    screen = Screen(list)
     screen.print("early")
     with screen:
         for number in range(3):
@@ -34,14 +44,15 @@ def test_lines_come_out_in_order_also_those_before_and_after(
     ]
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_one_thread_prints_and_draws(capsys: pytest.CaptureFixture[str]) -> None:
     drawn_by: set[str] = set()
 
-    def draw() -> str:
+    def rows() -> list[Row]:
         drawn_by.add(threading.current_thread().name)
-        return "the picture"
+        return PICTURE
 
-    with Screen(draw, draws_per_second=100.0) as screen:
+    with Screen(rows) as screen:
 
         def write() -> None:
             for _ in range(50):
@@ -58,17 +69,18 @@ def test_one_thread_prints_and_draws(capsys: pytest.CaptureFixture[str]) -> None
     assert "the picture" in shown
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_a_picture_that_fails_ends_and_the_lines_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     calls = 0
 
-    def draw() -> str:
+    def rows() -> list[Row]:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise ZeroDivisionError("division by zero")
-        return "the picture"
+        return PICTURE
 
-    with Screen(draw, draws_per_second=100.0) as screen:
+    with Screen(rows) as screen:
         while calls < 2:
             time.sleep(0.01)
         time.sleep(0.05)
@@ -93,7 +105,7 @@ def test_nobody_waits_for_a_terminal_that_takes_nothing() -> None:
     line = "x" * 10_000
     began = time.perf_counter()
     read = bytearray()
-    with piped_stdout() as pipe, Screen() as screen:
+    with piped_stdout() as pipe, Screen(list) as screen:
         for _ in range(100):  # Many times what a pipe holds.
             screen.print(line)
         assert time.perf_counter() - began < 5.0
@@ -109,11 +121,14 @@ def test_nobody_waits_for_a_terminal_that_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("has_picture", [False, True])
-def test_where_nobody_reads_any_more_the_screen_is_silent(has_picture: bool) -> None:
+def test_where_nobody_reads_any_more_the_screen_is_silent(
+    has_picture: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen_module, "is_live", lambda: has_picture)
     with piped_stdout() as pipe:
         os.close(pipe)
         stdout = sys.stdout
-        with Screen((lambda: "the picture") if has_picture else None) as screen:
+        with Screen(lambda: PICTURE) as screen:
             for _ in range(3):
                 screen.print("nobody reads this")
         screen.print("nor this")
@@ -123,9 +138,9 @@ def test_where_nobody_reads_any_more_the_screen_is_silent(has_picture: bool) -> 
 
 _UNREAD = """
 import sys, time
-from muzero_jax.tracking.screen import Screen
+from muzero_jax.tracking.screen import Row, Screen
 from muzero_jax.process.signals import StopRequest
-screen = Screen(lambda: "x" * 500, draws_per_second=50.0)
+screen = Screen(lambda: [Row("run", "x" * 500)])
 with StopRequest(lambda number: screen.print("heard")) as stop, screen:
     for number in range(200):
         screen.print("y" * 1000)

@@ -1,5 +1,6 @@
 """A study: its trials, what ends them, and what its journal says."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,6 +17,7 @@ from muzero_jax.sweeps.search_space import parse_axis
 from muzero_jax.sweeps.sweep_folder import load_sweep
 from muzero_jax.sweeps.trials import Trials
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 # One device, whatever the other tests have let JAX find.
 run_sweep = functools.partial(runner.run_sweep, num_devices=1)
 
@@ -113,18 +115,16 @@ def test_what_a_killed_process_left_undecided_is_decided(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     trials = Trials(folder, STUDY)
-    with trials.claim() as trial:
+    with contextlib.ExitStack() as stack:
+        number = trials.take(stack).number
         run_dir = folder / "members/setting-000/seed-0"
-        run_dir.mkdir(parents=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text("seed: 0\n")
         outcome = {"status": "pruned", "reason": "it was behind"}
         (run_dir / "outcome.json").write_text(json.dumps(outcome))
-        number = trial.number
-    with trials.claim() as trial:
-        assert trial.number == number
-        # Nobody else gets it meanwhile.
-        with trials.claim() as other:
-            assert other.number == 1
+    with contextlib.ExitStack() as stack:
+        assert trials.take(stack).number == number
+        assert trials.take(stack).number == 1  # Nobody else gets the first meanwhile.
     (folder / "sweep.yaml").write_text(json.dumps(STUDY.to_dict()))
     run_sweep(STUDY, folder)
     states = [trial.state.name for trial in _trials(folder)]

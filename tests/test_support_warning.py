@@ -13,12 +13,11 @@ from muzero_jax.config import ExperimentConfig, NetworkConfig
 from muzero_jax.maths.value_support import (
     is_beyond_support,
     scalar_to_support,
-    signed_hyperbolic,
     signed_parabolic,
     support_to_scalar,
 )
 from muzero_jax.runs.run_writer import RunWriter, Start
-from muzero_jax.tracking.support_warning import SupportWarning, transformed
+from muzero_jax.tracking.support_warning import SupportWarning
 
 QUIET = {
     "target/value_clipped": 0.0,
@@ -69,11 +68,6 @@ def test_what_is_beyond_the_support_does_not_come_back():
     there_and_back = support_to_scalar(jnp.log(scalar_to_support(x, 20, 0.25) + 1e-9), 0.25)
     changes = jnp.abs(there_and_back - x) > 0.01 * edge
     np.testing.assert_array_equal(is_beyond_support(x, 20, 0.25), changes)
-
-
-def test_the_host_transforms_as_the_device_does():
-    for x in (0.0, 0.3, 5.0, 5e6):
-        assert transformed(x) == pytest.approx(float(signed_hyperbolic(jnp.float32(x))), rel=1e-5)
 
 
 def test_the_warning_comes_once_and_names_settings_that_suffice():

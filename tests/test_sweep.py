@@ -40,29 +40,17 @@ from muzero_jax.runs.run_start import Start
 from muzero_jax.sweeps import block, sweep_progress, workers
 from muzero_jax.sweeps import runner as sweep_runner
 from muzero_jax.sweeps.block import run_block
-from muzero_jax.sweeps.claims import GridWork, Locks, Pace
+from muzero_jax.sweeps.claims import Grid
 from muzero_jax.sweeps.definition import Sweep, group_key
-from muzero_jax.sweeps.sweep_folder import load_sweep
+from muzero_jax.sweeps.sweep_folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.workers import size_programs
 
 # One device, whatever the other tests have let JAX find.
 run_sweep = functools.partial(sweep_runner.run_sweep, num_devices=1)
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.usefixtures("shared_programs")]
 RATES = ({"optimizer.learning_rate": 1e-3}, {"optimizer.learning_rate": 1e-2})
 SWEEP = Sweep("tiny", TINY, (0, 3), RATES)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
-    """Two members of `SWEEP`, of different settings and seeds, each trained alone."""
-    folder = tmp_path_factory.mktemp("alone")
-    found = {}
-    for member in SWEEP.members()[1:3]:
-        run_dir = folder / member.folder
-        runner.train(member.config, run_dir)
-        found[member.setting, member.config.seed] = run_dir
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +75,12 @@ def _assert_same_agents(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def test_members_are_the_runs_that_are_trained_alone_bit_for_bit(swept, alone):
-    for (setting, seed), run_dir in alone.items():
-        member = swept / f"members/setting-{setting:03}/seed-{seed}"
-        assert _report(member) == _report(run_dir)
-        _assert_same_agents(member, run_dir)
+def test_members_are_the_runs_that_are_trained_alone_bit_for_bit(swept, tmp_path):
+    """The run that is trained alone is of another setting and seed than the first member."""
+    last = SWEEP.members()[-1]
+    runner.train(last.config, tmp_path / "alone")
+    assert _report(swept / last.folder) == _report(tmp_path / "alone")
+    _assert_same_agents(swept / last.folder, tmp_path / "alone")
     members = swept.glob("members/*/*")
     assert len({str(_report(member)) for member in members}) == 4
 
@@ -236,10 +225,10 @@ def test_a_member_that_cannot_be_taken_up_fails_alone(swept, tmp_path, monkeypat
     monkeypatch.setattr(HostLoop, "finish", lambda own: True)
     programs, stop = Programs(build(TINY)), types.SimpleNamespace(signal_number=None)
     listener = types.SimpleNamespace(note=lambda text: None)
-    work = GridWork(SWEEP.members(), Locks(folder), num_workers=1)
-    with locked(locked_one), work.claim(Pace()) as claim:
+    work = Grid(SWEEP.members(), folder, num_workers=1)
+    with locked(locked_one), work.claim("") as claim:
         claim.extend(None)
-        assert run_block(programs, claim.members, folder, stop, lambda member: listener)
+        run_block(programs, claim.members, folder, stop, lambda member: listener)
     assert [run.run_dir for run in seen] == [good]
     outcomes = {run_dir: (run_dir / "outcome.json").exists() for run_dir in members}
     assert outcomes == {damaged: True, other: True, locked_one: False, good: False}
@@ -284,20 +273,21 @@ def test_a_full_disk_stops_a_sweep_and_fails_no_member(swept, tmp_path, monkeypa
 
 
 def test_another_sweep_in_the_folder_is_refused(swept, tmp_path):
-    other = dataclasses.replace(SWEEP, seeds=(0, 1))
+    def open_it(folder: Path, **changes: Any) -> None:
+        with opened_sweep(folder, dataclasses.replace(SWEEP, **changes)):
+            pass
+
     with pytest.raises(ConfigError, match=r"holds another sweep: seeds is \[0, 3\], asked for"):
-        run_sweep(other, swept)
-    other = dataclasses.replace(SWEEP, base=tiny(target__td_lambda=0.5))
+        open_it(swept, seeds=(0, 1))
     with pytest.raises(ConfigError, match=r"target.td_lambda is 1.0, asked for 0.5"):
-        run_sweep(other, swept)
-    other = dataclasses.replace(SWEEP, settings=RATES[:1])
-    with pytest.raises(ConfigError, match="2 settings, asked for 1"):
-        run_sweep(other, swept)
+        open_it(swept, base=tiny(target__td_lambda=0.5))
+    with pytest.raises(ConfigError, match=r"setting 1 is learning_rate=0.01, asked for none"):
+        open_it(swept, settings=RATES[:1])
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty, and holds no sweep"):
-        run_sweep(SWEEP, tmp_path)
+        open_it(tmp_path)
     with locked(swept), pytest.raises(RunLockedError, match="another process"):
-        run_sweep(SWEEP, swept)
+        open_it(swept)
 
 
 def test_what_cannot_work_leaves_nothing_behind(tmp_path):
@@ -336,10 +326,9 @@ class LinearPrograms:
 )
 def test_width_is_what_the_compiled_program_leaves_room_for(monkeypatch, usable, expected):
     """On an accelerator: first by the states alone, then by the memory analysis, evenly filled."""
-    monkeypatch.setattr(workers, "_first_width", lambda device, num_runs: num_runs)
     monkeypatch.setattr(workers, "Programs", LinearPrograms)
     monkeypatch.setattr(workers, "_USABLE", 1.0)
-    programs = size_programs(None, 12, jax.devices()[0], usable)
+    programs = size_programs(None, 12, types.SimpleNamespace(platform="gpu"), usable)
     assert programs.width == expected
     assert programs.memory.total_bytes <= usable
 
@@ -356,29 +345,28 @@ def test_a_width_that_was_asked_for_is_kept_or_refused(monkeypatch):
         size_programs(None, 12, jax.devices()[0], 29)
 
 
-def test_workers_share_groups_only_where_compiling_pays(tmp_path):
+def test_workers_share_a_group_only_where_no_other_is_left(tmp_path):
     """Settings that are not traced make two groups, of two and of three runs."""
     settings = ({"search.num_simulations": 2}, {"search.num_simulations": 3})
     members = Sweep("tiny", TINY, (0, 3, 4), settings).members()[1:]
     first, second = (group_key(members[number].config) for number in (0, 2))
-    work = GridWork(members, Locks(tmp_path), num_workers=2)
-    with work.claim(Pace()) as one, work.claim(Pace()) as other:
+    work = Grid(members, tmp_path, num_workers=2)
+    with work.claim("") as one, work.claim("") as other:
         assert (one.members, other.members) == (members[:1], members[2:3])
         assert (one.num_runs, other.num_runs) == (2, 3)
-        with work.claim(Pace(first, compile_seconds=10.0)) as more:
+        with work.claim(first) as more:
             assert more.members == members[1:2]
         one.extend(5)
         assert one.members == members[:2]
-        # Two seconds of runs wait in the other group: not worth ten of compiling.
-        with work.claim(Pace(first, compile_seconds=10.0, run_seconds=1.0)) as more:
-            assert more is None
-        with work.claim(Pace(first, compile_seconds=10.0, run_seconds=20.0)) as more:
+        with work.claim(first) as more:
             more.extend(5)
             assert more.members == members[3:]
-            with work.claim(Pace(second)) as none:
-                assert none is None
+            # Another process sees by the locks alone that nothing is free.
+            for elsewhere in (work, Grid(members, tmp_path, num_workers=2)):
+                with elsewhere.claim(second) as none:
+                    assert none is None
     # Runs that are not over may be claimed again.
-    with work.claim(Pace(second)) as again:
+    with work.claim(second) as again:
         again.extend(None)
         assert again.members == members[2:]
 

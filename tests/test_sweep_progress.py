@@ -18,8 +18,9 @@ from muzero_jax.core.errors import RunError
 from muzero_jax.sweeps import sweep_progress
 from muzero_jax.sweeps.definition import Study
 from muzero_jax.sweeps.search_space import parse_axis
-from muzero_jax.sweeps.sweep_progress import SweepProgress, draw_sweep
+from muzero_jax.sweeps.sweep_progress import SweepProgress
 from muzero_jax.sweeps.sweep_state import MemberProgress, SweepState
+from muzero_jax.tracking import screen
 
 STEPS = TINY.total_env_steps
 
@@ -28,31 +29,31 @@ STEPS = TINY.total_env_steps
 def test_ten_sweeps_in_a_terminal_end(tmp_path: Path) -> None:
     """Workers that end runs while the display is drawn once held each other's locks for ever."""
     script = str(Path(__file__).parent / "busy_sweeps.py")
-    arguments = [script, str(tmp_path / "sweeps"), "10", "200"]
+    arguments = [script, str(tmp_path / "sweeps"), "10", "100"]
     with in_terminal(*arguments, cwd=tmp_path) as terminal:
         assert terminal.read_until("all ended", 60), terminal.output[-500:]
         assert terminal.end(10) == 0
     for folder in (tmp_path / "sweeps").iterdir():
-        assert len((folder / "table.csv").read_text().splitlines()) == 201
-    assert "200/200 learning_rate=" in terminal.output
+        assert len((folder / "table.csv").read_text().splitlines()) == 101
+    assert "100/100 learning_rate=" in terminal.output
 
 
 def test_workers_that_end_runs_while_all_is_drawn_are_never_stuck(tmp_path, monkeypatch, capsys):
     """The quick form of the test above, with a picture that is drawn without pause."""
-    monkeypatch.setattr(sweep_progress, "is_live", lambda: True)
-    screen = sweep_progress.Screen
-    monkeypatch.setattr(sweep_progress, "Screen", lambda draw: screen(draw, draws_per_second=1e4))
+    monkeypatch.setattr(screen, "is_live", lambda: True)
+    monkeypatch.setattr(screen, "_SECONDS_BETWEEN_DRAWINGS", 1e-4)
+    monkeypatch.setattr(sweep_progress, "_LEAST_REST", 1e-4)
     work = threading.Thread(
-        target=pretend_to_sweep, args=(tmp_path / "sweep", 100, 0.0), daemon=True
+        target=pretend_to_sweep, args=(tmp_path / "sweep", 50, 0.0), daemon=True
     )
     work.start()
     work.join(timeout=60)
     assert not work.is_alive()
     with (tmp_path / "sweep/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["setting"]) for row in rows] == list(range(100))
-    lines = [line for line in capsys.readouterr().out.splitlines() if "/100 learning_rate" in line]
-    assert [line.split("/")[0] for line in lines] == [str(n + 1) for n in range(100)]
+    assert [int(row["setting"]) for row in rows] == list(range(50))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "/50 learning_rate" in line]
+    assert [line.split("/")[0] for line in lines] == [str(n + 1) for n in range(50)]
 
 
 def test_many_quick_runs_do_not_write_the_table_as_often(tmp_path, monkeypatch):
@@ -107,16 +108,14 @@ def test_a_table_that_cannot_be_written_does_not_hide_what_went_wrong(tmp_path, 
 
 def test_a_run_that_is_found_over_before_its_worker_says_so_is_counted_once():
     (member,) = sweep_of(1).members()
-    state = SweepState([RATE], num_runs=1, steps_of_a_run=STEPS)
-    state.expect([member])
-    state.begin(MemberProgress(member, env_steps=STEPS))
+    state = SweepState([RATE], num_runs=1)
+    state.begin(MemberProgress(member, share=1.0))
     once = {"finished": 1, "failed": 0, "pruned": 0, "running": 0, "waiting": 0}
-    assert state.settle(member.folder, _row(0, 1.0))
-    assert state.snapshot().counts == once and state.snapshot().steps_done == STEPS
-    state.end([member])
-    assert state.snapshot().counts == once and state.snapshot().steps_done == STEPS
-    assert not state.settle(member.folder, _row(0, 1.0))
-    assert state.snapshot().counts == once
+    assert state.open_among([member.folder]) == [member.folder]
+    state.settle(member.folder, _row(0, 1.0))
+    state.give_back([member])
+    assert state.snapshot().counts == once and state.snapshot().num_done == 1.0
+    assert not state.open_among([member.folder])
 
 
 def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(tmp_path, capsys):
@@ -152,7 +151,7 @@ def _row(setting: int, score: float, status: str = "finished") -> dict[str, Any]
 
 
 def test_the_best_setting_is_the_one_with_the_highest_mean_of_its_seeds():
-    state = SweepState([RATE], num_runs=5, steps_of_a_run=STEPS)
+    state = SweepState([RATE], num_runs=5)
     assert state.snapshot().best == ""
     state.settle("a", _row(0, 5.0))
     state.settle("b", _row(1, 4.0))
@@ -161,7 +160,6 @@ def test_the_best_setting_is_the_one_with_the_highest_mean_of_its_seeds():
     assert state.snapshot().best == "4 (learning_rate=0.2; 1 seed)"
     state.settle("d", _row(2, math.nan))
     assert state.snapshot().best == "4 (learning_rate=0.2; 1 seed)"
-    assert not state.settle("d", _row(2, math.nan))
     assert state.snapshot().counts == {
         "finished": 4,
         "failed": 0,
@@ -171,53 +169,52 @@ def test_the_best_setting_is_the_one_with_the_highest_mean_of_its_seeds():
     }
 
 
-def test_steps_and_time_left_count_what_this_process_has_made(monkeypatch):
+def test_the_time_left_counts_what_this_process_has_made(monkeypatch):
     members = sweep_of(4).members()
-    state = SweepState([RATE], num_runs=4, steps_of_a_run=STEPS)
-    state.expect(members[:3])
+    state = SweepState([RATE], num_runs=4)
     state.settle(members[0].folder, _row(0, 1.0))
     state.start_clock()
     assert state.snapshot().seconds_left is None
-    progress = MemberProgress(members[1], env_steps=256, steps_before=128)
+    progress = MemberProgress(members[1])
     state.begin(progress)
+    chunk = TINY.env_steps_per_chunk
+    progress.metrics({"env_steps": STEPS / 4 + chunk})  # A quarter was made before.
+    progress.metrics({"env_steps": STEPS / 2})
     now = state.snapshot()
-    assert (now.steps_done, now.steps_in_all) == (STEPS + 256, 4 * STEPS)
-    assert (now.counts["running"], now.counts["waiting"]) == (1, 2)
+    assert now.num_done == 1.5 and (now.counts["running"], now.counts["waiting"]) == (1, 2)
     began = state._began
     monkeypatch.setattr("time.perf_counter", lambda: began + 10.0)
-    # 128 steps in 10 s; 512 - 256 of this run and 1,024 of two more are left.
+    # A quarter of a run in 10 s; two and a half are left.
     assert state.snapshot().seconds_left == pytest.approx(100.0)
-    progress.env_steps = STEPS
-    state.end(members[1:2])
-    assert state.snapshot().counts["waiting"] == 2  # It is neither running nor waiting.
     state.settle(members[1].folder, _row(1, 1.0, "pruned"))
-    # 384 steps in 10 s, whoever made the first 128.
-    assert state.snapshot().seconds_left == pytest.approx(1024 / 38.4)
+    # Three quarters in 10 s, whoever made the first one; a pruned run counts as whole.
+    assert state.snapshot().seconds_left == pytest.approx(2 / 0.075)
 
 
-def test_a_run_that_is_given_back_waits_again():
-    members = sweep_of(2).members()
-    state = SweepState([RATE], num_runs=2, steps_of_a_run=STEPS)
-    state.begin(MemberProgress(members[0]))
-    state.end(members[:1])
-    again = MemberProgress(members[0])
-    state.begin(again)  # Somebody else is quicker than the thread that reads how it ended.
-    assert not state.settle(members[0].folder, None)
-    assert state.snapshot().running == (again,)
-    assert state.snapshot().counts["waiting"] == 1
+def test_a_run_that_is_given_back_waits_again(tmp_path):
+    sweep = sweep_of(2)
+    members = sweep.members()
+    progress = SweepProgress(tmp_path, sweep, "a sweep")
+    for _ in range(2):
+        progress.begin(members[0])
+        assert progress.counts()["running"] == 1
+        progress.end(members[:1])
+        assert progress.counts()["running"] == 0 and progress.counts()["waiting"] == 2
 
 
 def test_the_picture_has_a_bar_for_each_run(tmp_path):
-    members = sweep_of(2).members()
-    state = SweepState([RATE], num_runs=2, steps_of_a_run=STEPS)
-    state.expect(members)
-    state.begin(MemberProgress(members[0], env_steps=64, score=0.5, doing="training"))
+    progress = SweepProgress(tmp_path, sweep_of(2), "a sweep")
+    run = progress.begin(sweep_of(2).members()[0])
+    run.activity("training")
+    run.metrics({"env_steps": STEPS / 4})
+    run.evaluation({"score_mean": 0.5})
     with (tmp_path / "shown").open("w") as file:
         console = Console(width=100, record=True, file=file)
-        console.print(draw_sweep(state.snapshot()))
+        console.print(screen.picture(progress.rows()))
     shown = console.export_text()
     assert "1 running, 1 waiting" in shown and "none yet" in shown
     assert "training" in shown and "learning_rate=0.001, seed 0, score 0.5" in shown
+    assert [row.share for row in progress.rows()] == [0.125, None, 0.25]
 
 
 def test_runs_that_a_sweep_does_not_name_are_not_counted(tmp_path: Path) -> None:

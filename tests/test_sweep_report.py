@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from tiny_run import TINY
 
 from muzero_jax.cli import main
 from muzero_jax.reports.fluid_svg import TEXT_PIXELS
@@ -22,8 +23,9 @@ from muzero_jax.reports.sweep_summary import (
     summarise_settings,
 )
 from muzero_jax.reports.sweep_table import SweepFolderError, read_sweep, write_table
-from muzero_jax.sweeps.sweep_progress import TableWriter
-from muzero_jax.sweeps.sweep_state import SweepState
+from muzero_jax.sweeps.definition import Study
+from muzero_jax.sweeps.search_space import parse_axis
+from muzero_jax.sweeps.sweep_progress import SweepProgress
 
 
 def _write_run(folder: Path, setting: int, seed: int, rate: float, *, score=None, seconds=1.0):
@@ -206,10 +208,10 @@ def test_a_damaged_file_of_a_run_is_named_in_one_sentence(folder, name, content,
     assert main(["report", str(folder)]) == 2
     error = capsys.readouterr().err
     assert f"{run_dir}/{told}" in error and error.count("\n") == 1
-    state = SweepState((), 6, 128)
-    table = TableWriter(folder, state, lambda row: None, lambda line: None, is_shared=True)
+    space = (parse_axis(TINY, "learning_rate=1e-3..1e-2"),)
+    progress = SweepProgress(folder, Study("tiny", TINY, (0,), "rates", space, 6), "a study")
     with pytest.raises(SweepFolderError, match="seed-1"):
-        table.finish()
+        progress.finish()
 
 
 def test_a_folder_of_no_setting_is_named_in_one_sentence(folder, capsys):

@@ -248,16 +248,17 @@ def test_the_driver_seals_what_its_workers_make(user, mark, monkeypatch):
     sweep = Sweep("own", tiny(environment__name="trap:make"), (0,), ({},))
     (member,) = sweep.members()
     run_dir = user / "sweep" / member.folder
-    config = dump_yaml(config_to_dict(member.config)).encode()
-    messages = [("claim", member), ("release", member, {"config.yaml": config}), ("end", [member])]
 
-    class Remote:
-        def options(self, **_):
-            return SimpleNamespace(remote=lambda *_: messages)
+    def exchange(_):
+        run_dir.mkdir(parents=True)
+        (run_dir / "config.yaml").write_text(dump_yaml(config_to_dict(member.config)))
+        return [("end", [member])]
 
     errors = SimpleNamespace(RayTaskError=KeyError, RayActorError=KeyError)
-    ray = SimpleNamespace(get=lambda message: message, exceptions=errors)
-    worker = SimpleNamespace(work=Remote(), answer=SimpleNamespace(remote=lambda state: None))
+    ray = SimpleNamespace(get=lambda found: found, exceptions=errors)
+    ray.wait = lambda references, timeout: (references, [])
+    worker = SimpleNamespace(work=SimpleNamespace(remote=lambda: None))
+    worker.exchange = SimpleNamespace(remote=exchange)
     progress = SweepProgress(user / "sweep", sweep, "a sweep")
     stop = Stop(SimpleNamespace(signal_number=None))
     _WorkerThread(ray, lambda: worker, user / "sweep", progress, stop).run()

@@ -192,7 +192,6 @@ def _define(
     settings = make_settings(
         base,
         axes,
-        method="random" if options.samples else "grid",
         num_points=options.points or 5,
         num_samples=options.samples or 0,
         sample_seed=options.sample_seed,

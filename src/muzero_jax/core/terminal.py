@@ -1,8 +1,7 @@
 """Standard output and standard error: in any encoding, closed, or read by nobody.
 
-A program that starts with `run_program` writes to the streams of this file. Characters that they
-cannot encode are written in ASCII. If the reader is gone, such as `head` or a closed terminal, a
-program that only shows something ends, and a program that works goes on.
+Characters that a stream cannot encode are written in ASCII. If the reader is gone, such as `head`
+or a closed terminal, a program that only shows something ends, and a program that works goes on.
 """
 
 import codecs
@@ -40,12 +39,9 @@ class OutputLostError(Exception):
 def run_program(work: Callable[[], int], needs_reader: bool = False) -> int:
     """Calls a whole program, with streams that no encoding and no lost reader can break.
 
-    A program that `needs_reader` ends when nobody reads its output any more. Any other program goes
-    on, and its output is lost.
-
     Returns:
-      The exit code of `work`. A program that needs a reader returns 141 if it has lost the reader,
-      and 1 if its output cannot be written for another reason, such as a full disk.
+      The exit code of `work`. A program that `needs_reader` ends with 141 if it has lost the
+      reader, and with 1 if its output cannot be written for another reason, such as a full disk.
     """
     with _lasting_streams(needs_reader) as descriptor:
         try:
@@ -70,15 +66,9 @@ def is_live() -> bool:
 
 @contextlib.contextmanager
 def wide_enough(least_columns: int = LEAST_COLUMNS) -> Iterator[None]:
-    """Lays text inside the block out for at least so many columns, even in a narrower terminal.
-
-    tyro runs for ever where a column of its help has no room at all.
-    """
-    if shutil.get_terminal_size().columns >= least_columns:
-        yield
-        return
+    """Lays text inside the block out for at least so many columns, or tyro may run for ever."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(least_columns)
+    os.environ["COLUMNS"] = str(max(shutil.get_terminal_size().columns, least_columns))
     try:
         yield
     finally:
@@ -90,13 +80,8 @@ def wide_enough(least_columns: int = LEAST_COLUMNS) -> Iterator[None]:
 class _Descriptor(io.FileIO):
     """A file descriptor that accepts all output, whether it can be written or not.
 
-    Args:
-      descriptor: number of the descriptor, which stays open.
-      needs_reader: whether the first failure is raised. It is raised in the main thread only,
-        because an error in another thread would be lost.
-
-    Attributes:
-      failure: the first error of writing; None if there was none.
+    With `needs_reader` the first failure is raised, in the main thread only, because an error in
+    another thread would be lost. `failure` is the first error of writing; None if there was none.
     """
 
     def __init__(self, descriptor: int, needs_reader: bool):
@@ -120,9 +105,7 @@ class _Descriptor(io.FileIO):
 def _lasting(
     stream: TextIO | None, descriptor: int, needs_reader: bool
 ) -> tuple[TextIO, _Descriptor | None]:
-    """A stream that lasts, with its descriptor, in place of one of Python's own streams.
-
-    A stream of another kind, with which a notebook or a test catches output, is returned unchanged.
+    """A stream that lasts, with its descriptor; a stream that a notebook catches stays as it is.
 
     Args:
       stream: the stream; None if it was closed when the program started.
@@ -165,20 +148,13 @@ def _lasting_streams(needs_reader: bool) -> Iterator[_Descriptor | None]:
 
 
 def _flushed(work: Callable[[], int]) -> int:
-    """Calls `work` and flushes its output, also where it raises an error."""
-    stdout = sys.stdout
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(sys.stdout.flush)
         return work()
-    finally:
-        stdout.flush()
 
 
 def _open_closed_descriptors() -> None:
-    """Opens the null device in place of standard streams that were closed.
-
-    Otherwise the first files that the program opens would get the numbers of these streams, and
-    would receive what libraries print.
-    """
+    """Opens the null device for closed streams, or the program's files would get their numbers."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -188,25 +164,13 @@ def _open_closed_descriptors() -> None:
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The streams' error handler, which writes in ASCII what cannot be encoded."""
+    """The streams' error handler, which writes in ASCII a character that cannot be encoded."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    text = error.object[error.start : error.end]
-    if any(map(_is_byte, text)) and not error.encoding.startswith(("utf-16", "utf-32")):
-        return b"".join(map(_bytes_in_ascii, text)), error.end
-    return "".join(map(_character_in_ascii, text)), error.end
-
-
-def _is_byte(character: str) -> bool:
-    """Whether a character stands for an undecodable byte of a file's name."""
-    return "\udc80" <= character <= "\udcff"
-
-
-def _bytes_in_ascii(character: str) -> bytes:
-    if _is_byte(character):
-        return character.encode("ascii", "surrogateescape")
-    return _character_in_ascii(character).encode("ascii")
-
-
-def _character_in_ascii(character: str) -> str:
-    return _IN_ASCII.get(character) or character.encode("ascii", "backslashreplace").decode("ascii")
+    character, end = error.object[error.start], error.start + 1
+    # This stands for an undecodable byte of a file's name.
+    is_byte = "\udc80" <= character <= "\udcff"
+    if is_byte and not error.encoding.startswith(("utf-16", "utf-32")):
+        return character.encode("ascii", "surrogateescape"), end
+    escaped = character.encode("ascii", "backslashreplace").decode("ascii")
+    return _IN_ASCII.get(character, escaped), end

@@ -21,14 +21,14 @@ from muzero_jax.runs.run_writer import RunWriter
 from muzero_jax.sweeps.definition import Member
 from muzero_jax.tracking.progress import Listener
 
-# These errors end a run but not the sweep: errors of the run itself and of its compiled programs.
+# These errors end a run but not the sweep.
 FAILURES = (RunError, jax.errors.JaxRuntimeError)
 # Many small runs would otherwise spend most of their time on checkpoints.
 _MOST_SAVING = 0.1
 
 
 def is_over(run_dir: Path) -> bool:
-    """Whether a run is finished, has failed or was pruned, so that nothing is left to do for it."""
+    """Whether a run is finished, has failed or was pruned."""
     return (run_dir / RESULT_FILE).exists() or (run_dir / OUTCOME_FILE).exists()
 
 
@@ -57,10 +57,10 @@ def run_block(
     begin: Callable[[Member], Listener],
     compile_seconds: float = 0.0,
     keep_going: KeepGoing | None = None,
-) -> bool:
-    """Runs members of one group until they are over; members that are over already are left out.
+) -> None:
+    """Runs members of one group until they are over, or `keep_going` or a failure ends a trial.
 
-    A member that cannot be taken up fails alone, unless `keep_going` is given.
+    A member that cannot be taken up fails; without `keep_going` the others go on.
 
     Args:
       programs: compiled programs of the group.
@@ -72,13 +72,9 @@ def run_block(
       keep_going: decides at evaluations whether the runs go on, see `HostLoop`. With it all runs go
         in step, from a number of steps at which all can be taken up, and none goes on alone.
 
-    Returns:
-      Whether the runs got to the end, which `keep_going` may prevent.
-
     Raises:
       InterruptedRunError: the sweep was stopped; everything is saved.
       DiskError: the disk is full or read-only.
-      RunError: `keep_going` is given, and a run cannot be taken up.
     """
     together = keep_going is not None
     pending = [member for member in members if not is_over(folder / member.folder)]
@@ -87,7 +83,9 @@ def run_block(
             _write_settings(folder / member.folder, member)
     while pending:
         step, part = _at_one_step(pending, folder, all_of_them=together)
-        starts, bad = _find_starts(part, folder, programs, step, passes_errors=together)
+        starts, bad = _find_starts(part, folder, programs, step)
+        if bad and together:
+            return
         pending = [member for member in pending if member not in bad]
         if bad or any(start.counters.env_steps != step for start in starts):
             continue  # Damaged checkpoints were set aside; the other members decide anew.
@@ -98,9 +96,8 @@ def run_block(
             del starts  # The states are donated: nobody else may hold them.
             go_on = keep_going or (lambda env_steps: True)
             if not HostLoop(programs, runs, states, stop, go_on, _MOST_SAVING).finish():
-                return False
+                return
         pending = [member for member in pending if member not in part]
-    return True
 
 
 def _write_settings(run_dir: Path, member: Member) -> None:
@@ -113,7 +110,7 @@ def _at_one_step(
 ) -> tuple[int, list[Member]]:
     """A number of steps, and the members that can go on from it.
 
-    A kill leaves the members of a block at one checkpoint or the next; then the older one serves
+    A kill leaves the members of a block at one checkpoint or the next, and the older one serves
     all. A member that was continued alone since then goes on by itself.
     """
     checkpoints = [set(checkpoint_steps(folder / m.folder / CHECKPOINTS_FOLDER)) for m in members]
@@ -126,12 +123,9 @@ def _at_one_step(
 
 
 def _find_starts(
-    members: Sequence[Member], folder: Path, programs: Programs, step: int, passes_errors: bool
+    members: Sequence[Member], folder: Path, programs: Programs, step: int
 ) -> tuple[list[Start], list[Member]]:
-    """Where members are taken up, at most at `step`, and the members that cannot be: they fail.
-
-    With `passes_errors` a member that cannot be taken up is an error of the whole block.
-    """
+    """Where members are taken up, at most at `step`, and the members that cannot be: they fail."""
     starts, bad = [], []
     for member in members:
         try:
@@ -139,8 +133,6 @@ def _find_starts(
         except DiskError:
             raise
         except RunError as error:
-            if passes_errors:
-                raise
             give_up([member], folder, "failed", str(error))
             bad.append(member)
     return starts, bad

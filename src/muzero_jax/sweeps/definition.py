@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
-from muzero_jax.core.checks import require, require_seed
+from muzero_jax.core.checks import require, require_seed, require_type
 from muzero_jax.core.dotted import describe_setting
 from muzero_jax.core.file_names import MEMBERS_FOLDER
+from muzero_jax.core.settings import to_plain
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.search_space import MOST_RUNS, Axis, all_settings, check_setting
 
@@ -34,25 +35,41 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Settings times seeds.
+class _Definition:
+    """What sweeps and studies have in common.
 
     Attributes:
       experiment: name of the experiment on the command line.
       base: the configuration that the settings change.
       seeds: each setting is run with each seed.
-      settings: changes by dotted name, one mapping for each setting.
       changed: settings in which `base` differs from the experiment's own, by dotted name.
     """
 
     experiment: str
     base: ExperimentConfig
     seeds: tuple[int, ...]
-    settings: tuple[Mapping[str, Any], ...]
-    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_seeds(self.seeds)
+        for seed in self.seeds:
+            require_seed("seeds", seed)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"a sweep needs seeds that differ, found {list(self.seeds)}.")
+
+    def _with(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {"experiment": self.experiment, "seeds": list(self.seeds)}
+        base = {"changed": _plain(self.changed), "base": config_to_dict(self.base)}
+        return {**shared, **own, **base}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep(_Definition):
+    """Settings times seeds; `settings` holds the changes of each setting, by dotted name."""
+
+    settings: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.settings:
             raise ConfigError("a sweep needs at least one setting.")
 
@@ -60,10 +77,6 @@ class Sweep:
     def num_runs(self) -> int:
         """How many runs there are."""
         return len(self.settings) * len(self.seeds)
-
-    def describe(self) -> str:
-        """A line that says what is run."""
-        return f"{self.experiment}: {len(self.settings)} settings, {len(self.seeds)} seeds"
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -85,81 +98,57 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `sweep.yaml`."""
-        return {
-            "experiment": self.experiment,
-            "seeds": list(self.seeds),
-            "settings": [_plain(setting) for setting in self.settings],
-            "changed": _plain(self.changed),
-            "base": config_to_dict(self.base),
-        }
+        return self._with({"settings": [_plain(setting) for setting in self.settings]})
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Study(_Definition):
     """Trials that choose their settings by what earlier ones scored.
 
+    The objective of a trial is the interquartile mean over its seeds.
+
     Attributes:
-      experiment: name of the experiment on the command line.
-      base: the configuration that the settings change.
-      seeds: each trial is run with each seed; its objective is the interquartile mean over seeds.
       name: name of the study.
       space: what the trials choose from.
       num_trials: how many trials there are, over all processes.
       pruner: what ends trials early, at their evaluations.
       sample_seed: seed of the choices.
-      changed: settings in which `base` differs from the experiment's own, by dotted name.
       is_deterministic: whether the trials go in rounds, see `rounds.RoundTrials`.
       round_size: how many trials a round has; 0 until the study is first run, which makes it the
         number of devices.
     """
 
-    experiment: str
-    base: ExperimentConfig
-    seeds: tuple[int, ...]
     name: str
     space: tuple[Axis, ...]
     num_trials: int
     pruner: Pruner = "hyperband"
     sample_seed: int = 0
-    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_deterministic: bool = False
     round_size: int = 0
 
     def __post_init__(self) -> None:
-        _check_seeds(self.seeds)
+        super().__post_init__()
         if not self.space:
             raise ConfigError("a study needs at least one setting to choose: --set NAME=low..high.")
-        self._check_kinds()
+        require_type("study", self.name, str)  # A file that was edited by hand may hold anything.
+        require_type("pruner", self.pruner, Pruner)
+        require_type("deterministic", self.is_deterministic, bool)
+        for name, number in (("trials", self.num_trials), ("round_size", self.round_size)):
+            require_type(name, number, int)
+            least = 1 if name == "trials" else 0
+            told = f"{name} must be between {least} and {MOST_RUNS:,}, found {number}."
+            require(least <= number <= MOST_RUNS, told)
+        require_seed("sample_seed", self.sample_seed)
         if self.pruner != "none" and not self.base.evaluation.interval:
             raise ConfigError(
                 "evaluation.interval is 0, so that no trial could be pruned; set it, or --pruner "
                 "none."
             )
 
-    def _check_kinds(self) -> None:
-        """Refuses values of the wrong kind, which a file that was edited by hand may hold."""
-        name, trials, pruner, rounds = self.name, self.num_trials, self.pruner, self.round_size
-        choices, in_rounds = get_args(Pruner), self.is_deterministic
-        trials_told = f"trials must be an integer between 1 and {MOST_RUNS:,}"
-        for is_right, told, found in (
-            (isinstance(name, str), "the study must have a name", name),
-            (_is_count(trials) and 1 <= trials <= MOST_RUNS, trials_told, trials),
-            (pruner in choices, f"the pruner must be one of {', '.join(choices)}", pruner),
-            (isinstance(in_rounds, bool), "deterministic must be true or false", in_rounds),
-            (_is_count(rounds), "round_size must be an integer of at least 0", rounds),
-        ):
-            require(is_right, f"{told}, found {found!r}.")
-        require_seed("sample_seed", self.sample_seed)
-
     @property
     def num_runs(self) -> int:
         """How many runs there are."""
         return self.num_trials * len(self.seeds)
-
-    def describe(self) -> str:
-        """A line that says what is run."""
-        trials = f"{self.num_trials} trials, {len(self.seeds)} seeds each"
-        return f"{self.experiment}, study {self.name}: {trials}"
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -172,19 +161,16 @@ class Study:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `sweep.yaml`."""
-        deterministic = self.is_deterministic
-        return {
-            "experiment": self.experiment,
-            "seeds": list(self.seeds),
-            "study": self.name,
-            "space": {axis.name: axis.plain() for axis in self.space},
-            "trials": self.num_trials,
-            "pruner": self.pruner,
-            "sample_seed": self.sample_seed,
-            "changed": _plain(self.changed),
-            **({"deterministic": True, "round_size": self.round_size} if deterministic else {}),
-            "base": config_to_dict(self.base),
-        }
+        space = {axis.name: axis.plain() for axis in self.space}
+        own: dict[str, Any] = {"study": self.name, "space": space, "trials": self.num_trials}
+        own |= {"pruner": self.pruner, "sample_seed": self.sample_seed}
+        rounds = {"deterministic": True, "round_size": self.round_size}
+        return self._with(own | (rounds if self.is_deterministic else {}))
+
+
+def member_folder(number: int, seed: int) -> str:
+    """The folder of a run in the sweep's folder, by the number of its setting and its seed."""
+    return f"{MEMBERS_FOLDER}/setting-{number:03}/seed-{seed}"
 
 
 def make_members(
@@ -206,7 +192,7 @@ def make_members(
         Member(
             setting=number,
             config=dataclasses.replace(config, seed=seed),
-            folder=f"{MEMBERS_FOLDER}/setting-{number:03}/seed-{seed}",
+            folder=member_folder(number, seed),
             title=f"{describe_setting(setting)}, seed {seed}",
         )
         for seed in seeds
@@ -231,16 +217,5 @@ def group_members(members: Sequence[Member]) -> list[list[Member]]:
     return list(groups.values())
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    for seed in seeds:
-        require_seed("seeds", seed)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"a sweep needs seeds that differ, found {list(seeds)}.")
-
-
 def _plain(setting: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in setting.items()}
+    return {name: to_plain(value) for name, value in setting.items()}

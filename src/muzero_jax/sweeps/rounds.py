@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,10 @@ class RoundTrials(Trials):
     """The journal of a study whose trials are asked for, judged and told in rounds.
 
     A round consists of `round_size` trials with consecutive numbers. Their settings are chosen when
-    the round begins, in the order of their numbers. A trial is pruned by what trials of earlier
-    rounds have reported, never by a trial of its own round. The study is told how the trials ended
-    when the last of them has, again in the order of their numbers. So each decision follows from
-    earlier rounds alone, whichever worker is quicker, and whatever was killed on the way: until the
-    study is told, the trials' run folders hold what was found.
-
-    Only one process may work on such a study; it holds the folder's lock.
+    the round begins, a trial is pruned by what trials of earlier rounds have reported, and the
+    study is told how the trials ended when the last of them has, always in the order of their
+    numbers. So each decision follows from earlier rounds alone, whichever worker is quicker, and
+    whatever was killed on the way. Only one process works on such a study, and holds its lock.
 
     Args:
       folder: the study's folder.
@@ -38,39 +35,18 @@ class RoundTrials(Trials):
         super().__init__(folder, study)
         self._stop = stop
         self._changed = threading.Condition()
-        self._untaken: deque[Trial] = deque()
+        self._untaken: deque[int] = deque()
         self._ended: dict[int, tuple[Trial, TrialEnd, float | str]] = {}
         self._num_open = 0
-        self._rungs: list[Mapping[str, Any]] = []
-        self._replays: dict[int, _Replay] = {}
+        self._notes: list[Mapping[str, Any]] = []
 
-    @contextlib.contextmanager
-    def claim(self) -> Iterator[Trial | None]:
-        """Claims the next trial of this or the next round; None where the study knows all ends.
+    def take(self, stack: contextlib.ExitStack) -> Trial | None:
+        """Takes the next trial of this or the next round; None where the study knows all ends.
 
         Raises:
           InterruptedRunError: the sweep was stopped while a worker waited for the end of a round.
+          RunLockedError: another process is writing a run of the trial.
         """
-        yield self._next()
-
-    def _is_pruned(self, trial: Trial, step: int) -> bool:
-        """Judges a trial by the trials of earlier rounds."""
-        values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        reports = {one: value for one, value in values.items() if one <= step}
-        return self._replays[trial.number].is_pruned(reports)
-
-    def _tell(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
-        """Remembers how a trial ended; once the round's last trial has ended, tells the study."""
-        with self._changed:
-            self._ended[trial.number] = (trial, state, told)
-            if len(self._ended) == self._num_open:
-                for number in sorted(self._ended):
-                    super()._tell(*self._ended[number])
-                self._ended.clear()
-                self._num_open = 0
-            self._changed.notify_all()
-
-    def _next(self) -> Trial | None:
         with self._changed:
             while not self._untaken:
                 number = self._stop.signal_number
@@ -80,75 +56,69 @@ class RoundTrials(Trials):
                     self._changed.wait(_SECONDS_BETWEEN_LOOKS)
                 elif not self._begin_round():
                     return None
-            return self._untaken.popleft()
+            return self._locked(self._untaken.popleft(), stack)
+
+    def end(self, trial: Trial, state: TrialEnd, told: float | str) -> None:
+        """Remembers how a trial ended; once the round's last trial has ended, tells the study.
+
+        Args:
+          trial: the trial.
+          state: how the trial ended.
+          told: the objective of a finished trial; otherwise the reason why it has none.
+        """
+        with self._changed:
+            self._ended[trial.number] = (trial, state, told)
+            if len(self._ended) == self._num_open:
+                for number in sorted(self._ended):
+                    super().end(*self._ended[number])
+                self._ended.clear()
+                self._num_open = 0
+            self._changed.notify_all()
 
     def _begin_round(self) -> bool:
         """Chooses a round's settings, or takes up a round that was left; false after the last."""
         found = self.study.get_trials(deepcopy=False)
         first = next((t.number for t in found if not t.state.is_finished()), len(found))
-        size = self.definition.round_size
-        begin = first // size * size
-        end = min(begin + size, self.definition.num_trials)
-        self._remember([trial.intermediate_values for trial in found[:begin]])
+        begin = self._begin_of_round(first)
+        end = min(begin + self.definition.round_size, self.definition.num_trials)
+        for trial in found[len(self._notes) : begin]:
+            self._notes.append(self._replay(trial.number, trial.intermediate_values)[1])
         for number in range(first, end):
             if number >= len(found):
                 self.study.ask()
-            self._untaken.append(self._trial(number))
-        self._replays = {number: self._replay(number) for number in range(first, end)}
+            self._trial(number)  # The journal holds its values from now on.
+        self._untaken.extend(range(first, end))
         self._num_open = len(self._untaken)
         return self._num_open > 0
 
-    def _remember(self, reports: Sequence[Mapping[int, float]]) -> None:
-        """Works out what the pruner keeps of trials of earlier rounds, from what they reported."""
-        for number in range(len(self._rungs), len(reports)):
-            replay = self._replay(number)
-            replay.is_pruned(reports[number])
-            self._rungs.append(replay.rungs())
+    def _begin_of_round(self, number: int) -> int:
+        return number // self.definition.round_size * self.definition.round_size
 
-    def _replay(self, number: int) -> "_Replay":
-        begin = number // self.definition.round_size * self.definition.round_size
-        return _Replay(self._optuna, self._new_study, self._rungs[:begin], number)
+    def _is_pruned(self, trial: Trial, step: int) -> bool:
+        values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        reports = {one: value for one, value in values.items() if one <= step}
+        return self._replay(trial.number, reports)[0]
 
-    def _new_study(self) -> Any:
-        """A study in memory, of the same name, because Hyperband chooses brackets by the name."""
-        return self._optuna.create_study(
-            study_name=self.definition.name, direction="maximize", pruner=self._make_pruner()
-        )
+    def _replay(self, number: int, reports: Mapping[int, float]) -> tuple[bool, Mapping[str, Any]]:
+        """Whether the pruner ends a trial at the last of its reports, and the pruner's notes of it.
 
-
-class _Replay:
-    """A trial as the pruner shall see it: beside trials of earlier rounds, and no other trials.
-
-    Optuna's pruners look at all trials of a study, and keep notes in it. Here they look at a study
-    in memory, whose answers depend on its reports alone: a decision that a kill has cut off is made
-    again, and is the same. `earlier` are the pruner's notes of the trials of earlier rounds.
-    """
-
-    def __init__(
-        self, optuna: Any, new_study: Any, earlier: Sequence[Mapping[str, Any]], number: int
-    ):
-        self._study = new_study()
-        failed = optuna.trial.TrialState.FAIL
-        # Trials of its own round have no notes: they only make up the numbers.
-        notes = [*earlier, *[{}] * (number - len(earlier))]
-        self._study.add_trials(
-            [optuna.trial.create_trial(state=failed, system_attrs=dict(n)) for n in notes]
-        )
-        self._trial = self._study.ask()
-        self._last_step, self._is_pruned = 0, False
-
-    def is_pruned(self, reports: Mapping[int, float]) -> bool:
-        """Whether the pruner ends the trial at the last of its reports.
-
-        Args:
-          reports: all values so far by step; the steps of earlier calls are passed over.
+        Optuna's pruners look at all trials of a study, and keep notes in it. Here they see a study
+        in memory with the notes of earlier rounds, so that the answers depend on the reports alone:
+        a decision that a kill has cut off is made again, and is the same.
         """
-        for step in sorted(step for step in reports if step > self._last_step):
-            self._trial.report(reports[step], step)
-            self._last_step, self._is_pruned = step, self._trial.should_prune()
-        return self._is_pruned
-
-    def rungs(self) -> Mapping[str, Any]:
-        """The pruner's notes of the trial."""
-        notes: Mapping[str, Any] = self._study.trials[-1].system_attrs
-        return notes
+        study = self._optuna.create_study(
+            study_name=self.definition.name,  # Hyperband chooses brackets by the name.
+            direction="maximize",
+            pruner=self._make_pruner(),
+        )
+        begin = self._begin_of_round(number)
+        # Trials of its own round have no notes: they only make up the numbers.
+        notes = [*self._notes[:begin], *[{}] * (number - begin)]
+        failed = self._optuna.trial.TrialState.FAIL
+        make = self._optuna.trial.create_trial
+        study.add_trials([make(state=failed, system_attrs=dict(each)) for each in notes])
+        trial, is_pruned = study.ask(), False
+        for step in sorted(reports):
+            trial.report(reports[step], step)
+            is_pruned = trial.should_prune()
+        return is_pruned, study.trials[-1].system_attrs

@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from pathlib import Path
-
-import jax
 
 from muzero_jax.config import ConfigError
 from muzero_jax.core.errors import InterruptedRunError
@@ -14,8 +12,8 @@ from muzero_jax.core.file_names import SWEEP_FILE
 from muzero_jax.process.jax_process import prepare_devices
 from muzero_jax.runs.build import build
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.sweeps.claims import Locks
-from muzero_jax.sweeps.definition import Member, Study, Sweep, group_members
+from muzero_jax.sweeps.block import is_over
+from muzero_jax.sweeps.definition import Study, Sweep, group_members
 from muzero_jax.sweeps.ray_cluster import RayCluster
 from muzero_jax.sweeps.sweep_folder import load_sweep, opened_sweep
 from muzero_jax.sweeps.sweep_progress import Stop, SweepProgress, stoppable
@@ -33,8 +31,6 @@ def run_sweep(
     ray_address: str = "",
 ) -> dict[str, int]:
     """Runs a sweep or a study, or what is left of it; its table lies in the folder.
-
-    Other processes may work on the same study, unless it is deterministic.
 
     Args:
       sweep: what to run.
@@ -74,30 +70,16 @@ def run_sweep(
         if isinstance(sweep, Sweep):  # Raises where a run does not fit the device.
             Programs(experiment, memory_bytes=memory_share(devices[0], len(devices)))
     if isinstance(sweep, Study) and sweep.is_deterministic and not sweep.round_size:
-        sweep = dataclasses.replace(sweep, round_size=_round_size(folder) or len(devices))
-    where = f"{len(devices)} x {devices[0].device_kind}"
-    make_workers = functools.partial(_workers, sweep, folder, devices, width)
-    return _run(sweep, folder, where, make_workers)
+        held = load_sweep(folder) if (folder / SWEEP_FILE).exists() else None
+        size = held.round_size if isinstance(held, Study) else 0
+        sweep = dataclasses.replace(sweep, round_size=size or len(devices))
 
+    def make_local(progress: SweepProgress, stop: Stop) -> list[Callable[[], None]]:
+        work = make_work(sweep, folder, len(devices), stop)
+        workers = [Worker(work, d, len(devices), width, progress, stop) for d in devices]
+        return [worker.run for worker in workers]
 
-def _round_size(folder: Path) -> int:
-    """How many trials a round has in the study that the folder holds; 0 where nothing says it."""
-    held = load_sweep(folder) if (folder / SWEEP_FILE).exists() else None
-    return held.round_size if isinstance(held, Study) else 0
-
-
-def _workers(
-    sweep: Sweep | Study,
-    folder: Path,
-    devices: Sequence[jax.Device],
-    width: int,
-    progress: SweepProgress,
-    stop: Stop,
-) -> list[Callable[[], None]]:
-    """What each device of this machine does; see `_run` and `workers.Worker`."""
-    work = make_work(sweep, Locks(folder), len(devices), progress, stop)
-    shares = [(device, memory_share(device, len(devices))) for device in devices]
-    return [Worker(work, device, share, width, progress, stop).run for device, share in shares]
+    return _run(sweep, folder, f"{len(devices)} x {devices[0].device_kind}", make_local)
 
 
 def _run(
@@ -106,60 +88,33 @@ def _run(
     where: str,
     make_workers: Callable[[SweepProgress, Stop], list[Callable[[], None]]],
 ) -> dict[str, int]:
-    """Lets workers run a sweep, shows how far it is, and keeps its table.
-
-    `make_workers` makes functions that work until nothing is left, each for a thread of its own.
-    """
-    groups = group_members(sweep.members())
-    told = f", {len(groups)} compiled groups" if groups else ""
-    progress = SweepProgress(folder, sweep, f"{sweep.describe()}{told}, on {where}: {folder}")
+    """Runs a sweep by functions that each work in a thread of its own until nothing is left."""
+    members = sweep.members()
+    groups = len(group_members(members))
+    what = f"{groups} compiled groups" if groups else "a study"
+    seeds = len(sweep.seeds)
+    told = f"{sweep.experiment}: {sweep.num_runs // seeds} settings, {seeds} seeds, {what}"
+    progress = SweepProgress(folder, sweep, f"{told}, on {where}: {folder}")
     with opened_sweep(folder, sweep), progress.shown(), stoppable(progress) as stop:
         run_in_threads(make_workers(progress, stop), stop)
-        while _is_left(sweep.members(), folder, progress):
-            run_in_threads(make_workers(progress, stop), stop)
+        for member in members:
+            if not is_over(folder / member.folder):
+                told = f"another process is writing the run folder {folder / member.folder}."
+                progress.note(f"{member.title}: {told} It is passed over.")
     return progress.counts()
 
 
-def _is_left(members: Sequence[Member], folder: Path, progress: SweepProgress) -> bool:
-    """Whether there is a run that nobody works on; tells of the runs of other processes.
-
-    Workers leave a group to another worker where helping does not pay. If that was no worker but a
-    process such as `muzero train --resume`, runs are left.
-    """
-    locks, held = Locks(folder), []
-    for member in members:
-        state = locks.claim(member)
-        if state == "claimed":
-            locks.release(member)
-            return True
-        held += [member] if state == "held" else []
-    for member in held:
-        told = f"another process is writing the run folder {folder / member.folder}."
-        progress.note(f"{member.title}: {told} It is passed over.")
-    return False
-
-
 def run_in_threads(functions: Sequence[Callable[[], None]], stop: Stop) -> None:
-    """Calls each function in a thread of its own, and waits for all.
-
-    Args:
-      functions: each returns when nothing is left to do, or raises.
-      stop: is aborted when one function raises, so that the others stop as well.
+    """Calls each function in a thread of its own, and waits; `stop` is aborted where one raises.
 
     Raises:
       Exception: whatever the first of them raised; a stop only if there was nothing worse.
     """
-
-    def call(function: Callable[[], None]) -> None:
-        try:
-            function()
-        except BaseException:
-            stop.is_aborted = True
-            raise
-
-    with ThreadPoolExecutor(len(functions), thread_name_prefix="worker") as pool:
-        calls = [pool.submit(call, function) for function in functions]
-        errors = [error for one in calls if (error := one.exception()) is not None]
+    with futures.ThreadPoolExecutor(len(functions), thread_name_prefix="worker") as pool:
+        calls = [pool.submit(function) for function in functions]
+        ended, _ = futures.wait(calls, return_when=futures.FIRST_EXCEPTION)
+        stop.is_aborted = any(one.exception() is not None for one in ended)
+    errors = [error for one in calls if (error := one.exception()) is not None]
     errors.sort(key=lambda error: isinstance(error, InterruptedRunError))
     for error in errors:
         raise error

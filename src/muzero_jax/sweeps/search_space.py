@@ -6,12 +6,12 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.dotted import describe_setting, flatten
 from muzero_jax.core.plain_yaml import parse_yaml
-from muzero_jax.core.settings import check_names, convert
+from muzero_jax.core.settings import check_names, convert, to_plain
 from muzero_jax.settings import apply_settings, config_to_dict, setting_types
 
 # Settings that repeat, name or report a run do not make another experiment of it.
@@ -27,9 +27,8 @@ class Values:
     name: str
     values: tuple[Any, ...]
 
-    def grid(self, num_points: int) -> tuple[Any, ...]:
+    def grid(self, _: int) -> tuple[Any, ...]:
         """All values, however many points a range would get."""
-        del num_points
         return self.values
 
     def sample(self, generator: random.Random) -> Any:
@@ -38,16 +37,15 @@ class Values:
 
     def plain(self) -> list[Any]:
         """What `make_axis` reads, as plain data."""
-        return [list(value) if isinstance(value, tuple) else value for value in self.values]
+        plain: list[Any] = to_plain(self.values)
+        return plain
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
     """A setting, by its dotted name, that takes numbers from `low` to `high`, ends included.
 
-    Attributes:
-      is_log: whether ratios count instead of differences.
-      is_integer: whether the setting is an integer.
+    With `is_log` ratios count instead of differences.
     """
 
     name: str
@@ -87,11 +85,7 @@ Axis = Values | Range
 
 
 def parse_axis(base: ExperimentConfig, text: str) -> Axis:
-    """Reads `name=1,2,3`, `name=lo..hi` or `name=lo..hi:log`.
-
-    Args:
-      base: the settings of which one varies.
-      text: what is written.
+    """Reads `name=1,2,3`, `name=lo..hi` or `name=lo..hi:log`, where `base` has the settings.
 
     Raises:
       ConfigError: the text has another form, or see `make_axis`.
@@ -133,30 +127,25 @@ def make_axis(base: ExperimentConfig, name: str, values: Any) -> Axis:
 
 
 def full_name(base: ExperimentConfig, name: str) -> str:
-    """The dotted name of a setting whose section may have been left out.
-
-    Args:
-      base: the settings among which there is one of that name.
-      name: the name, with or without its section.
+    """The dotted name of a setting of `base` whose section may have been left out.
 
     Raises:
       ConfigError: there is no such setting, or there are several.
     """
     names = tuple(setting_types(base))
-    found = [known for known in names if name in (known, known.rpartition(".")[2])]
-    exact = [known for known in found if known == name]
-    if len(found) > 1 and not exact:
-        raise ConfigError(f"{name} is ambiguous: say {' or '.join(found)}.")
-    if not found:
+    found = [known for known in names if known.rpartition(".")[2] == name]
+    if name in names or not found:
         check_names([name], names)
-    return (exact or found)[0]
+        return name
+    if len(found) > 1:
+        raise ConfigError(f"{name} is ambiguous: say {' or '.join(found)}.")
+    return found[0]
 
 
 def make_settings(
     base: ExperimentConfig,
     axes: Sequence[Axis],
     *,
-    method: Literal["grid", "random"] = "grid",
     num_points: int = 5,
     num_samples: int = 0,
     sample_seed: int = 0,
@@ -166,9 +155,8 @@ def make_settings(
     Args:
       base: the configuration that the settings change.
       axes: the settings that vary.
-      method: `grid` for every combination, `random` for settings that are drawn.
       num_points: how many values a range has in a grid.
-      num_samples: how many settings are drawn.
+      num_samples: how many settings are drawn; 0 makes every combination.
       sample_seed: seed of the drawing; the same seed draws the same settings.
 
     Raises:
@@ -178,14 +166,14 @@ def make_settings(
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{name} is varied twice.")
-    if method == "grid":
+    if num_samples:
+        generator = random.Random(sample_seed)
+        settings = [{a.name: a.sample(generator) for a in axes} for _ in range(num_samples)]
+    else:
         points = [axis.grid(num_points) for axis in axes]
         check_size(math.prod(map(len, points)))
         combinations = itertools.product(*points)
         settings = [dict(zip(names, values, strict=True)) for values in combinations]
-    else:
-        generator = random.Random(sample_seed)
-        settings = [{a.name: a.sample(generator) for a in axes} for _ in range(num_samples)]
     for setting in settings:
         check_setting(base, setting)
     return settings
@@ -208,9 +196,8 @@ def check_setting(base: ExperimentConfig, setting: Mapping[str, Any]) -> Experim
     try:
         return apply_settings(base, setting)
     except ConfigError as error:
-        raise ConfigError(
-            f"the setting {describe_setting(setting)} cannot work: {error}"
-        ) from error
+        told = f"the setting {describe_setting(setting)} cannot work: {error}"
+        raise ConfigError(told) from error
 
 
 def _parse_range(name: str, text: str, hint: Any) -> Range:
@@ -248,12 +235,7 @@ def all_settings(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def suggest(trial: Any, axis: Axis) -> Any:
-    """Lets Optuna choose the value of one setting; a value from before a kill is chosen again.
-
-    Args:
-      trial: Optuna's trial.
-      axis: the setting, and what its value is chosen from.
-    """
+    """Lets Optuna's trial choose the value of a setting; a value from before a kill stays."""
     if not isinstance(axis, Range):
         # Optuna keeps plain values only, but a value may be a list here.
         plain = [json.dumps(v) if isinstance(v, list | tuple) else v for v in axis.values]

@@ -15,10 +15,7 @@ from muzero_jax.reports.sweep_table import usable_sweep_file
 from muzero_jax.runs.run_folder import locked, occupied
 from muzero_jax.settings import config_from_dict
 from muzero_jax.sweeps.definition import Study, Sweep
-from muzero_jax.sweeps.search_space import all_settings, make_axis
-
-# More trials of the same study may be asked for.
-_MAY_CHANGE = ("trials",)
+from muzero_jax.sweeps.search_space import make_axis
 
 
 def load_sweep(folder: Path) -> Sweep | Study:
@@ -34,11 +31,7 @@ def load_sweep(folder: Path) -> Sweep | Study:
 
 
 def references_of(tree: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of code outside this package in the content of a sweep's file.
-
-    Args:
-      tree: the content.
-    """
+    """The names of code outside this package in the content of a sweep's file."""
     return code_references([tree.get("base"), tree.get("settings"), tree.get("space")])
 
 
@@ -66,9 +59,10 @@ def opened_sweep(folder: Path, sweep: Sweep | Study) -> Iterator[None]:
     has_one_writer = isinstance(sweep, Sweep) or sweep.is_deterministic
     if not has_one_writer:
         refuse_links(folder)  # As `locked` does for one process.
+    tree = sweep.to_dict()
     with locked(folder) if has_one_writer else contextlib.nullcontext():
-        seal_folder(folder, references_of(sweep.to_dict()))
-        write_text(path, dump_yaml(sweep.to_dict()))
+        seal_folder(folder, references_of(tree))
+        write_text(path, dump_yaml(tree))
         yield
 
 
@@ -78,20 +72,16 @@ def sweep_from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
     for name in ("seeds", "base", "changed", *kind):
         if name not in tree:
             raise ConfigError(f"{name} is missing.")
-    shared = {
-        "experiment": tree["experiment"],
-        "base": config_from_dict(tree["base"]),
-        "seeds": tuple(tree["seeds"]),
-        "changed": tree["changed"],
-    }
+    shared = {name: tree[name] for name in ("experiment", "changed")}
+    base, shared["seeds"] = config_from_dict(tree["base"]), tuple(tree["seeds"])
     if "study" not in tree:
-        return Sweep(**shared, settings=tuple(flatten(setting) for setting in tree["settings"]))
+        settings = tuple(flatten(setting) for setting in tree["settings"])
+        return Sweep(**shared, base=base, settings=settings)
     return Study(
         **shared,
+        base=base,
         name=tree["study"],
-        space=tuple(
-            make_axis(shared["base"], name, values) for name, values in tree["space"].items()
-        ),
+        space=tuple(make_axis(base, name, values) for name, values in tree["space"].items()),
         num_trials=tree["trials"],
         pruner=tree["pruner"],
         sample_seed=tree["sample_seed"],
@@ -101,25 +91,22 @@ def sweep_from_dict(tree: Mapping[str, Any]) -> Sweep | Study:
 
 
 def _check_same(folder: Path, asked: Sweep | Study) -> None:
-    before, now = load_sweep(folder).to_dict(), asked.to_dict()
+    before, now = _parts(load_sweep(folder)), _parts(asked)
     for name in dict.fromkeys([*before, *now]):
-        if before.get(name) != now.get(name) and name not in _MAY_CHANGE:
-            told = _difference(name, before.get(name), now.get(name))
+        old, new = before.get(name), now.get(name)
+        if old != new and name != "trials":  # More trials of the same study may be asked for.
             raise ConfigError(
-                f"{folder} holds another sweep: {told}; continue that one with --resume {folder}, "
-                "or give another --out."
+                f"{folder} holds another sweep: {name} is {_told(old)}, asked for {_told(new)}; "
+                f"continue that one with --resume {folder}, or give another --out."
             )
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name == "settings" and before and now:
-        if len(before) != len(now):
-            return f"{len(before)} settings, asked for {len(now)}"
-        pairs = zip(before, now, strict=True)
-        old, new = next((old, new) for old, new in pairs if old != new)
-        return f"a setting is {describe_setting(old)}, asked for {describe_setting(new)}"
-    if name == "base":
-        old, new = (all_settings(config_from_dict(tree)) for tree in (before, now))
-        name = next(key for key in {**old, **new} if old.get(key) != new.get(key))
-        before, now = old.get(name), new.get(name)
-    return f"{name} is {before or 'none'}, asked for {now or 'none'}"
+def _parts(sweep: Sweep | Study) -> dict[str, Any]:
+    """What two definitions of the same sweep agree in, by names for people."""
+    tree = sweep.to_dict()
+    base, settings = tree.pop("base"), enumerate(tree.pop("settings", ()))
+    return {**tree, **flatten(base), **{f"setting {number}": one for number, one in settings}}
+
+
+def _told(value: Any) -> Any:
+    return describe_setting(value) if value and isinstance(value, Mapping) else value or "none"

@@ -1,18 +1,16 @@
 """What a sweep shows while it goes, and its table: each has a thread of its own.
 
-The threads that run members tell `SweepProgress` what happens. They wait neither for each other nor
-for the terminal or the disk: the screen's thread alone prints and draws, the table's thread alone
-reads runs and writes the table, and what both know is a `SweepState`.
+The threads that run members tell `SweepProgress` what happens, and wait for nothing: the screen's
+thread alone prints and draws, the table's thread alone reads runs and writes the table, and both
+know a `SweepState`.
 """
 
 import contextlib
-import functools
 import math
-import queue
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,19 @@ from muzero_jax.core.dotted import describe_setting
 from muzero_jax.core.errors import DiskError, InterruptedRunError, RunError
 from muzero_jax.core.file_names import MEMBERS_FOLDER
 from muzero_jax.core.stages import clock
-from muzero_jax.core.terminal import is_live
 from muzero_jax.process.signals import StopAsked, StopRequest
 from muzero_jax.reports.extras import MissingExtraError
 from muzero_jax.reports.sweep_table import read_member, write_table
 from muzero_jax.sweeps.block import is_over
 from muzero_jax.sweeps.definition import Member, Study, Sweep
-from muzero_jax.sweeps.sweep_state import MemberProgress, Snapshot, SweepState
-from muzero_jax.tracking.screen import Screen
+from muzero_jax.sweeps.sweep_state import MemberProgress, SweepState
+from muzero_jax.tracking.screen import Row, Screen
 
 # At most this many runs are drawn one by one.
 _MOST_BARS = 12
-# A sweep of many short runs must not spend its time on writing its table: after a writing that took
-# a second, the next writing comes no earlier than after this many seconds.
-_REST = 20.0
-_NOT_OVER = ("running", "waiting")
+# A sweep of many short runs must not spend its time on its table: after an update that took a
+# second, the next update comes after twenty seconds.
+_LEAST_REST, _REST = 0.2, 20.0
 
 
 class SweepProgress:
@@ -48,27 +44,28 @@ class SweepProgress:
 
     def __init__(self, folder: Path, sweep: Sweep | Study, title: str):
         self.folder, self.title = folder, title
-        self._state = SweepState(sweep.varied, sweep.num_runs, sweep.base.total_env_steps)
-        self._state.expect(sweep.members())
-        is_shared = isinstance(sweep, Study)
-        self._table = TableWriter(folder, self._state, self._tell_end, self.note, is_shared)
-        self._screen = Screen(self._draw if is_live() else None)
+        # Other processes make runs of a study too; a sweep has only the runs that it names.
+        is_study = isinstance(sweep, Study)
+        self._names = None if is_study else [member.folder for member in sweep.members()]
+        self._state = SweepState(sweep.varied, sweep.num_runs)
+        self._screen = Screen(self.rows)
+        self._has_started = self._has_complained = False
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="table", daemon=True)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Shows the sweep, and keeps its table, as long as the context lasts."""
-        self._table.start()
+        self._update()  # Counts what earlier processes have done, without a line for each.
         self._state.start_clock()
+        self._has_started = True
         self._screen.print(self.title)
         with self._screen:
+            self._thread.start()
             try:
                 yield
             finally:
-                self._table.close()
-
-    def expect(self, members: Iterable[Member]) -> None:
-        """Adds runs that belong to the sweep, whether they are over already or not."""
-        self._state.expect(members)
+                self._stop_following()
 
     def begin(self, member: Member) -> MemberProgress:
         """Notes that a run is taken up; the run tells what it does to the object returned."""
@@ -78,9 +75,7 @@ class SweepProgress:
 
     def end(self, members: Iterable[Member]) -> None:
         """Notes runs that nobody works on here any more, whether they are over or not."""
-        ended = list(members)
-        self._state.end(ended)
-        self._table.look(member.folder for member in ended)
+        self._state.give_back(m for m in members if not is_over(self.folder / m.folder))
 
     def note(self, text: str) -> None:
         """Shows a line that stays."""
@@ -92,8 +87,11 @@ class SweepProgress:
         Raises:
           RunError: the table cannot be written, or a run cannot be read.
         """
+        self._stop_following()
         try:
-            self._table.finish()
+            self._update(parquet=True)
+        except MissingExtraError as error:
+            self.note(f"notice: there is no Parquet table. {error}")
         except OSError as error:
             raise RunError(
                 f"the table of {self.folder} cannot be written ({error}); the runs are saved, and "
@@ -108,21 +106,71 @@ class SweepProgress:
         """How many runs are finished, failed, pruned, running and waiting."""
         return dict(self._state.snapshot().counts)
 
-    def _tell_end(self, row: Mapping[str, Any]) -> None:
+    def rows(self) -> list[Row]:
+        """The rows of the picture: the sweep, the best setting, and runs that are worked on."""
+        now = self._state.snapshot()
+        counts = [f"{number} {name}" for name, number in now.counts.items() if number]
+        counts += [] if now.seconds_left is None else [f"{clock(now.seconds_left)} left"]
+        whole = Row("sweep", ", ".join(counts), now.num_done / max(self._state.num_runs, 1))
+        rows = [whole, Row("best", now.best or "none yet")]
+        for run in now.running[:_MOST_BARS]:
+            score = "" if math.isnan(run.score) else f", score {run.score:.4g}"
+            rows.append(Row(run.doing, f"{run.member.title}{score}", run.share))
+        return rows
+
+    def _stop_following(self) -> None:
+        self._is_ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _follow(self) -> None:
+        """Keeps the table up to date in its thread; an error is told once, and `finish` raises."""
+        rest = _LEAST_REST
+        while not self._is_ending.wait(rest):
+            began = time.monotonic()
+            try:
+                self._update()
+            except Exception as error:
+                if not self._has_complained:
+                    self.note(f"warning: the table is behind: {type(error).__name__}: {error}")
+                self._has_complained = True
+            rest = max(_LEAST_REST, _REST * (time.monotonic() - began))
+
+    def _update(self, parquet: bool = False) -> None:
+        """Counts the runs that have ended, tells of each, and writes the table if there are any."""
+        names = self._names
+        if names is None:
+            run_dirs = sorted(self.folder.glob(f"{MEMBERS_FOLDER}/*/*"))
+            names = [str(run_dir.relative_to(self.folder)) for run_dir in run_dirs]
+        ended = [name for name in self._state.open_among(names) if is_over(self.folder / name)]
+        errors: list[Exception] = []
+        for name in ended:
+            try:
+                self._settle(name)
+            except Exception as error:
+                errors.append(error)
+        if ended or parquet or not self._has_started:
+            write_table(self.folder, self._state.rows(), self._state.varied, parquet=parquet)
+        if errors:
+            raise errors[0]
+
+    def _settle(self, name: str) -> None:
+        row = read_member(self.folder / name)
+        self._state.settle(name, row)
+        if self._has_started:
+            self.note(self._describe_end(row))
+
+    def _describe_end(self, row: Mapping[str, Any]) -> str:
         state, now = self._state, self._state.snapshot()
         setting = describe_setting({name: row.get(name) for name in state.varied})
-        over = sum(number for name, number in now.counts.items() if name not in _NOT_OVER)
-        told = (
-            f"score {row['score_mean']:.4g} ± {row['score_std']:.3g}, {row['train_seconds']:.1f} s"
-            if row["status"] == "finished"
-            else f"{row['status']}: {row['reason']}"
-        )
+        told = f"{row['status']}: {row['reason']}"
+        if row["status"] == "finished":
+            score = f"score {row['score_mean']:.4g} ± {row['score_std']:.3g}"
+            told = f"{score}, {row['train_seconds']:.1f} s"
         best = f"; best {now.best}" if now.best else ""
         left = "" if now.seconds_left is None else f"; {clock(now.seconds_left)} left"
-        self.note(f"{over}/{state.num_runs} {setting}, seed {row['seed']}: {told}{best}{left}")
-
-    def _draw(self) -> Any:
-        return draw_sweep(self._state.snapshot())
+        over = f"{len(state.rows())}/{state.num_runs}"
+        return f"{over} {setting}, seed {row['seed']}: {told}{best}{left}"
 
 
 class Stop:
@@ -160,140 +208,3 @@ def stoppable(progress: SweepProgress) -> Iterator[Stop]:
                 raise error.with_advice(progress.resume_command()) from None
             raise
         progress.finish()
-
-
-def draw_sweep(now: Snapshot) -> Any:
-    """A picture that rich can print: a bar for the sweep, counts, the best setting, a bar a run."""
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    counts = [f"{number} {name}" for name, number in now.counts.items() if number]
-    counts += [] if now.seconds_left is None else [f"{clock(now.seconds_left)} left"]
-    table = Table.grid(padding=(0, 2))
-    whole = ProgressBar(total=max(now.steps_in_all, 1), completed=now.steps_done, width=30)
-    table.add_row("sweep", whole)
-    table.add_row("", Text(", ".join(counts)))
-    table.add_row("best", Text(now.best or "none yet"))
-    for run in now.running[:_MOST_BARS]:
-        total = run.member.config.total_env_steps
-        bar = ProgressBar(total=total, completed=run.env_steps, width=30)
-        score = "" if math.isnan(run.score) else f", score {run.score:.4g}"
-        table.add_row(run.doing, bar, Text(f"{run.member.title}{score}"))
-    return table
-
-
-class TableWriter:
-    """Reads each run that is over into the state, tells of it, and writes `table.csv`.
-
-    The threads that run members only put names into its queue. Runs are told of in the order in
-    which they are counted.
-
-    Args:
-      folder: the sweep's folder.
-      state: hears of the runs that are over.
-      tell_end: is called with the row of each run that ends after `start`; it must not wait.
-      tell: is called with a line for people; it must not wait.
-      is_shared: whether other processes run members of the sweep as well; then the whole folder is
-        looked through, not only the runs that ended here.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        state: SweepState,
-        tell_end: Callable[[Mapping[str, Any]], None],
-        tell: Callable[[str], None],
-        is_shared: bool = False,
-    ):
-        self.folder, self.state, self._is_shared = folder, state, is_shared
-        self._tell_end, self._tell = tell_end, tell
-        self._ended: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._has_started = self._has_complained = False
-
-    def start(self) -> None:
-        """Counts what earlier processes have done, without a line for each, and starts."""
-        self._scan()
-        self._write()
-        self._thread = threading.Thread(target=self._work, name="table", daemon=True)
-        self._has_started = True
-        self._thread.start()
-
-    def look(self, names: Iterable[str] = ()) -> None:
-        """Asks to look whether runs are over by now; returns at once.
-
-        Args:
-          names: folders of the runs that have ended here, relative to the sweep's folder.
-        """
-        self._ended.put(tuple(names))
-
-    def close(self) -> None:
-        """Returns when the thread has done all that it was asked for, and has ended."""
-        if self._thread is not None:
-            self._ended.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def finish(self) -> None:
-        """Closes, and writes the whole table, also as Parquet where that can be done.
-
-        Raises:
-          OSError: the table cannot be written, or a run cannot be read.
-        """
-        self.close()
-        self._scan()
-        try:
-            self._write(parquet=True)
-        except MissingExtraError as error:
-            self._tell(f"notice: there is no Parquet table. {error}")
-
-    def _work(self) -> None:
-        """What the thread does until it is told to close."""
-        is_stale, next_writing = False, 0.0
-        while True:
-            waiting = max(next_writing - time.monotonic(), 0.0) if is_stale else None
-            try:
-                names = self._ended.get(timeout=waiting)
-            except queue.Empty:
-                began = time.monotonic()
-                self._guard(self._bring_up_to_date)
-                is_stale, now = False, time.monotonic()
-                next_writing = now + _REST * (now - began)
-                continue
-            if names is None:
-                return
-            for name in names:
-                self._guard(functools.partial(self._read, name))
-            is_stale = True
-
-    def _bring_up_to_date(self) -> None:
-        if self._is_shared:
-            self._scan()
-        self._write()
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Calls `work`; an error is told once, and `finish` tries again and raises it."""
-        try:
-            work()
-        except Exception as error:
-            if not self._has_complained:
-                self._tell(f"warning: the table is behind: {type(error).__name__}: {error}")
-            self._has_complained = True
-
-    def _scan(self) -> None:
-        """Reads all runs of the folder that are over and not counted yet."""
-        for run_dir in sorted(self.folder.glob(f"{MEMBERS_FOLDER}/*/*")):
-            name = str(run_dir.relative_to(self.folder))
-            # Other processes make runs of a study too; a sweep has only the runs that it names.
-            if self.state.is_open(name, only_expected=not self._is_shared) and is_over(run_dir):
-                self._read(name)
-
-    def _read(self, name: str) -> None:
-        run_dir = self.folder / name
-        row = read_member(run_dir) if is_over(run_dir) else None
-        if self.state.settle(name, row) and row is not None and self._has_started:
-            self._tell_end(row)
-
-    def _write(self, parquet: bool = False) -> None:
-        write_table(self.folder, self.state.rows(), self.state.varied, parquet=parquet)

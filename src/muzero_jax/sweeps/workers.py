@@ -1,6 +1,8 @@
 """Workers: each has a device, claims runs and brings them to an end, until none are left."""
 
+import dataclasses
 import time
+from pathlib import Path
 
 import jax
 
@@ -11,61 +13,54 @@ from muzero_jax.runs.build import Experiment, build
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.runs.memory import device_memory_bytes, format_bytes, tree_bytes
 from muzero_jax.sweeps.block import FAILURES, run_block
-from muzero_jax.sweeps.claims import Claim, GridWork, Locks, Pace, Work
+from muzero_jax.sweeps.claims import Claim, Grid
 from muzero_jax.sweeps.definition import Study, Sweep, group_key
 from muzero_jax.sweeps.rounds import RoundTrials
-from muzero_jax.sweeps.study_work import StudyWork
 from muzero_jax.sweeps.sweep_progress import SweepProgress
 from muzero_jax.sweeps.trials import Trials
 
+Work = Grid | Trials
 # This share of the memory is used, so that evaluations and copies for checkpoints find room too.
 _USABLE = 0.9
 
 
-def make_work(
-    sweep: Sweep | Study, locks: Locks, num_workers: int, progress: SweepProgress, stop: StopAsked
-) -> Work:
+def make_work(sweep: Sweep | Study, folder: Path, num_workers: int, stop: StopAsked) -> Work:
     """Makes what the workers of a process take their runs from.
 
     Args:
       sweep: the sweep or study.
-      locks: the locks of the runs, in the folder that the workers write to.
+      folder: the sweep's folder.
       num_workers: how many workers share the runs, in this process and in others.
-      progress: hears which runs the trials of a study have.
       stop: is asked while a worker waits for others.
     """
     if isinstance(sweep, Sweep):
-        return GridWork(sweep.members(), locks, num_workers)
+        return Grid(sweep.members(), folder, num_workers)
     if sweep.is_deterministic:
-        return StudyWork(RoundTrials(locks.folder, sweep, stop), locks, progress)
-    return StudyWork(Trials(locks.folder, sweep), locks, progress)
+        return RoundTrials(folder, sweep, stop)
+    return Trials(folder, sweep)
 
 
+@dataclasses.dataclass
 class Worker:
     """One device, with the programs of its last runs: the next runs may need the same.
 
     Args:
       work: what the worker takes its runs from.
       device: the device.
-      memory_bytes: how much memory its programs may use.
+      num_workers: how many workers this machine has.
       width: how many runs a program advances at once; 0 chooses it, see `size_programs`.
       progress: hears what happens.
       stop: is asked between chunks whether to save and stop.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        device: jax.Device,
-        memory_bytes: int,
-        width: int,
-        progress: SweepProgress,
-        stop: StopAsked,
-    ):
-        self.work, self.device, self.width = work, device, width
-        self.memory_bytes, self.progress, self.stop = memory_bytes, progress, stop
-        self._pace = Pace()
-        self._programs: Programs | None = None
+    work: Work
+    device: jax.Device
+    num_workers: int
+    width: int
+    progress: SweepProgress
+    stop: StopAsked
+    _key: str = ""
+    _programs: Programs | None = None
 
     def run(self) -> None:
         """Claims runs and brings them to an end, until none are left.
@@ -76,7 +71,7 @@ class Worker:
         """
         with jax.default_device(self.device):
             while self.stop.signal_number is None:
-                with self.work.claim(self._pace) as claim:
+                with self.work.claim(self._key) as claim:
                     if claim is None:
                         return
                     self._bring_to_an_end(claim)
@@ -89,63 +84,46 @@ class Worker:
             programs = self._compiled(claim)
             waited = time.perf_counter() - began
             claim.extend(programs.width)
-            self._run(programs, claim, waited)
+            begin, keep_going = self.progress.begin, claim.keep_going
+            run_block(programs, claim.members, claim.folder, self.stop, begin, waited, keep_going)
         except (InterruptedRunError, DiskError):
             raise
+        except DoesNotFitError as error:
+            claim.extend(None)  # The other runs of the group do not fit either.
+            claim.fail(error)
         except (*FAILURES, ConfigError) as error:
-            if isinstance(error, DoesNotFitError):
-                claim.extend(None)  # The other runs of the group do not fit either.
+            if isinstance(error, ConfigError) and claim.keep_going is None:
+                raise  # The settings of a grid were tried before: the fault is this machine's.
             claim.fail(error)
         claim.end()
 
     def _compiled(self, claim: Claim) -> Programs:
         """The programs for claimed runs, which may be compiled already."""
-        config = claim.members[0].config
+        config, num_runs = claim.members[0].config, claim.num_runs
         key = group_key(config)
-        if self._programs is not None and self._pace.key == key:
-            return self._programs
-        began = time.perf_counter()
-        self._programs = None  # Frees their memory before others are compiled.
-        self._pace = Pace(run_seconds=self._pace.run_seconds)
-        programs = size_programs(
-            build(config), claim.num_runs, self.device, self.memory_bytes, self.width
-        )
-        self._programs, self._pace.key = programs, key
-        self._pace.compile_seconds = time.perf_counter() - began
-        told = describe_size(programs, claim.num_runs)
-        self.progress.note(f"{claim.title} on {self.device}: {told}".lstrip())
-        return programs
-
-    def _run(self, programs: Programs, claim: Claim, waited: float) -> None:
-        began = time.perf_counter()
-        begin, keep_going = self.progress.begin, claim.keep_going
-        run_block(programs, claim.members, claim.folder, self.stop, begin, waited, keep_going)
-        self._pace.run_seconds = (time.perf_counter() - began) / len(claim.members)
+        if self._programs is None or self._key != key:
+            self._key, self._programs = "", None  # Frees memory before others are compiled.
+            usable = memory_share(self.device, self.num_workers)
+            programs = size_programs(build(config), num_runs, self.device, usable, self.width)
+            self._key, self._programs = key, programs
+            told = describe_size(programs, num_runs)
+            self.progress.note(f"{claim.title} on {self.device}: {told}".lstrip())
+        return self._programs
 
 
 def memory_share(device: jax.Device, num_workers: int) -> int:
-    """The bytes that one worker may use, since the CPU devices of a machine share its memory.
-
-    Args:
-      device: the worker's device.
-      num_workers: how many workers this machine has.
-    """
+    """The bytes that one worker may use: the CPU devices of a machine share its memory."""
     num_sharing = num_workers if device.platform == "cpu" else 1
     return device_memory_bytes(device) // num_sharing
 
 
 def size_programs(
-    experiment: Experiment,
-    num_runs: int,
-    device: jax.Device,
-    memory_bytes: int,
-    width: int = 0,
+    experiment: Experiment, num_runs: int, device: jax.Device, memory_bytes: int, width: int = 0
 ) -> Programs:
     """Compiles the programs of a group of runs.
 
-    On a CPU the width is 1: vmapped runs are not faster there, and their matrix products add in
-    another order, whereas with width 1 every run is bit for bit the one that is trained alone.
-    Elsewhere the width is the largest that fits, by the memory analysis of the compiled program.
+    On a CPU the width is 1: vmapped runs are not faster there, and with width 1 every run is bit
+    for bit the one that is trained alone. Elsewhere the width is the largest that fits.
 
     Args:
       experiment: parts of any run of the group.
@@ -157,7 +135,7 @@ def size_programs(
     Raises:
       DoesNotFitError: not even one run fits, or not as many as `width` says.
     """
-    chosen = min(width, num_runs) if width else _first_width(device, num_runs)
+    chosen = min(width or (1 if device.platform == "cpu" else num_runs), num_runs)
     usable = round(_USABLE * memory_bytes)
     while True:
         programs = Programs(experiment, chosen, device, usable)
@@ -183,10 +161,6 @@ def describe_size(programs: Programs, num_runs: int) -> str:
         return f"{at_once}; the device does not tell what memory they need"
     sizes = map(format_bytes, (memory.state_bytes, memory.work_bytes, programs.memory_bytes))
     return "{}: {} of state and {} to work in, of {}".format(at_once, *sizes)
-
-
-def _first_width(device: jax.Device, num_runs: int) -> int:
-    return 1 if device.platform == "cpu" else num_runs
 
 
 def _even_width(num_runs: int, most: int) -> int:

@@ -2,33 +2,28 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from collections.abc import Iterator, Mapping
+from typing import Self
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.stages import clock
-from muzero_jax.core.terminal import is_live
-from muzero_jax.tracking.screen import Screen
+from muzero_jax.tracking.screen import Row, Screen
 
 
-class Listener(Protocol):
+class Listener:
     """Hears what happens in a run, and ignores it unless a method is overridden."""
 
     def activity(self, text: str) -> None:
         """Hears what the run does now, for example `compiling`."""
-        return None
 
     def metrics(self, row: Mapping[str, float]) -> None:
         """Hears the counters and metrics of a chunk."""
-        return None
 
     def evaluation(self, row: Mapping[str, float]) -> None:
         """Hears the row of an evaluation."""
-        return None
 
     def note(self, text: str) -> None:
         """Hears a line that stays visible."""
-        return None
 
 
 def make_display(
@@ -42,15 +37,11 @@ def make_display(
       title: line above the live display that names the run.
       is_silent: whether nothing is shown at all.
     """
-    if is_silent:
-        return Display()
-    if is_live():
-        return _LiveDisplay(config.name, total_env_steps, title)
-    return _PlainDisplay(Screen())
+    return Display() if is_silent else _RunDisplay(config.name, total_env_steps, title)
 
 
 class Display(Listener):
-    """A listener that is a context manager; this one shows nothing, and its subclasses do."""
+    """A listener that is a context manager; this one shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,53 +50,28 @@ class Display(Listener):
         return None
 
 
-class _PlainDisplay(Display):
-    """Shows notes, and a line for each evaluation, on a screen that is entered with the display."""
-
-    def __init__(self, screen: Screen):
-        self._screen = screen
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._screen.__exit__(*error)
-
-    def note(self, text: str) -> None:
-        self._screen.print(text)
-
-    def evaluation(self, row: Mapping[str, float]) -> None:
-        self.note(f"{row['env_steps']:,.0f} steps, {row['train_seconds']:.1f} s: {_score(row)}")
-
-
-class _LiveDisplay(_PlainDisplay):
-    """Shows a bar with the run's progress, and below it the newest numbers.
+class _RunDisplay(Display):
+    """Shows notes, and in a terminal a bar with the newest numbers; elsewhere each evaluation.
 
     The run's thread only replaces attributes, which the screen's thread reads when it draws.
     """
 
     def __init__(self, name: str, total_env_steps: int, title: str):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        super().__init__(Screen(self._render, draws_per_second=8.0))
-        columns = (
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-        )
-        self._bar = Progress(*columns, expand=True)
-        self._task = self._bar.add_task(name, total=total_env_steps)
-        self._total = total_env_steps
+        self._name, self._total, self._title = name, total_env_steps, title
+        self._screen = Screen(self.rows)
         self._activity, self._since = "", 0.0
         self._metrics: Mapping[str, float] = {}
         self._evaluation: Mapping[str, float] = {}
-        self._screen.print(title, style="dim")
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        if self._screen.has_picture:
+            self.note(self._title)
+        return self
 
     def __exit__(self, *error: object) -> None:
         self._activity = ""
-        super().__exit__(*error)
+        self._screen.__exit__(*error)
 
     def activity(self, text: str) -> None:
         self._since, self._activity = time.perf_counter(), text
@@ -115,65 +81,46 @@ class _LiveDisplay(_PlainDisplay):
 
     def evaluation(self, row: Mapping[str, float]) -> None:
         self._evaluation = row
+        if not self._screen.has_picture:
+            self.note(f"{row['env_steps']:,.0f} steps, {row['train_seconds']:.1f} s: {_score(row)}")
 
-    def _render(self) -> Any:
-        from rich.table import Table
-        from rich.text import Text
+    def note(self, text: str) -> None:
+        self._screen.print(text)
 
-        self._bar.update(self._task, completed=int(self._metrics.get("env_steps", 0)))
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim")
-        table.add_column()
-        for name, text in self._lines():
-            table.add_row(name, Text(text))
-        whole = Table.grid(expand=True)
-        whole.add_row(self._bar)
-        whole.add_row(table)
-        return whole
-
-    def _lines(self) -> list[tuple[str, str]]:
-        """The rows below the bar, without those that are empty."""
-        row, evaluation, lines = self._metrics, self._evaluation, []
-        if row:
-            lines += [("speed", _speed(row)), ("time", _times(row, self._total))]
-            lines += [("training", _episodes(row)), ("losses", _losses(row))]
+    def rows(self) -> list[Row]:
+        """The rows of the picture."""
+        row, evaluation = self._metrics, self._evaluation
+        steps = int(row.get("env_steps", 0))
+        rows = [Row(self._name, f"{steps:,}/{self._total:,} steps", steps / self._total)]
+        rows += _numbers(row, self._total) if row else []
         if evaluation:
             after = f"after {evaluation['env_steps']:,.0f} steps"
-            lines.append(("evaluation", f"{_score(evaluation)}, {after}"))
-        lines.append(("now", self._now()))
-        return [(name, text) for name, text in lines if text]
-
-    def _now(self) -> str:
-        """What the run does now, and for how long if it takes more than two seconds."""
-        seconds = time.perf_counter() - self._since
-        patience = f", {seconds:.0f} s" if seconds >= 2 else ""
-        return f"{self._activity}{patience}" if self._activity else ""
+            rows.append(Row("evaluation", f"{_score(evaluation)}, {after}"))
+        if self._activity:
+            seconds = time.perf_counter() - self._since
+            patience = f", {seconds:.0f} s" if seconds >= 2 else ""
+            rows.append(Row("now", f"{self._activity}{patience}"))
+        return rows
 
 
-def _speed(row: Mapping[str, float]) -> str:
+def _numbers(row: Mapping[str, float], total_env_steps: int) -> Iterator[Row]:
+    """The newest numbers of a run, from the metrics of a chunk."""
     steps, updates = row["time/env_steps_per_second"], row["time/updates_per_second"]
-    return f"{steps:,.0f} steps/s, {updates:,.0f} updates/s"
-
-
-def _times(row: Mapping[str, float], total_env_steps: int) -> str:
-    trained = row["time/train_seconds"]
+    yield Row("speed", f"{steps:,.0f} steps/s, {updates:,.0f} updates/s")
+    trained, compiled = row["time/train_seconds"], row["time/compile_seconds"]
     left = trained / row["env_steps"] * (total_env_steps - row["env_steps"])
-    compiled = row["time/compile_seconds"]
-    return f"{clock(trained)} trained, {clock(left)} left, {compiled:.1f} s to compile"
-
-
-def _episodes(row: Mapping[str, float]) -> str:
-    if "episode/return" not in row:
-        return ""
-    depth = f", search depth {row['search/depth_mean']:.1f}" if "search/depth_mean" in row else ""
-    return f"return {row['episode/return']:.4g}, length {row['episode/length']:.4g}{depth}"
-
-
-def _losses(row: Mapping[str, float]) -> str:
+    times = f"{clock(trained)} trained, {clock(left)} left, {compiled:.1f} s to compile"
+    yield Row("time", times)
+    if "episode/return" in row:
+        depth = row.get("search/depth_mean")
+        searched = "" if depth is None else f", search depth {depth:.1f}"
+        episodes = f"return {row['episode/return']:.4g}, length {row['episode/length']:.4g}"
+        yield Row("training", f"{episodes}{searched}")
     names = sorted(name for name in row if name.startswith("loss/"))
     names.sort(key=lambda name: name != "loss/total")
-    losses = {name.removeprefix("loss/"): row[name] for name in names}
-    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+    if names:
+        losses = (f"{name.removeprefix('loss/')} {row[name]:.3f}" for name in names)
+        yield Row("losses", "  ".join(losses))
 
 
 def _score(row: Mapping[str, float]) -> str:

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 
+import jax.numpy as jnp
+
 from muzero_jax.config import ExperimentConfig, NetworkConfig
-from muzero_jax.maths.value_support import EPSILON
+from muzero_jax.maths.value_support import signed_hyperbolic
 
 # Value targets contain predictions, which may overshoot early; rewards do not.
 _MOST_CLIPPED = {"value": 0.01, "reward": 0.001}
@@ -39,7 +41,7 @@ class SupportWarning:
 
     def _advice(self, largest: float) -> str:
         """The setting to change so that a target of size `largest` is not clipped."""
-        reach = _HEADROOM * transformed(largest)
+        reach = _HEADROOM * float(signed_hyperbolic(jnp.float32(largest)))
         if not math.isfinite(reach):
             return "look at the rewards of the environment"
         size = math.ceil(reach / self._network.support_spacing)
@@ -53,8 +55,3 @@ class SupportWarning:
 def _percent(share: float) -> str:
     """A share in percent, with two digits if it is below ten percent."""
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
-
-
-def transformed(x: float) -> float:
-    """`maths.value_support.signed_hyperbolic` on the host, for a number of at least 0."""
-    return math.sqrt(x + 1.0) - 1.0 + EPSILON * x

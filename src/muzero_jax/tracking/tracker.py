@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.file_names import (
@@ -24,44 +24,19 @@ from muzero_jax.core.files import open_own, write_text
 from muzero_jax.tracking.wandb_sink import WandbSink
 from muzero_jax.training.evaluation import EvaluationResult
 
+_SUMMARY = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
 EVALUATION_COLUMNS = (
-    "env_steps",
-    "num_updates",
-    "train_seconds",
-    "episodes",
-    "score_mean",
-    "score_std",
-    "score_min",
-    "score_max",
-    "length_mean",
-    "episodes_cut",
+    *("env_steps", "num_updates", "train_seconds", "episodes"),
+    *(*_SUMMARY, "episodes_cut"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Lengths of the report files at some moment.
-
-    Attributes:
-      metrics: bytes of `metrics.jsonl`.
-      evaluation: bytes of `evaluation.csv`.
-    """
+    """Lengths of `metrics.jsonl` and `evaluation.csv` at some moment, in bytes."""
 
     metrics: int = 0
     evaluation: int = 0
-
-
-class Sink(Protocol):
-    """Receives the scalars of a run beside the files."""
-
-    def write(self, env_steps: int, scalars: Mapping[str, float]) -> None:
-        """Receives scalars by name."""
-
-    def flush(self) -> None:
-        """Waits until all scalars so far are safe."""
-
-    def close(self) -> None:
-        """Ends the sink."""
 
 
 class Tracker:
@@ -98,8 +73,7 @@ class Tracker:
     def write_evaluation(self, row: Mapping[str, float]) -> None:
         """Writes one row with the values of `EVALUATION_COLUMNS`."""
         self._evaluation.append(_csv_line([row.get(name, "") for name in EVALUATION_COLUMNS]))
-        names = ("score_mean", "score_std", "score_min", "score_max", "length_mean")
-        self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in names})
+        self._send(int(row["env_steps"]), {f"evaluation/{name}": row[name] for name in _SUMMARY})
 
     def position(self) -> Position:
         """The present lengths of the files."""
@@ -107,8 +81,6 @@ class Tracker:
 
     def sync(self) -> None:
         """Returns when everything that was written is safe on disk."""
-        for sink in self._sinks:
-            sink.flush()
         self._metrics.sync()
         self._evaluation.sync()
 
@@ -128,16 +100,11 @@ class Tracker:
 
 def summarise(result: EvaluationResult) -> dict[str, float]:
     """The mean, spread and extremes of an evaluation, by the names of `EVALUATION_COLUMNS`."""
-    scores, lengths = result.scores, result.lengths
-    return {
-        "score_mean": float(scores.mean()),
-        "score_std": float(scores.std()),
-        "score_min": float(scores.min()),
-        "score_max": float(scores.max()),
-        "episodes": len(scores),
-        "length_mean": float(lengths.mean()),
-        "episodes_cut": result.num_cut,
+    scores, lengths = result.scores, float(result.lengths.mean())
+    told = {
+        f"score_{name}": float(getattr(scores, name)()) for name in ("mean", "std", "min", "max")
     }
+    return {**told, "episodes": len(scores), "length_mean": lengths, "episodes_cut": result.num_cut}
 
 
 def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> None:
@@ -157,19 +124,15 @@ def write_scores(run_dir: Path, env_steps: int, result: EvaluationResult) -> Non
 class _AppendFile:
     """A text file of which the first `length` bytes are kept, and to which lines are appended.
 
-    Every line is one unbuffered write. So a killed process leaves at most a torn last line, which
-    lies past the position of every checkpoint.
+    Every line is one unbuffered write: a killed process leaves at most a torn last line.
     """
 
     def __init__(self, path: Path, length: int):
-        self._file = io.FileIO(str(path), "a", opener=_open_to_append)
+        self._file = io.FileIO(str(path), "a", opener=lambda *_: open_own(path, os.O_APPEND))
         found = self._file.tell()
         if found < length:
-            print(
-                f"warning: {path} has lost lines: {found} bytes of it are left where the "
-                f"checkpoint was made after {length}.",
-                file=sys.stderr,
-            )
+            told = f"{found} bytes of it are left where the checkpoint was made after {length}"
+            print(f"warning: {path} has lost lines: {told}.", file=sys.stderr)
         self._file.truncate(min(found, length))
 
     def append(self, text: str) -> None:
@@ -188,10 +151,6 @@ class _AppendFile:
         self._file.close()
 
 
-def _open_to_append(path: str, flags: int) -> int:
-    return open_own(Path(path), flags & os.O_APPEND)
-
-
 class _TensorBoard:
     """Writes events with tensorboardX; events after a resumed run's checkpoint are declared void.
 
@@ -205,9 +164,8 @@ class _TensorBoard:
         folder.mkdir(exist_ok=True)
         self._make_event, self._scalar = Event, tensorboardX.summary.scalar
         # A file's name holds the second; the suffix keeps a quick restart from replacing a file.
-        self._writer = tensorboardX.event_file_writer.EventsWriter(
-            str(folder / "events"), f".from{env_steps}"
-        )
+        make_writer = tensorboardX.event_file_writer.EventsWriter
+        self._writer = make_writer(str(folder / "events"), f".from{env_steps}")
         void_from = env_steps + 1
         session = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(step=void_from, file_version="brain.Event:2"))
@@ -221,16 +179,16 @@ class _TensorBoard:
             self._writer.write_event(event)
         self._writer.flush()
 
-    def flush(self) -> None:
-        self._writer.flush()
-
     def close(self) -> None:
         self._writer.close()
 
 
-def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iterator[Sink]:
+_Sink = _TensorBoard | WandbSink
+
+
+def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iterator[_Sink]:
     """The sinks that the settings ask for; a sink that is not installed is told in one line."""
-    makers: dict[str, Callable[[], Sink]] = {
+    makers: dict[str, Callable[[], _Sink]] = {
         "tensorboard": lambda: _TensorBoard(run_dir / TENSORBOARD_FOLDER, env_steps),
         "wandb": lambda: WandbSink(run_dir, config),
     }
@@ -238,11 +196,8 @@ def _make_sinks(run_dir: Path, config: ExperimentConfig, env_steps: int) -> Iter
         try:
             sink = makers[name]()
         except ModuleNotFoundError as error:
-            print(
-                f"notice: logging.{name} is left out, the module {error.name!r} is not installed: "
-                f"pip install 'muzero-jax[{name}]'.",
-                file=sys.stderr,
-            )
+            told = f"logging.{name} is left out, the module {error.name!r} is not installed"
+            print(f"notice: {told}: pip install 'muzero-jax[{name}]'.", file=sys.stderr)
         else:
             yield sink
 

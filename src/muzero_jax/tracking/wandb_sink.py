@@ -7,7 +7,7 @@ import sys
 import threading
 import urllib.parse
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,6 @@ class WandbSink:
             with self._failures_told():
                 self._run.log({"env_steps": env_steps, **scalars})
 
-    def flush(self) -> None:
-        """Does nothing, because W&B sends by itself."""
-
     def close(self) -> None:
         """Waits until W&B has received everything."""
         if self._run is not None:
@@ -77,7 +74,7 @@ class WandbSink:
                 self._run.finish()
 
     @contextlib.contextmanager
-    def _failures_told(self) -> Any:
+    def _failures_told(self) -> Iterator[None]:
         """Turns an error of W&B into a notice, after which nothing is sent any more."""
         try:
             yield
@@ -87,9 +84,7 @@ class WandbSink:
 
 
 def check_login(configs: Iterable[ExperimentConfig]) -> None:
-    """Refuses runs with these settings if they use W&B, W&B needs a login, and nobody is logged in.
-
-    Nothing is checked if the package `wandb` is not installed, which is told later.
+    """Refuses runs that use W&B where nobody is logged in; a missing package is told of later.
 
     Raises:
       ConfigError: W&B needs a login.
@@ -114,8 +109,7 @@ def _has_login(settings: Any) -> bool:
     if settings.api_key or getattr(settings, "identity_token_file", None):
         return True
     host = urllib.parse.urlsplit(settings.base_url).hostname or ""
-    paths = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    for path in filter(None, paths):
+    for path in filter(None, [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]):
         with contextlib.suppress(OSError, netrc.NetrcParseError):
             if host in netrc.netrc(os.path.expanduser(path)).hosts:
                 return True
