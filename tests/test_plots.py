@@ -11,7 +11,7 @@ from muzero_jax.reports.curves import return_curve, score_curve
 from muzero_jax.reports.extras import MissingExtraError
 from muzero_jax.reports.plots import plot_runs
 from muzero_jax.reports.runs import RunFolderError, group_runs, read_run
-from muzero_jax.reports.statistics import stratified_bootstrap
+from muzero_jax.reports.statistics import bootstrap_interval
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _COLUMNS = "env_steps num_updates train_seconds episodes score_mean score_std score_min score_max"
@@ -100,7 +100,7 @@ def test_seeds_show_their_iqm_and_interval_where_half_of_them_have_got_to(tmp_pa
     np.testing.assert_array_equal(curve.env_steps, [1000, 2000, 3000])
     # The middle two of 1 2 3 90; the mean of 5 6 10; the mean of 100 100.
     np.testing.assert_array_equal(curve.value, [2.5, 7, 100])
-    interval = stratified_bootstrap([[5, 6, 10]], num_resamples=2_000)
+    interval = bootstrap_interval([5, 6, 10], num_resamples=2_000)
     assert (curve.low[1], curve.high[1]) == (interval.low, interval.high)
     # The medians of 1 2 3 4 seconds, of 2 4 6 and of 3 6.
     np.testing.assert_array_equal(curve.seconds, [2.5, 4, 4.5])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from muzero_jax.reports.runs import RunGroup, RunRecord, Table, has_values
-from muzero_jax.reports.statistics import stratified_bootstrap
+from muzero_jax.reports.statistics import bootstrap_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +69,8 @@ def _seed_curve(runs: Sequence[RunRecord]) -> Curve:
     tables = [run.evaluation for run in runs]
     grid, values = _align(tables, "score_mean")
     columns = [column[np.isfinite(column)] for column in values.T]
-    found = [stratified_bootstrap([column], num_resamples=2_000) for column in columns]
-    edges = np.array([dataclasses.astuple(interval) for interval in found])
-    return Curve(grid, _seconds(tables, grid), *edges.T)
+    found = [bootstrap_interval(column, num_resamples=2_000) for column in columns]
+    return Curve(grid, _seconds(tables, grid), *np.array(found).T)
 
 
 def _align(tables: Sequence[Table], name: str) -> tuple[np.ndarray, np.ndarray]:

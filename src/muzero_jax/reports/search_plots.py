@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from muzero_jax.reports.extras import import_extra
-from muzero_jax.reports.plots import GRID, new_figure, save_png
+from muzero_jax.reports.plots import GRID, new_figure, save_figure
 
 _COLOURS = {"cpp": "#009E73", "linear": "#0072B2", "mctx": "#D55E00"}
 SETTING = ("num_actions", "embedding", "prior", "policy")
@@ -36,7 +36,7 @@ def plot_search_costs(table: Path, out: Path) -> list[Path]:
         title = title.replace("embedding 0, ", "run ")
         for kind, draw in (("scaling", _draw_scaling), ("map", _draw_maps)):
             paths.append(out / f"search_{kind}_{name}.png")
-            save_png(_figure(title, rows, draw), paths[-1])
+            save_figure(_figure(title, rows, draw), paths[-1])
     return paths
 
 

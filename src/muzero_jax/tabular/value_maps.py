@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from muzero_jax.reports.extras import import_extra
-from muzero_jax.reports.plots import INK, new_figure, save_png
+from muzero_jax.reports.plots import INK, new_figure, save_figure
 from muzero_jax.tabular.processes.mdp import Grid
 
 Cell = tuple[int, int]
@@ -44,7 +44,7 @@ def draw_value_maps(maps: Sequence[ValueMap], out: Path) -> None:
     # A marked cell, such as a pit, would leave no colours for the others.
     values = [np.delete(one.value, [state for state, _ in one.grid.marks]) for one in maps]
     joined = np.concatenate(values)
-    save_png(_make_figure(maps, (float(np.nanmin(joined)), float(np.nanmax(joined)))), out)
+    save_figure(_make_figure(maps, (float(np.nanmin(joined)), float(np.nanmax(joined)))), out)
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:
