@@ -1,11 +1,12 @@
 """Pictures of search trees: visits, values, and the path that was chosen."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
-from scipy.special import softmax
 
 from muzero_jax.reports.plots import COLOURS, INK, new_figure, save_figure
 from muzero_jax.search.policies import Tree
@@ -14,7 +15,8 @@ _EDGE, _CHOSEN = "#B8B8B8", COLOURS[1]
 _MAX_NODES = 48
 
 
-class DrawnNode(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class DrawnNode:
     """One node of a picture.
 
     Attributes:
@@ -102,8 +104,7 @@ def chosen_path(tree: Tree, action: int) -> list[int]:
 
 def prior_of(tree: Tree, index: int) -> np.ndarray:
     """`[A]` prior probabilities of the actions of node `index`."""
-    prior: np.ndarray = softmax(np.asarray(tree.children_prior_logits[index], np.float64))
-    return prior
+    return np.asarray(jax.nn.softmax(tree.children_prior_logits[index]))
 
 
 def _draw_edges(axes: Any, tree: Tree, nodes: Sequence[DrawnNode]) -> None:
