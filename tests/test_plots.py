@@ -76,8 +76,8 @@ def test_repetitions_are_one_group_and_settings_tell_namesakes_apart(tmp_path):
     groups = group_runs(runs)
     labels = {group.label: [run.path.name for run in group.runs] for group in groups}
     assert labels == {
-        "cartpole (ratio=4.0)": ["a", "c"],
-        "cartpole (ratio=1.0)": ["b"],
+        "cartpole (ratio=4)": ["a", "c"],
+        "cartpole (ratio=1)": ["b"],
         "catch": ["d"],
     }
 
@@ -132,22 +132,15 @@ def test_torn_lines_and_missing_columns_are_done_without(tmp_path):
     run = read_run(folder)
     assert (run.experiment, run.seed) == ("run", None)
     assert run.metrics["env_steps"].size == run.evaluation["env_steps"].size == 3
-    plot_runs([folder], tmp_path / "curve.png")
-    assert is_picture(tmp_path / "curve.png")
 
 
-@pytest.mark.parametrize("kept", ["evaluation.csv", "metrics.jsonl"])
-def test_one_file_is_enough(tmp_path, kept):
-    folder = write_run(tmp_path / "run")
-    for name in {"evaluation.csv", "metrics.jsonl", "config.yaml"} - {kept}:
-        (folder / name).unlink()
-    plot_runs([folder], tmp_path / "curve.png")
-    assert is_picture(tmp_path / "curve.png")
-
-
-def test_runs_without_curves_are_left_out(tmp_path):
+def test_runs_with_one_file_are_drawn_and_runs_without_curves_left_out(tmp_path):
+    folders = [write_run(tmp_path / kept) for kept in ("evaluation.csv", "metrics.jsonl")]
+    for folder in folders:
+        for name in {"evaluation.csv", "metrics.jsonl", "config.yaml"} - {folder.name}:
+            (folder / name).unlink()
     (tmp_path / "empty").mkdir()
-    plot_runs([tmp_path / "empty", write_run(tmp_path / "run")], tmp_path / "curve.png")
+    plot_runs([tmp_path / "empty", *folders], tmp_path / "curve.png")
     assert is_picture(tmp_path / "curve.png")
 
 

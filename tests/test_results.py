@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from muzero_jax.cli.benchmark import read_experiment
 from muzero_jax.reports.results import (
     COLUMNS,
     ResultsError,
@@ -17,6 +18,7 @@ from muzero_jax.reports.results import (
     summarise,
     update_scores,
 )
+from muzero_jax.settings import config_to_dict
 
 BEGIN_MARKER, END_MARKER = "<!-- results:begin -->", "<!-- results:end -->"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -229,20 +231,24 @@ def test_the_columns_are_documented():
     assert [name for name in COLUMNS if f"`{name}`" not in text] == []
 
 
-_FAKE_MUZERO = """#!{python}
+_FAKE_MUZERO = """#!{python} -SE
 import json, os, sys
 from pathlib import Path
-from muzero_jax.cli.experiments import load_experiment
-from muzero_jax.cli.options import parse_train_options
-from muzero_jax.settings import config_to_dict
 arguments = sys.argv[1:]
 if "--resume" in arguments:
     run_dir = Path(arguments[arguments.index("--resume") + 1])
 else:
-    run_dir = Path(arguments[arguments.index("--out") + 1])
+    options = dict(zip(arguments[2::2], arguments[3::2]))
+    run_dir = Path(options.pop("--out"))
     run_dir.mkdir()
-    options = parse_train_options(arguments[2:], load_experiment(arguments[1]), "fake")
-    (run_dir / "config.yaml").write_text(json.dumps(config_to_dict(options.settings)))
+    config = json.loads(Path({config!r}).read_text())
+    for name, value in options.items():
+        *sections, last = name[2:].split(".")
+        section = config
+        for part in sections:
+            section = section[part]
+        section[last] = json.loads(value)
+    (run_dir / "config.yaml").write_text(json.dumps(config))
     (run_dir / "evaluation.csv").write_text("env_steps,score_mean\\n1000,400\\n2000,480\\n")
     assert os.environ["MUZERO_CACHE_DIR"] == "" and "JAX_COMPILATION_CACHE_DIR" not in os.environ
     versions = {{"python": "3.11", "packages": {{"jax": "0.10.2"}}, "device": "cpu"}}
@@ -258,9 +264,12 @@ result = dict(env_steps=2000, episodes=100, num_updates=7, **scores, **times)
 
 @pytest.fixture
 def run_seeds(tmp_path):
-    """Calls the script with a stand-in for the muzero command."""
+    """Calls the script with a stand-in for the muzero command, which needs no import of JAX."""
+    config = config_to_dict(read_experiment("cartpole", [], "test"))
+    (tmp_path / "cartpole.json").write_text(json.dumps(config))
     program = tmp_path / "muzero"
-    program.write_text(_FAKE_MUZERO.format(python=sys.executable))
+    names = {"python": sys.executable, "config": str(tmp_path / "cartpole.json")}
+    program.write_text(_FAKE_MUZERO.format(**names))
     program.chmod(0o755)
     fixed = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "cartpole.csv")]
     main = load_script("run_seeds").main

@@ -1,6 +1,5 @@
 """Figures of measured searches: how the time grows, and where it goes."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,11 @@ def plot_search_costs(table: Path, out: Path) -> list[Path]:
         title = title.replace("embedding 0, ", "run ")
         for kind, draw in (("scaling", _draw_scaling), ("map", _draw_maps)):
             paths.append(out / f"search_{kind}_{name}.png")
-            save_figure(_figure(title, rows, draw), paths[-1])
+            figure = new_figure((8.4, 4.6))
+            figure.suptitle(title, fontsize=11)
+            draw(figure, rows)
+            save_figure(figure, paths[-1])
     return paths
-
-
-def _figure(title: str, rows: Any, draw: Callable[[Any, Any], None]) -> Any:
-    figure = new_figure((8.4, 4.6))
-    figure.suptitle(title, fontsize=11)
-    draw(figure, rows)
-    return figure
 
 
 def _draw_scaling(figure: Any, rows: Any) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from muzero_jax.reports.extras import import_extra
 from muzero_jax.reports.page_figures import TEXT_PIXELS, page_figure, titled
 from muzero_jax.reports.plots import COLOURS, INK, MUTED, style_axis
 from muzero_jax.reports.runs import RunGroup, read_run
-from muzero_jax.reports.statistics import Interval
 from muzero_jax.reports.sweep_summary import (
     Effect,
     SettingSummary,
@@ -125,35 +124,28 @@ def _write_apart(
 
 def seed_scatter(summaries: Sequence[SettingSummary]) -> str:
     """Final scores of every seed of the best settings."""
-    known = [(str(rank), one) for rank, one in enumerate(summaries, 1)]
-    rows = [_Row(rank, one.score, one.scores) for rank, one in known[:_MOST_ROWS] if one.score]
+    known = enumerate(summaries[:_MOST_ROWS], 1)
+    rows = [Effect(rank, one.scores, one.score) for rank, one in known if one.score]
     return _rows("Seeds", "Rank", rows)
 
 
 def marginal_effect(name: str, found: Sequence[Effect]) -> str:
     """Scores of all finished runs by the value of the setting `name`, and their IQMs."""
-    rows = [_Row(short_value(one.value), one.score, one.scores) for one in found]
-    return _rows(f"Effect of {name}", "", rows)
+    return _rows(f"Effect of {name}", "", found)
 
 
-class _Row(NamedTuple):
-    label: str
-    score: Interval
-    scores: Sequence[float]
-
-
-def _rows(name: str, label: str, rows: Sequence[_Row]) -> str:
-    """A row for each label: a dot for each score, the interval as a bar, the IQM as a stroke."""
+def _rows(name: str, label: str, rows: Sequence[Effect]) -> str:
+    """A row for each value: a dot for each score, the interval as a bar, the IQM as a stroke."""
 
     def draw(axis: Any, width: int) -> float:
-        for place, (text, score, scores) in enumerate(rows):
-            told = f"{text}: {score.estimate:.4g} ({score.low:.4g} to {score.high:.4g})"
+        for place, (value, scores, score) in enumerate(rows):
+            told = f"{value}: {score.estimate:.4g} ({score.low:.4g} to {score.high:.4g})"
             axis.plot(scores, [place] * len(scores), "o", color=_PALE, **titled(told))
             axis.plot(score[1:], [place] * 2, color=COLOURS[0], linewidth=2)
             style = {"color": COLOURS[0], "markersize": 14, "markeredgewidth": 3}
             axis.plot(score.estimate, place, "|", **style)
-        most = width // 25
-        axis.set_yticks(range(len(rows)), [_shortened(row.label, most) for row in rows])
+        texts = [_shortened(short_value(row.value), width // 25) for row in rows]
+        axis.set_yticks(range(len(rows)), texts)
         axis.set_ylim(len(rows) - 0.5, -0.5)
         style_axis(axis, "Final score", size=TEXT_PIXELS)
         axis.set_ylabel(label, color=INK)
