@@ -84,7 +84,7 @@ def test_repetitions_are_one_group_and_settings_tell_namesakes_apart(tmp_path):
 
 def test_one_run_shows_its_episodes_and_never_leaves_their_range(tmp_path):
     (group,) = group_runs([read_run(write_run(tmp_path / "run"))])
-    curve = score_curve(group)
+    curve = score_curve(group.runs)
     np.testing.assert_array_equal(curve.env_steps, [1000, 2000, 3000])
     np.testing.assert_array_equal(curve.value, [10, 20, 30])
     # One standard deviation is 5 both ways, but the worst episode is only 2 below the mean.
@@ -96,7 +96,7 @@ def test_seeds_show_their_iqm_and_interval_where_half_of_them_have_got_to(tmp_pa
     ends = {0: (1, 5, 100), 1: (2, 6, 100), 2: (3, 10), 3: (90,)}
     runs = [write_run(tmp_path / str(s), v, seed=s, seconds=s + 1) for s, v in ends.items()]
     (group,) = group_runs([read_run(run) for run in runs])
-    curve = score_curve(group)
+    curve = score_curve(group.runs)
     np.testing.assert_array_equal(curve.env_steps, [1000, 2000, 3000])
     # The middle two of 1 2 3 90; the mean of 5 6 10; the mean of 100 100.
     np.testing.assert_array_equal(curve.value, [2.5, 7, 100])
@@ -108,7 +108,7 @@ def test_seeds_show_their_iqm_and_interval_where_half_of_them_have_got_to(tmp_pa
 
 def test_training_returns_skip_chunks_without_a_finished_episode(tmp_path):
     (group,) = group_runs([read_run(write_run(tmp_path / "run"))])
-    curve = return_curve(group)
+    curve = return_curve(group.runs)
     np.testing.assert_array_equal(curve.env_steps, [2000, 3000])
     np.testing.assert_array_equal(curve.value, [10, 15])
 

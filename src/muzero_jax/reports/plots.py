@@ -130,7 +130,7 @@ def _add_title(figure: Any, groups: Sequence[RunGroup]) -> None:
 
 def _draw_scores(figure: Any, groups: Sequence[RunGroup]) -> list[Any]:
     """Draws every group against steps and, where known, time; returns the lines of the groups."""
-    curves = [(score_curve(group), return_curve(group)) for group in groups]
+    curves = [(score_curve(group.runs), return_curve(group.runs)) for group in groups]
     panels: dict[str, Callable[[Curve], np.ndarray]] = {_STEPS: lambda curve: curve.env_steps}
     if any(np.isfinite(curve.seconds).any() for pair in curves for curve in pair if curve):
         panels["Training time (minutes)"] = lambda curve: curve.seconds / 60

@@ -11,7 +11,7 @@ from muzero_jax.reports.curves import score_curve
 from muzero_jax.reports.extras import import_extra
 from muzero_jax.reports.page_figures import TEXT_PIXELS, page_figure, titled
 from muzero_jax.reports.plots import COLOURS, INK, MUTED, style_axis
-from muzero_jax.reports.runs import RunGroup, read_run
+from muzero_jax.reports.runs import read_run
 from muzero_jax.reports.sweep_summary import (
     Effect,
     SettingSummary,
@@ -37,9 +37,9 @@ def learning_curves(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> 
     """
     known = []
     for rank, summary in enumerate(summaries):
-        runs = tuple(read_run(sweep.folder / folder) for folder in summary.folders)
+        runs = [read_run(sweep.folder / folder) for folder in summary.folders]
         colour = COLOURS[rank] if rank < _MOST_COLOURS else _PALE
-        if curve := score_curve(RunGroup("", runs)):
+        if curve := score_curve(runs):
             known.append((f"{rank + 1}: {summary.label}", colour, curve))
 
     def draw(axis: Any, width: int) -> float:

@@ -114,7 +114,6 @@ def _facts(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
 
 def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     """The best setting, with a command that trains it with a seed that the sweep has not used."""
-    assert best.score is not None
     seeds = [row["seed"] for row in sweep.rows]
     changes = {**sweep.changed, **best.values}
     options = [["--seed", str(max(seeds) + 1)], *(_option(k, v) for k, v in changes.items())]
@@ -123,8 +122,8 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     command = " ".join(f"<span>{escape(part)}</span>" for part in parts)
     told = f"Score {best.estimate:.4g} of one seed."
     if len(best.scores) > 1:
-        interval = f"95 % interval {_interval(best.scores, best.score)}"
-        told = f"Interquartile mean {best.estimate:.4g}, {interval}, over {len(best.scores)} seeds."
+        estimate, interval, count = _score_cells(best.scores, best.score)
+        told = f"Interquartile mean {estimate}, 95 % interval {interval}, over {count} seeds."
     told += " With a seed that the sweep has not used:"
     return f"<h2>Best setting</h2><p>{told}</p><pre>{command}</pre>"
 
@@ -136,33 +135,29 @@ def _option(name: str, value: Any) -> list[str]:
     return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
 
 
+_SCORE_COLUMNS = ("score (IQM)", "95 % interval", "runs")
+
+
+def _score_cells(scores: Sequence[float], score: Interval | None) -> list[str]:
+    """The cells below `_SCORE_COLUMNS`; one score has no interval."""
+    interval = f"{score.low:.4g} to {score.high:.4g}" if score and len(scores) > 1 else ""
+    return [f"{score.estimate:.4g}" if score else "", interval, str(len(scores))]
+
+
 def _effects_table(found: Iterable[Effect]) -> str:
-    rows = [
-        [short_value(value), f"{score.estimate:.4g}", _interval(scores, score), str(len(scores))]
-        for value, scores, score in found
-    ]
-    return _table(["value", "score (IQM)", "95 % interval", "runs"], rows)
-
-
-def _interval(scores: Sequence[float], score: Interval | None) -> str:
-    """The interval of several scores; one score has none."""
-    return f"{score.low:.4g} to {score.high:.4g}" if score and len(scores) > 1 else ""
+    rows = [[short_value(one.value), *_score_cells(one.scores, one.score)] for one in found]
+    return _table(["value", *_SCORE_COLUMNS], rows)
 
 
 def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
     # The scores come first, where a narrow window shows them without scrolling.
-    header = ["#", "score (IQM)", "95 % interval", "seeds", "device s"]
-    header += [name.rpartition(".")[2] for name in varied]
+    header = ["#", *_SCORE_COLUMNS, "device s", *(name.rpartition(".")[2] for name in varied)]
     rows = []
-    for rank, summary in enumerate(summaries[:_MOST_ROWS], start=1):
-        score, statuses = summary.score, ", ".join(dict.fromkeys(summary.statuses))
-        measured = [
-            f"{score.estimate:.4g}" if score else statuses,
-            _interval(summary.scores, score),
-        ]
-        seconds = f"{summary.device_seconds:.3g}" if score else ""
-        values = [short_value(summary.values[name]) for name in varied]
-        rows.append([str(rank), *measured, str(len(summary.scores)), seconds, *values])
+    for rank, one in enumerate(summaries[:_MOST_ROWS], start=1):
+        measured = [*_score_cells(one.scores, one.score), f"{one.device_seconds:.3g}"]
+        if not one.score:
+            measured = [", ".join(dict.fromkeys(one.statuses)), "", "0", ""]
+        rows.append([str(rank), *measured, *(short_value(one.values[name]) for name in varied)])
     note = f"The best {_MOST_ROWS}; {TABLE_FILE} has all." if len(summaries) > _MOST_ROWS else ""
     return _section("Settings", note, _table(header, rows), wide=True)
 

@@ -162,17 +162,14 @@ def batch_of_one(moment: Moment) -> Moment:
     return batch
 
 
-def show_episodes(
-    spec: EnvironmentSpec, episodes: Sequence[Episode], console: Console | None = None
-) -> None:
+def show_episodes(spec: EnvironmentSpec, episodes: Sequence[Episode], console: Console) -> None:
     """Prints a line for each episode, after an animation of it where there is a terminal.
 
     Args:
       spec: description of the environment that was played.
       episodes: what to show, in this order.
-      console: where to print; standard output where None.
+      console: where to print.
     """
-    console = console or Console()
     for index, episode in enumerate(episodes):
         title = f"episode {index + 1}/{len(episodes)}"
         if console.is_terminal:
@@ -227,12 +224,9 @@ def _pace(episode: Episode, max_frames: int) -> list[tuple[Scene, float]]:
 
 def _animate(spec: EnvironmentSpec, episode: Episode, title: str, console: Console) -> None:
     """Shows an episode in place, and takes it away again."""
-
-    def draw(moment: Scene) -> Any:
-        caption = f"{title}  step {moment.step}  return {_format(moment.returns)}"
-        return Text(f"{render_text(spec, moment.timestep)}\n{caption}", no_wrap=True)
-
     with Live(console=console, auto_refresh=False, transient=True) as live:
         for moment, seconds in _pace(episode, _MAX_FRAMES):
-            live.update(draw(moment), refresh=True)
+            caption = f"{title}  step {moment.step}  return {_format(moment.returns)}"
+            picture = Text(f"{render_text(spec, moment.timestep)}\n{caption}", no_wrap=True)
+            live.update(picture, refresh=True)
             time.sleep(min(seconds, 0.4))
