@@ -47,15 +47,10 @@ def _draw_scaling(figure: Any, rows: Any) -> None:
     batches = sorted(rows.batch.unique())
     for (engine, batch), line in rows.groupby(["engine", "batch"]):
         points = line.sort_values("num_simulations")
-        axes.plot(
-            points.num_simulations,
-            points.milliseconds,
-            marker="o",
-            markersize=4,
-            linewidth=1.0 + 1.6 * batches.index(batch) / max(len(batches) - 1, 1),
-            color=_COLOURS.get(engine, "#444444"),
-            label=f"{engine}, {batch} roots",
-        )
+        width = 1.0 + 1.6 * batches.index(batch) / max(len(batches) - 1, 1)
+        style = {"color": _COLOURS.get(engine, "#444444"), "linewidth": width, "markersize": 4}
+        label = f"{engine}, {batch} roots"
+        axes.plot(points.num_simulations, points.milliseconds, "o-", label=label, **style)
     axes.set(xscale="log", yscale="log", xlabel="simulations", ylabel="milliseconds a search")
     simulations = sorted(rows.num_simulations.unique())
     axes.set_xticks(simulations, map(str, simulations))

@@ -1,5 +1,6 @@
 """Smooth shapes on an image, drawn by Pillow at four times the size."""
 
+import types
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,15 @@ import numpy as np
 from muzero_jax.reports.extras import import_extra
 
 _FINE = 4
+
+
+def pillow(module: str) -> types.ModuleType:
+    """Imports a module of Pillow.
+
+    Raises:
+      MissingExtraError: Pillow is not installed.
+    """
+    return import_extra(f"PIL.{module}", purpose="Pictures", package="pillow")
 
 
 class Canvas:
@@ -22,12 +32,8 @@ class Canvas:
     """
 
     def __init__(self, height: int, width: int, colour: str):
-        image_module, draw_module = (
-            import_extra(f"PIL.{name}", purpose="Pictures", package="pillow")
-            for name in ("Image", "ImageDraw")
-        )
-        self._image = image_module.new("RGB", (_FINE * width, _FINE * height), colour)
-        self._draw = draw_module.Draw(self._image)
+        self._image = pillow("Image").new("RGB", (_FINE * width, _FINE * height), colour)
+        self._draw = pillow("ImageDraw").Draw(self._image)
 
     def image(self) -> np.ndarray:
         """`[height, width, 3]` uint8."""

@@ -21,9 +21,9 @@ from muzero_jax.agents.base import Agent, Moment
 from muzero_jax.core.stages import stage
 from muzero_jax.core.types import PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec
-from muzero_jax.reports.extras import import_extra
 from muzero_jax.runs.build import load_run
 from muzero_jax.viewing.animation import Frame, write_gif
+from muzero_jax.viewing.canvas import pillow
 from muzero_jax.viewing.render import render_frame
 from muzero_jax.viewing.render_text import render_text
 
@@ -85,7 +85,7 @@ def play_run(
       RunError: it is not a run folder, or has no checkpoint that can be used.
       MissingExtraError: Pillow is not installed.
     """
-    import_extra("PIL.Image", purpose="Animations", package="pillow")
+    pillow("Image")
     run = load_run(run_dir, checkpoint, changes)
     stage("compiling and playing")
     played = play_episodes(
