@@ -224,11 +224,16 @@ def test_a_folder_of_no_setting_is_named_in_one_sentence(folder, capsys):
     assert "setting-abc" in error and error.count("\n") == 1
 
 
-def test_metrics_that_are_no_text_are_left_out(folder, tmp_path):
+def test_what_cannot_be_drawn_is_left_out(folder, tmp_path):
     for run_dir in folder.glob("members/*/*"):
         for name in ("metrics.jsonl", "evaluation.csv"):
             with (run_dir / name).open("ab") as file:
                 file.write(b"\n\xff\xfe\n[1]\n" + b"[" * 100_000 + b"\n")
+        with (run_dir / "evaluation.csv").open("a") as file:
+            file.write("96,1,0.1,4,1e308,0,-1e308,inf\n")
+        tree = yaml.safe_load((run_dir / "config.yaml").read_text())
+        tree["optimizer"]["schedule"] = "\0\x07\u2603日本"
+        (run_dir / "config.yaml").write_text(yaml.safe_dump(tree))
     assert read_sweep(folder).rows[0]["loss/total"] == 2.0
     write_report(folder)
     assert main(["plot", str(run_dir), "--out", str(tmp_path / "curves.png")]) == 0
@@ -327,6 +332,14 @@ def test_every_point_says_what_it_is(varied_page):
     front = re.findall(r"</span>(\d+): learning_rate", section[: section.index("</ul>")])
     written = {text for text, *_ in _texts(_drawings(section)[0])}
     assert front and front[0] in written
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e300", "1" + "0" * 400])
+def test_a_score_that_cannot_be_is_named(number, folder, capsys):
+    result = folder / "members/setting-000/seed-0/result.json"
+    result.write_text(f'{{"score_mean": {number}, "score_std": 0.0, "train_seconds": 1.0}}')
+    assert main(["report", str(folder)]) == 2
+    assert f"{result} is damaged: score_mean is no number in it" in capsys.readouterr().err
 
 
 def test_a_strangers_text_is_no_markup_and_no_formula(varied_page):

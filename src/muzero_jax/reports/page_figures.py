@@ -5,6 +5,8 @@ window of 420 pixels and in one of 1280.
 """
 
 import io
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +18,7 @@ TEXT_PIXELS = 12
 WIDTHS = {"narrow": 350, "middle": 560, "broad": 1150}
 """Widths of the drawings in pixels, by the name of their class in `sweep_report.css`."""
 _TITLE = "title: "
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SVG = "{http://www.w3.org/2000/svg}"
 ElementTree.register_namespace("", _SVG[1:-1])
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
@@ -36,11 +39,11 @@ def page_figure(name: str, draw: Callable[[Any, int], float], *, is_wide: bool =
     matplotlib = import_extra("matplotlib", purpose="Reports", package="matplotlib")
     # A stranger's text is no formula, even where it holds dollar signs.
     style = {"font.size": TEXT_PIXELS, "svg.fonttype": "none", "text.parse_math": False}
-    style["font.sans-serif"] = ["DejaVu Sans"]
-    drawings = []
-    for kind in WIDTHS if is_wide else ("narrow", "middle"):
-        with matplotlib.rc_context({**style, "svg.hashsalt": f"{name} {kind}"}):
-            drawings.append(_drawing(name, draw, kind))
+    style |= {"font.sans-serif": ["DejaVu Sans"], "svg.hashsalt": name}
+    kinds = tuple(WIDTHS) if is_wide else ("narrow", "middle")
+    # matplotlib warns of letters that its font lacks, which a browser has.
+    with warnings.catch_warnings(action="ignore"), matplotlib.rc_context(style):
+        drawings = [_drawing(name, draw, kind) for kind in kinds]
     return f'<div class="figure">{"".join(drawings)}</div>'
 
 
@@ -56,7 +59,7 @@ def _drawing(name: str, draw: Callable[[Any, int], float], kind: str) -> str:
     text = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(text, format="svg", metadata=nothing)
-    root = ElementTree.fromstring(text.getvalue())
+    root = ElementTree.fromstring(_NOT_XML.sub("�", text.getvalue()))
     for group in root.iter(f"{_SVG}g"):
         told = group.attrib.pop("id", "")
         if told.startswith(_TITLE):

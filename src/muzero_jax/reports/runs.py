@@ -19,6 +19,8 @@ from muzero_jax.core.plain_yaml import read_yaml
 Table: TypeAlias = dict[str, np.ndarray]
 """Columns by name, `[num_rows]` float64 each; NaN marks a row without such a value."""
 
+LARGEST = 1e100
+"""A number that is not smaller cannot have been measured, and could not be drawn."""
 # Settings that do not decide the learning curve: runs that differ in nothing else are repetitions.
 _NOT_DECISIVE = ("seed", "logging.")
 
@@ -157,6 +159,7 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+    return number if abs(number) < LARGEST else math.nan

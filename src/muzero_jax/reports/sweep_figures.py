@@ -180,13 +180,15 @@ def parallel_coordinates(summaries: Sequence[SettingSummary], varied: Sequence[s
             top = heights[-1] + _GAP if heights else 0.0
             places += [_places(values, width)] * 2
             heights += [top, _draw_band(axis, name, values, top, width)]
+        # A line begins and ends below a band, not at the edge of it.
+        edges = [heights[0] + 4, *heights[1:-1], heights[-1] - 4]
         bright = 0.9 * places[-1] / width
         # The best are drawn last, and so lie on top.
         for index, one in reversed(list(enumerate(known))):
             style = {"color": colours["viridis"](bright[index]), "linewidth": 1.5 + (index == 0)}
             told = titled(f"{one.label}: {one.estimate:.4g}")
             xs = [place[index] for place in places]
-            axis.plot(xs, heights, solid_capstyle="butt", **style, **told)
+            axis.plot(xs, edges, **style, **told)
         axis.set(xlim=(0, width), ylim=(heights[-1], 0))
         axis.axis("off")
         return heights[-1]
@@ -201,8 +203,9 @@ def _places(values: Sequence[Any], width: int) -> np.ndarray:
     else:
         numbers = np.unique([str(value) for value in values], return_inverse=True)[1].astype(float)
     low, high = numbers.min(), numbers.max()
-    shares = (numbers - low) / (high - low) if high > low else np.full(len(numbers), 0.5)
-    return width * (0.03 + 0.94 * shares)
+    if not high > low:
+        return np.full(len(numbers), width / 2)
+    return np.interp(numbers, [low, high], [0.03 * width, 0.97 * width])
 
 
 def _draw_band(axis: Any, name: str, values: Sequence[Any], top: float, width: int) -> float:

@@ -23,6 +23,7 @@ from muzero_jax.core.file_names import (
 from muzero_jax.core.files import last_json_line, read_json, replacing, write_text
 from muzero_jax.core.plain_yaml import read_yaml
 from muzero_jax.reports.extras import import_extra
+from muzero_jax.reports.runs import LARGEST
 
 # The columns come in this order: identity, the settings that were varied, then what was measured.
 _IDENTITY = ("setting", "seed", "status", "reason", "folder")
@@ -142,7 +143,8 @@ def read_member(run_dir: Path) -> dict[str, Any]:
         told = f"there is no status {status!r}"
         raise SweepFolderError(f"{run_dir / OUTCOME_FILE} is damaged: {told}.")
     for name in ("score_mean", "score_std", "train_seconds") if status == "finished" else ():
-        if not isinstance(result.get(name), int | float):
+        value = result.get(name)
+        if not (isinstance(value, int | float) and abs(value) < LARGEST):
             told = f"{name} is no number in it"
             raise SweepFolderError(f"{run_dir / RESULT_FILE} is damaged: {told}.")
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}
