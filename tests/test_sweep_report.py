@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from muzero_jax.cli import main
+from muzero_jax.reports import page_figures
 from muzero_jax.reports.page_figures import TEXT_PIXELS, WIDTHS
 from muzero_jax.reports.sweep_report import write_report
 from muzero_jax.reports.sweep_summary import (
@@ -82,6 +84,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_report(_write_sweep(tmp_path_factory.mktemp("sweeps") / "sweep")).read_text()
 
 
+@pytest.fixture
+def one_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have the drawings for narrow pages only."""
+    monkeypatch.setattr(page_figures, "WIDTHS", {"narrow": WIDTHS["narrow"]})
+
+
 def test_rows_say_what_became_of_each_run(folder):
     sweep = read_sweep(folder)
     assert sweep.varied == ("optimizer.learning_rate", "optimizer.schedule")
@@ -129,7 +137,7 @@ def test_the_effect_of_a_setting_is_over_all_runs_with_its_value(folder):
     assert not is_logarithmic([0.0, 1.0]) and not is_logarithmic([True, False])
 
 
-def test_one_seed_has_no_interval(page, folder):
+def test_one_seed_has_no_interval(page, folder, one_width):
     assert "over 2 seeds" in page
     for other in folder.glob("members/*/seed-0"):
         shutil.rmtree(other)
@@ -224,7 +232,7 @@ def test_a_folder_of_no_setting_is_named_in_one_sentence(folder, capsys):
     assert "setting-abc" in error and error.count("\n") == 1
 
 
-def test_what_cannot_be_drawn_is_left_out(folder, tmp_path):
+def test_what_cannot_be_drawn_is_left_out(folder, one_width, tmp_path):
     for run_dir in folder.glob("members/*/*"):
         for name in ("metrics.jsonl", "evaluation.csv"):
             with (run_dir / name).open("ab") as file:
@@ -267,10 +275,10 @@ _NAMES = ("optimizer.learning_rate", "optimizer.schedule")
 
 @pytest.fixture(scope="module")
 def varied_page(tmp_path_factory) -> str:
-    """The page of 40 settings with long names, many values and scores that lie close together."""
+    """The page of 20 settings with long names, many values and scores that lie close together."""
     folder = tmp_path_factory.mktemp("sweeps") / "sweep"
     settings = []
-    for number in range(40):
+    for number in range(20):
         rate = 1e-5 * 1.2**number
         kind = f"a_schedule_of_$my^own_<b>_with_number_{number % 5}"
         settings.append(dict(zip(_NAMES, (rate, kind), strict=True)))
@@ -322,16 +330,26 @@ def test_every_point_says_what_it_is(varied_page):
         for name in ("Learning curves", "Cost against score", "Seeds", "Parallel coordinates")
     }
     assert {name: len(titles) for name, titles in told.items()} == {
-        "Learning curves": 40,
-        "Cost against score": 40,
+        "Learning curves": 20,
+        "Cost against score": 20,
         "Seeds": 10,
-        "Parallel coordinates": 40,
+        "Parallel coordinates": 20,
     }
     assert all("a_schedule_of_$my^own_<b>_with" in title for title in told["Learning curves"])
     section = varied_page[varied_page.index("<h2>Cost against score</h2>") :]
     front = re.findall(r"</span>(\d+): learning_rate", section[: section.index("</ul>")])
     written = {text for text, *_ in _texts(_drawings(section)[0])}
     assert front and front[0] in written
+
+
+def test_a_missing_matplotlib_is_one_sentence_and_leaves_no_page(folder, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "Reports need matplotlib" in error and error.count("\n") == 1
+    assert not (folder / "report.html").exists()
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e300", "1" + "0" * 400])
@@ -358,7 +376,7 @@ def test_no_line_is_seen_in_a_band_of_parallel_coordinates(varied_page):
             if element.tag in (f"{_SVG}text", f"{_SVG}path")
         ]
         drawn = [kind for kind in kinds if kind]
-        assert drawn == ["line"] * 40 + ["band"] * 3 + ["text"] * drawn.count("text")
+        assert drawn == ["line"] * 20 + ["band"] * 3 + ["text"] * drawn.count("text")
         assert {"learning_rate", "schedule", "score"} <= {text for text, *_ in _texts(drawing)}
 
 

@@ -40,7 +40,7 @@ def page_figure(name: str, draw: Callable[[Any, int], float], *, is_wide: bool =
     # A stranger's text is no formula, even where it holds dollar signs.
     style = {"font.size": TEXT_PIXELS, "svg.fonttype": "none", "text.parse_math": False}
     style |= {"font.sans-serif": ["DejaVu Sans"], "svg.hashsalt": name}
-    kinds = tuple(WIDTHS) if is_wide else ("narrow", "middle")
+    kinds = [kind for kind in WIDTHS if is_wide or kind != "broad"]
     # matplotlib warns of letters that its font lacks, which a browser has.
     with warnings.catch_warnings(action="ignore"), matplotlib.rc_context(style):
         drawings = [_drawing(name, draw, kind) for kind in kinds]

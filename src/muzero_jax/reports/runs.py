@@ -15,12 +15,11 @@ from muzero_jax.core.dotted import describe_setting, flatten
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.file_names import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE
 from muzero_jax.core.plain_yaml import read_yaml
+from muzero_jax.reports.sweep_table import LARGEST
 
 Table: TypeAlias = dict[str, np.ndarray]
 """Columns by name, `[num_rows]` float64 each; NaN marks a row without such a value."""
 
-LARGEST = 1e100
-"""A number that is not smaller cannot have been measured, and could not be drawn."""
 # Settings that do not decide the learning curve: runs that differ in nothing else are repetitions.
 _NOT_DECISIVE = ("seed", "logging.")
 

@@ -180,7 +180,7 @@ def parallel_coordinates(summaries: Sequence[SettingSummary], varied: Sequence[s
             top = heights[-1] + _GAP if heights else 0.0
             places += [_places(values, width)] * 2
             heights += [top, _draw_band(axis, name, values, top, width)]
-        # A line begins and ends below a band, not at the edge of it.
+        # A line begins and ends behind a band, not at the edge of it.
         edges = [heights[0] + 4, *heights[1:-1], heights[-1] - 4]
         bright = 0.9 * places[-1] / width
         # The best are drawn last, and so lie on top.

@@ -23,7 +23,6 @@ from muzero_jax.core.file_names import (
 from muzero_jax.core.files import last_json_line, read_json, replacing, write_text
 from muzero_jax.core.plain_yaml import read_yaml
 from muzero_jax.reports.extras import import_extra
-from muzero_jax.reports.runs import LARGEST
 
 # The columns come in this order: identity, the settings that were varied, then what was measured.
 _IDENTITY = ("setting", "seed", "status", "reason", "folder")
@@ -40,6 +39,8 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "space": (dict, "NAME: values"),
     "changed": (dict, "NAME: value"),
 }
+LARGEST = 1e100
+"""A number that is not smaller cannot have been measured, and could not be drawn."""
 STATUSES = ("finished", "failed", "pruned", "unfinished")
 
 
