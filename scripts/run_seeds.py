@@ -14,8 +14,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from muzero_jax.cli.options import parse_experiment_options
 from muzero_jax.cli.train import TrainOptions
@@ -24,7 +25,7 @@ from muzero_jax.core.dotted import flatten
 from muzero_jax.core.file_names import CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
 from muzero_jax.core.files import read_json
 from muzero_jax.core.terminal import run_program
-from muzero_jax.reports.results import SeedResult, read_scores, update_scores
+from muzero_jax.reports.results import IDENTITY, read_scores, update_scores
 from muzero_jax.reports.runs import read_run
 from muzero_jax.settings import config_to_dict
 
@@ -79,8 +80,7 @@ def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) 
         print(f"{title}: failed, see {_log_of(run_dir)}", file=sys.stderr)
         return False
     row = _make_row(options, run_dir, seed, total_seconds, command)
-    rows = read_scores(options.results) if options.results.exists() else []
-    if was_done and row.identity in {old.identity for old in rows}:
+    if was_done and _holds(options.results, row):
         print(f"{title}: done before")
         return True
     update_scores(options.results, row)
@@ -122,16 +122,24 @@ def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) 
     return None if resumes else time.perf_counter() - start
 
 
-def _describe(row: SeedResult) -> str:
+def _holds(path: Path, row: Mapping[str, Any]) -> bool:
+    """Whether a score file has the row already, perhaps with other scores."""
+    if not path.exists():
+        return False
+    return bool((read_scores(path)[IDENTITY] == [row[name] for name in IDENTITY]).all(axis=1).any())
+
+
+def _describe(row: Mapping[str, Any]) -> str:
+    episodes, seconds = row["episodes"], row["total_seconds"]
     parts = [
-        f"score {row.score_mean:.2f}, lowest {row.score_min:g} of {row.episodes} episodes",
-        f"{row.env_steps:,} env steps",
-        f"{row.total_seconds:.1f} s" if row.total_seconds else "unknown wall-clock",
+        f"score {row['score_mean']:.2f}, lowest {row['score_min']:g} of {episodes} episodes",
+        f"{row['env_steps']:,} env steps",
+        f"{seconds:.1f} s" if seconds else "unknown wall-clock",
     ]
-    if row.threshold is not None:
-        steps = row.steps_to_threshold
+    if row["threshold"] is not None:
+        steps = row["steps_to_threshold"]
         reached = "not reached" if steps is None else f"reached after {steps:,} steps"
-        parts.append(f"{row.threshold:g} {reached}")
+        parts.append(f"{row['threshold']:g} {reached}")
     return ", ".join(parts)
 
 
@@ -141,25 +149,22 @@ def _log_of(run_dir: Path) -> Path:
 
 def _make_row(
     options: argparse.Namespace, run_dir: Path, seed: int, total_seconds: float | None, command: str
-) -> SeedResult:
+) -> dict[str, Any]:
     result, versions = read_json(run_dir / RESULT_FILE), read_json(run_dir / VERSIONS_FILE)
     packages = {"python": versions["python"], **versions["packages"]}
-    return SeedResult(
-        experiment=options.name or options.experiment,
-        seed=seed,
-        env_steps=result["env_steps"],
-        num_updates=result.get("num_updates"),
-        episodes=result["episodes"],
-        **{f"score_{part}": result[f"score_{part}"] for part in ("mean", "std", "min", "max")},
-        train_seconds=result["train_seconds"],
-        compile_seconds=result["compile_seconds"],
-        total_seconds=total_seconds,
-        threshold=options.threshold,
-        steps_to_threshold=_steps_to(options.threshold, run_dir),
-        device=options.device or _describe_device(versions["device"]),
-        versions=", ".join(f"{name} {version}" for name, version in packages.items()),
-        command=command,
-    )
+    measured = ("env_steps", "episodes", "score_mean", "score_std", "score_min", "score_max")
+    return {
+        "experiment": options.name or options.experiment,
+        "seed": seed,
+        **{name: result[name] for name in (*measured, "train_seconds", "compile_seconds")},
+        "num_updates": result.get("num_updates"),
+        "total_seconds": total_seconds,
+        "threshold": options.threshold,
+        "steps_to_threshold": _steps_to(options.threshold, run_dir),
+        "device": options.device or _describe_device(versions["device"]),
+        "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "command": command,
+    }
 
 
 def _steps_to(threshold: float | None, run_dir: Path) -> int | None:

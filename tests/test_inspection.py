@@ -1,12 +1,15 @@
 """Tree pictures, and looking into a decision."""
 
+import jax
 import mctx
 import numpy as np
 import pytest
+from untrained_run import make_untrained_run
 
 from muzero_jax.cli import main
 from muzero_jax.runs.build import load_run
 from muzero_jax.viewing.inspection import find_decision
+from muzero_jax.viewing.play import play_episodes
 from muzero_jax.viewing.tree_pictures import chosen_path, draw_tree, layout
 
 
@@ -61,18 +64,12 @@ def test_the_picture_is_written_as_svg_and_png(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    from tiny_run import TINY
-
-    from muzero_jax.runs.runner import train
-
-    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    train(TINY, run_dir)
-    return run_dir
+def run_dir(tmp_path_factory):
+    return make_untrained_run(tmp_path_factory.mktemp("runs") / "tiny")
 
 
-def test_a_decision_holds_what_was_searched(finished):
-    run = load_run(finished)
+def test_a_decision_holds_what_was_searched(run_dir):
+    run = load_run(run_dir)
     decision = find_decision(run, step=2, seed=1)
     assert decision.step == 2
     rows = decision.rows
@@ -81,15 +78,18 @@ def test_a_decision_holds_what_was_searched(finished):
     np.testing.assert_allclose([sum(r[k] for r in rows) for k in ("prior", "policy")], 1, rtol=1e-5)
     assert all(np.isnan(row["q"]) == (row["visits"] == 0) for row in rows)
     again = find_decision(run, step=2, seed=1)
-    assert again.rows == rows or np.isnan([row["q"] for row in rows]).any()
+    np.testing.assert_equal(again.rows, rows)
+    game = (run.env, run.agent, run.agent_state)
+    (episode,) = play_episodes(*game, episodes=1, max_episode_steps=3, seed=1)
+    jax.tree.map(np.testing.assert_array_equal, decision.timestep, episode[2].timestep)
 
 
-def test_inspect_draws_and_prints_and_says_when_the_episode_is_over(finished, capsys):
-    assert main(["inspect", str(finished), "--step", "1"]) == 0
+def test_inspect_draws_and_prints_and_says_when_the_episode_is_over(run_dir, capsys):
+    assert main(["inspect", str(run_dir), "--step", "1"]) == 0
     printed = capsys.readouterr().out
     assert "search policy" in printed and "taken" in printed
-    assert (finished / "inspect" / "tree_step1.svg").exists()
-    assert (finished / "inspect" / "tree_step1.png").exists()
-    assert main(["inspect", str(finished), "--step", "999"]) == 1
+    assert (run_dir / "inspect" / "tree_step1.svg").exists()
+    assert (run_dir / "inspect" / "tree_step1.png").exists()
+    assert main(["inspect", str(run_dir), "--step", "999"]) == 1
     assert "ends after" in capsys.readouterr().err
-    assert main(["inspect", str(finished), "--step", "-1"]) == 2
+    assert main(["inspect", str(run_dir), "--step", "-1"]) == 2

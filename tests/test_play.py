@@ -1,20 +1,15 @@
 import io
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from rich.console import Console
 from tiny import scripted_agent
+from untrained_run import make_untrained_run
 
-from muzero_jax.checkpoints.checkpoint import CheckpointWriter
-from muzero_jax.config import ExperimentConfig, NetworkConfig, SearchConfig, traced_settings
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
-from muzero_jax.runs.build import build
-from muzero_jax.settings import config_to_dict
 from muzero_jax.viewing import play
 from muzero_jax.viewing.animation import Frame, write_gif
 
@@ -157,19 +152,7 @@ def test_frames_of_different_sizes_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """A run folder with a freshly initialised agent for Catch."""
-    folder = tmp_path_factory.mktemp("run")
-    config = ExperimentConfig(
-        network=NetworkConfig(kind="mlp", embedding_size=8, hidden_sizes=(8,)),
-        search=SearchConfig(num_simulations=2),
-    )
-    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(config)))
-    experiment = build(config)
-    init = jax.jit(lambda rng_key: experiment.agent.init(rng_key, traced_settings(config)))
-    writer = CheckpointWriter(folder / "checkpoints", num_kept=1)
-    writer.save(7, {"agent": init(jax.random.key(0))}, {})
-    writer.close()
-    return folder
+    return make_untrained_run(tmp_path_factory.mktemp("runs") / "tiny")
 
 
 def test_a_run_is_played_from_its_checkpoint(run_dir, capsys):

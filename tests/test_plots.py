@@ -11,7 +11,7 @@ from muzero_jax.reports.curves import return_curve, score_curve
 from muzero_jax.reports.extras import MissingExtraError
 from muzero_jax.reports.plots import plot_runs
 from muzero_jax.reports.runs import RunFolderError, group_runs, read_run
-from muzero_jax.reports.statistics import stratified_bootstrap
+from muzero_jax.reports.statistics import bootstrap_interval
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _COLUMNS = "env_steps num_updates train_seconds episodes score_mean score_std score_min score_max"
@@ -76,15 +76,15 @@ def test_repetitions_are_one_group_and_settings_tell_namesakes_apart(tmp_path):
     groups = group_runs(runs)
     labels = {group.label: [run.path.name for run in group.runs] for group in groups}
     assert labels == {
-        "cartpole (ratio=4.0)": ["a", "c"],
-        "cartpole (ratio=1.0)": ["b"],
+        "cartpole (ratio=4)": ["a", "c"],
+        "cartpole (ratio=1)": ["b"],
         "catch": ["d"],
     }
 
 
 def test_one_run_shows_its_episodes_and_never_leaves_their_range(tmp_path):
     (group,) = group_runs([read_run(write_run(tmp_path / "run"))])
-    curve = score_curve(group)
+    curve = score_curve(group.runs)
     np.testing.assert_array_equal(curve.env_steps, [1000, 2000, 3000])
     np.testing.assert_array_equal(curve.value, [10, 20, 30])
     # One standard deviation is 5 both ways, but the worst episode is only 2 below the mean.
@@ -96,11 +96,11 @@ def test_seeds_show_their_iqm_and_interval_where_half_of_them_have_got_to(tmp_pa
     ends = {0: (1, 5, 100), 1: (2, 6, 100), 2: (3, 10), 3: (90,)}
     runs = [write_run(tmp_path / str(s), v, seed=s, seconds=s + 1) for s, v in ends.items()]
     (group,) = group_runs([read_run(run) for run in runs])
-    curve = score_curve(group)
+    curve = score_curve(group.runs)
     np.testing.assert_array_equal(curve.env_steps, [1000, 2000, 3000])
     # The middle two of 1 2 3 90; the mean of 5 6 10; the mean of 100 100.
     np.testing.assert_array_equal(curve.value, [2.5, 7, 100])
-    interval = stratified_bootstrap([[5, 6, 10]], num_resamples=2_000)
+    interval = bootstrap_interval([5, 6, 10], num_resamples=2_000)
     assert (curve.low[1], curve.high[1]) == (interval.low, interval.high)
     # The medians of 1 2 3 4 seconds, of 2 4 6 and of 3 6.
     np.testing.assert_array_equal(curve.seconds, [2.5, 4, 4.5])
@@ -108,7 +108,7 @@ def test_seeds_show_their_iqm_and_interval_where_half_of_them_have_got_to(tmp_pa
 
 def test_training_returns_skip_chunks_without_a_finished_episode(tmp_path):
     (group,) = group_runs([read_run(write_run(tmp_path / "run"))])
-    curve = return_curve(group)
+    curve = return_curve(group.runs)
     np.testing.assert_array_equal(curve.env_steps, [2000, 3000])
     np.testing.assert_array_equal(curve.value, [10, 15])
 
@@ -132,22 +132,15 @@ def test_torn_lines_and_missing_columns_are_done_without(tmp_path):
     run = read_run(folder)
     assert (run.experiment, run.seed) == ("run", None)
     assert run.metrics["env_steps"].size == run.evaluation["env_steps"].size == 3
-    plot_runs([folder], tmp_path / "curve.png")
-    assert is_picture(tmp_path / "curve.png")
 
 
-@pytest.mark.parametrize("kept", ["evaluation.csv", "metrics.jsonl"])
-def test_one_file_is_enough(tmp_path, kept):
-    folder = write_run(tmp_path / "run")
-    for name in {"evaluation.csv", "metrics.jsonl", "config.yaml"} - {kept}:
-        (folder / name).unlink()
-    plot_runs([folder], tmp_path / "curve.png")
-    assert is_picture(tmp_path / "curve.png")
-
-
-def test_runs_without_curves_are_left_out(tmp_path):
+def test_runs_with_one_file_are_drawn_and_runs_without_curves_left_out(tmp_path):
+    folders = [write_run(tmp_path / kept) for kept in ("evaluation.csv", "metrics.jsonl")]
+    for folder in folders:
+        for name in {"evaluation.csv", "metrics.jsonl", "config.yaml"} - {folder.name}:
+            (folder / name).unlink()
     (tmp_path / "empty").mkdir()
-    plot_runs([tmp_path / "empty", write_run(tmp_path / "run")], tmp_path / "curve.png")
+    plot_runs([tmp_path / "empty", *folders], tmp_path / "curve.png")
     assert is_picture(tmp_path / "curve.png")
 
 

@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import importlib.util
 import json
 import shutil
@@ -8,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from muzero_jax.cli.benchmark import read_experiment
 from muzero_jax.reports.results import (
     COLUMNS,
     ResultsError,
-    SeedResult,
     is_score_file,
     make_table,
     read_scores,
     replace_table,
     summarise,
     update_scores,
-    write_scores,
 )
+from muzero_jax.settings import config_to_dict
 
 BEGIN_MARKER, END_MARKER = "<!-- results:begin -->", "<!-- results:end -->"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -33,30 +32,40 @@ def load_script(name):
 
 
 def make_row(seed=0, score=490.0, **changes):
-    row = SeedResult(
-        experiment="cartpole",
-        seed=seed,
-        env_steps=100_352,
-        num_updates=3136,
-        episodes=100,
-        score_mean=score,
-        score_std=2.5,
-        score_min=score - 10,
-        score_max=500.0,
-        train_seconds=20.0,
-        compile_seconds=8.0,
-        total_seconds=30.0 + seed,
-        threshold=475.0,
-        steps_to_threshold=40_000 + 1000 * seed,
-        device="2 cores of a test",
-        versions="python 3.11.7, jax 0.10.2",
-        command=f"muzero train cartpole --seed {seed}",
-    )
-    return dataclasses.replace(row, **changes)
+    return {
+        "experiment": "cartpole",
+        "seed": seed,
+        "env_steps": 100_352,
+        "num_updates": 3136,
+        "episodes": 100,
+        "score_mean": score,
+        "score_std": 2.5,
+        "score_min": score - 10,
+        "score_max": 500.0,
+        "train_seconds": 20.0,
+        "compile_seconds": 8.0,
+        "total_seconds": 30.0 + seed,
+        "threshold": 475.0,
+        "steps_to_threshold": 40_000 + 1000 * seed,
+        "device": "2 cores of a test",
+        "versions": "python 3.11.7, jax 0.10.2",
+        "command": f"muzero train cartpole --seed {seed}",
+        **changes,
+    }
+
+
+def write_scores(path, rows):
+    for row in rows:
+        update_scores(path, row)
 
 
 def write_experiment(path, scores, **changes):
     write_scores(path, [make_row(seed, score, **changes) for seed, score in enumerate(scores)])
+
+
+def known(table):
+    """The rows of a table, with None for what is unknown."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 # --- score files
@@ -68,7 +77,7 @@ def test_rows_survive_the_file_with_unknown_numbers_and_commas(tmp_path):
         make_row(1, -3.5, total_seconds=None, threshold=None, steps_to_threshold=None),
     ]
     write_scores(tmp_path / "new" / "cartpole.csv", rows)
-    assert read_scores(tmp_path / "new" / "cartpole.csv") == rows
+    assert known(read_scores(tmp_path / "new" / "cartpole.csv")) == rows
 
 
 def test_update_replaces_the_row_of_its_seed_and_keeps_the_order(tmp_path):
@@ -76,7 +85,8 @@ def test_update_replaces_the_row_of_its_seed_and_keeps_the_order(tmp_path):
     for seed, score in ((3, 1.0), (1, 2.0), (3, 9.0)):
         update_scores(path, make_row(seed, score))
     update_scores(path, make_row(1, 5.0, device="another"))
-    assert [(row.device[:7], row.seed, row.score_mean) for row in read_scores(path)] == [
+    rows = known(read_scores(path))
+    assert [(row["device"][:7], row["seed"], row["score_mean"]) for row in rows] == [
         ("2 cores", 1, 2.0),
         ("2 cores", 3, 9.0),
         ("another", 1, 5.0),
@@ -84,14 +94,14 @@ def test_update_replaces_the_row_of_its_seed_and_keeps_the_order(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["cartpole.csv"]
 
 
-def test_a_bad_cell_is_named_with_its_line_and_column(tmp_path):
+def test_a_bad_cell_and_a_missing_column_are_named(tmp_path):
     path = tmp_path / "cartpole.csv"
     write_experiment(path, [490.0, 333.0])
     path.write_text(path.read_text().replace(",333,", ",33E,"))
-    with pytest.raises(ResultsError, match=r"line 3, score_mean: could not convert .*'33E'"):
+    with pytest.raises(ResultsError, match=r"cartpole.csv is no table of scores: .*'33E'"):
         read_scores(path)
     path.write_text(",".join(COLUMNS[:-2]) + "\n")
-    with pytest.raises(ResultsError, match="lacks the columns versions, command"):
+    with pytest.raises(ResultsError, match=r"columns expected but not found: .*versions"):
         read_scores(path)
 
 
@@ -132,10 +142,10 @@ def test_a_threshold_that_most_seeds_miss_has_no_median(tmp_path):
 
 def test_unknown_wall_clocks_are_left_out_of_the_median(tmp_path):
     rows = [make_row(0, total_seconds=None), make_row(1), make_row(2, total_seconds=40.0)]
-    (summary,) = summarise(rows)
-    assert summary.median("total_seconds") == 35.5
-    (summary,) = summarise(rows[:1])
-    assert summary.median("total_seconds") is None
+    write_scores(tmp_path / "cartpole.csv", rows)
+    assert "| 36 s |" in make_table(tmp_path)  # The median of 31 and 40.
+    write_scores(tmp_path / "cartpole.csv", [{**row, "total_seconds": None} for row in rows])
+    assert "| - | 8 s |" in make_table(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -146,19 +156,25 @@ def test_unknown_wall_clocks_are_left_out_of_the_median(tmp_path):
         ({"command": "muzero train cartpole --seed 1 --replay.ratio 8"}, "differ in command"),
     ],
 )
-def test_rows_that_are_no_repetitions_are_refused(changes, message):
+def test_rows_that_are_no_repetitions_are_refused(changes, message, tmp_path):
+    write_scores(tmp_path / "cartpole.csv", [make_row(0), make_row(1, **changes)])
     with pytest.raises(ResultsError, match=message):
-        summarise([make_row(0), make_row(1, **changes)])
+        make_table(tmp_path)
 
 
-def test_a_doubled_seed_is_refused():
+def test_a_doubled_seed_is_refused(tmp_path):
+    path = tmp_path / "cartpole.csv"
+    write_scores(path, [make_row(0)])
+    path.write_text(path.read_text() + path.read_text().splitlines()[1])
     with pytest.raises(ResultsError, match=r"comes twice: \[0, 0\]"):
-        summarise([make_row(0), make_row(0)])
+        summarise(read_scores(path))
 
 
-def test_devices_are_not_mixed():
-    summaries = summarise([make_row(0), make_row(0, device="a GPU", episodes=10)])
-    assert [summary.rows[0].device for summary in summaries] == ["2 cores of a test", "a GPU"]
+def test_devices_are_not_mixed(tmp_path):
+    rows = [make_row(0), make_row(0, device="a GPU", episodes=10)]
+    write_scores(tmp_path / "cartpole.csv", rows)
+    groups = summarise(read_scores(tmp_path / "cartpole.csv"))
+    assert list(groups) == [("cartpole", "2 cores of a test"), ("cartpole", "a GPU")]
 
 
 def test_no_scores_are_no_table_and_no_folder_is_an_error(tmp_path):
@@ -215,20 +231,24 @@ def test_the_columns_are_documented():
     assert [name for name in COLUMNS if f"`{name}`" not in text] == []
 
 
-_FAKE_MUZERO = """#!{python}
+_FAKE_MUZERO = """#!{python} -SE
 import json, os, sys
 from pathlib import Path
-from muzero_jax.cli.options import parse_experiment_options
-from muzero_jax.cli.train import TrainOptions
-from muzero_jax.settings import config_to_dict
 arguments = sys.argv[1:]
 if "--resume" in arguments:
     run_dir = Path(arguments[arguments.index("--resume") + 1])
 else:
-    run_dir = Path(arguments[arguments.index("--out") + 1])
+    options = dict(zip(arguments[2::2], arguments[3::2]))
+    run_dir = Path(options.pop("--out"))
     run_dir.mkdir()
-    options = parse_experiment_options(TrainOptions, arguments[1:], "fake")
-    (run_dir / "config.yaml").write_text(json.dumps(config_to_dict(options.settings)))
+    config = json.loads(Path({config!r}).read_text())
+    for name, value in options.items():
+        *sections, last = name[2:].split(".")
+        section = config
+        for part in sections:
+            section = section[part]
+        section[last] = json.loads(value)
+    (run_dir / "config.yaml").write_text(json.dumps(config))
     (run_dir / "evaluation.csv").write_text("env_steps,score_mean\\n1000,400\\n2000,480\\n")
     assert os.environ["MUZERO_CACHE_DIR"] == "" and "JAX_COMPILATION_CACHE_DIR" not in os.environ
     versions = {{"python": "3.11", "packages": {{"jax": "0.10.2"}}, "device": "cpu"}}
@@ -244,9 +264,12 @@ result = dict(env_steps=2000, episodes=100, num_updates=7, **scores, **times)
 
 @pytest.fixture
 def run_seeds(tmp_path):
-    """Calls the script with a stand-in for the muzero command."""
+    """Calls the script with a stand-in for the muzero command, which needs no import of JAX."""
+    config = config_to_dict(read_experiment("cartpole", [], "test"))
+    (tmp_path / "cartpole.json").write_text(json.dumps(config))
     program = tmp_path / "muzero"
-    program.write_text(_FAKE_MUZERO.format(python=sys.executable))
+    names = {"python": sys.executable, "config": str(tmp_path / "cartpole.json")}
+    program.write_text(_FAKE_MUZERO.format(**names))
     program.chmod(0o755)
     fixed = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "cartpole.csv")]
     main = load_script("run_seeds").main
@@ -256,24 +279,24 @@ def run_seeds(tmp_path):
 def test_seeds_are_trained_in_turn_and_recorded(tmp_path, capsys, run_seeds):
     options = ("--threshold", "475", "--device", "a device", "--replay.ratio", "8")
     assert run_seeds("cartpole", "--seeds", "0", "4", *options) == 0
-    rows = read_scores(tmp_path / "cartpole.csv")
-    assert [row.seed for row in rows] == [0, 4]
-    row = rows[1]
+    table = read_scores(tmp_path / "cartpole.csv")
+    assert table.seed.tolist() == [0, 4]
+    row = table.iloc[1]
     assert row.command == "muzero train cartpole --seed 4 --replay.ratio 8"
     assert (row.score_mean, row.score_min, row.episodes, row.env_steps) == (480.5, 470.0, 100, 2000)
     assert (row.threshold, row.steps_to_threshold) == (475.0, 2000)
     assert (row.device, row.versions) == ("a device", "python 3.11, jax 0.10.2")
     assert 0 < row.total_seconds < 60
     assert "cartpole seed 4: score 480.50, lowest 470" in capsys.readouterr().out
-    (summary,) = summarise(rows)
-    assert summary.rows[0].command_of_any_seed.endswith("--seed SEED --replay.ratio 8")
+    (rows,) = summarise(table).values()
+    assert rows.command.iloc[0].endswith("--seed SEED --replay.ratio 8")
 
 
 def test_finished_seeds_are_skipped_and_their_rows_kept(tmp_path, capsys, run_seeds):
     run_seeds("cartpole", "--seeds", "0")
-    (before,) = read_scores(tmp_path / "cartpole.csv")
+    (before,) = known(read_scores(tmp_path / "cartpole.csv"))
     assert run_seeds("cartpole", "--seeds", "0", "1") == 0
-    assert read_scores(tmp_path / "cartpole.csv")[0] == before
+    assert known(read_scores(tmp_path / "cartpole.csv"))[0] == before
     assert "seed 0: done before" in capsys.readouterr().out
 
 
@@ -281,9 +304,9 @@ def test_an_interrupted_seed_is_resumed_with_an_unknown_wall_clock(tmp_path, run
     run_seeds("cartpole", "--seeds", "0")
     (tmp_path / "runs" / "seed-0" / "result.json").unlink()
     assert run_seeds("cartpole", "--seeds", "0") == 0
-    (row,) = read_scores(tmp_path / "cartpole.csv")
-    assert (row.total_seconds, row.score_mean) == (None, 480.5)
-    assert "cores of" in row.device
+    (row,) = known(read_scores(tmp_path / "cartpole.csv"))
+    assert (row["total_seconds"], row["score_mean"]) == (None, 480.5)
+    assert "cores of" in row["device"]
 
 
 def test_a_failing_seed_is_told_and_leaves_no_row(tmp_path, capsys, run_seeds, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from muzero_jax.reports.statistics import interquartile_mean, stratified_bootstrap
+from muzero_jax.reports.statistics import bootstrap_interval, interquartile_mean
 
 
 def test_iqm_of_eight_scores_is_the_mean_of_the_middle_four():
@@ -48,65 +48,42 @@ def test_iqm_keeps_leading_axes():
 
 
 def test_bootstrap_of_two_scores_matches_the_enumerated_distribution():
-    # Resamples of {0, 1}: means 0, 1/2, 1 with probability 1/4, 1/2, 1/4, so that the quantiles at
-    # 20 % and 80 % (60 % confidence) are 0 and 1, and those at 30 % and 70 % are both 1/2.
-    wide = stratified_bootstrap([[0.0, 1.0]], confidence=0.6)
-    narrow = stratified_bootstrap([[0.0, 1.0]], confidence=0.4)
-    assert (wide.low, wide.estimate, wide.high) == (0.0, 0.5, 1.0)
-    assert (narrow.low, narrow.estimate, narrow.high) == (0.5, 0.5, 0.5)
+    # Resamples of {0, 1}: means 0, 1/2, 1 with probability 1/4, 1/2, 1/4.
+    assert bootstrap_interval([0.0, 1.0]) == (0.5, 0.0, 1.0)
+    assert bootstrap_interval([3.0]) == (3.0, 3.0, 3.0)
 
 
-def test_bootstrap_quantiles_match_all_resamples_of_four_scores():
-    scores = np.array([1.0, 2.0, 4.0, 8.0])
-    everything = scores[np.array(list(itertools.product(range(4), repeat=4)))]
-    # 10 % and 90 % lie well inside steps of the discrete distribution, whose values are apart.
-    expected = np.quantile(interquartile_mean(everything), [0.1, 0.9])
-    interval = stratified_bootstrap([scores], confidence=0.8)
-    assert (interval.low, interval.high) == tuple(expected)
+@pytest.mark.parametrize("scores", [[1.0, 2.0, 4.0, 8.0], [0.0, 1.0, 5.0, 6.0, 7.0]])
+def test_bootstrap_quantiles_match_all_resamples(scores):
+    num_scores = len(scores)
+    choices = list(itertools.product(range(num_scores), repeat=num_scores))
+    everything = np.array(scores)[np.array(choices)]
+    expected = np.quantile(interquartile_mean(everything), [0.025, 0.975])
+    interval = bootstrap_interval(scores)
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=0.3)
     assert interval.low < interval.estimate < interval.high
-
-
-def test_strata_are_resampled_apart():
-    # Within each task all runs agree, so nothing is uncertain; pooled, there would be.
-    strata = [[1.0, 1.0, 1.0], [5.0, 5.0, 5.0]]
-    interval = stratified_bootstrap(strata, lambda scores: scores.mean(axis=-1))
-    assert (interval.low, interval.estimate, interval.high) == (3.0, 3.0, 3.0)
-    pooled = stratified_bootstrap([np.concatenate(strata)], lambda scores: scores.mean(axis=-1))
-    assert pooled.low < 3.0 < pooled.high
-
-
-def test_strata_may_differ_in_size():
-    interval = stratified_bootstrap([[0.0], [3.0, 3.0, 3.0]], lambda scores: scores.mean(axis=-1))
-    assert (interval.low, interval.estimate, interval.high) == (2.25, 2.25, 2.25)
 
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
     generator = np.random.default_rng(0)
     hits = 0
-    for trial in range(300):
-        scores = generator.normal(size=20)
-        interval = stratified_bootstrap([scores], num_resamples=400, seed=trial)
+    for _ in range(300):
+        interval = bootstrap_interval(generator.normal(size=20), num_resamples=400)
         hits += interval.low <= 0.0 <= interval.high
     # The percentile bootstrap is known to cover a little less than 95 % at this size.
     assert 0.88 <= hits / 300 <= 0.98
 
 
-def test_the_same_seed_repeats_the_interval():
+def test_the_same_scores_repeat_the_interval():
     scores = [1.0, 4.0, 2.0, 9.0, 7.0]
-    first = stratified_bootstrap([scores], num_resamples=200, seed=3)
-    assert first == stratified_bootstrap([scores], num_resamples=200, seed=3)
-    assert first != stratified_bootstrap([scores], num_resamples=200, seed=4)
+    assert bootstrap_interval(scores) == bootstrap_interval(scores)
+    assert bootstrap_interval(scores) != bootstrap_interval(scores, num_resamples=200)
 
 
 @pytest.mark.parametrize(
-    ("strata", "options", "message"),
-    [
-        ([], {}, "at least one stratum"),
-        ([[1.0], []], {}, "at least one score"),
-        ([[1.0, float("nan")]], {}, "must be finite, found nan"),
-        ([[1.0]], {"confidence": 95}, "between 0 and 1, found 95"),
-    ],
+    ("scores", "message"),
+    [([], "at least one score"), ([1.0, float("nan")], "must be finite, found nan")],
 )
-def test_bad_input_is_refused_in_one_sentence(strata, options, message):
+def test_bad_input_is_refused_in_one_sentence(scores, message):
     with pytest.raises(ValueError, match=message):
-        stratified_bootstrap(strata, **options)
+        bootstrap_interval(scores)

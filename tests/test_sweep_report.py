@@ -1,10 +1,10 @@
 """The table and the page of a sweep, from folders written by hand."""
 
 import csv
-import itertools
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +14,8 @@ import yaml
 from tiny_run import TINY
 
 from muzero_jax.cli import main
-from muzero_jax.reports.fluid_svg import TEXT_PIXELS
+from muzero_jax.reports import page_figures
+from muzero_jax.reports.page_figures import TEXT_PIXELS, WIDTHS
 from muzero_jax.reports.sweep_report import write_report
 from muzero_jax.reports.sweep_summary import (
     effects,
@@ -53,10 +54,8 @@ def _write_run(folder: Path, setting: int, seed: int, rate: float, *, score=None
     return run_dir
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def _write_sweep(folder: Path) -> Path:
     """Three settings of two seeds: good and slow, bad and fast, and one that failed."""
-    folder = tmp_path / "sweep"
     names = ("optimizer.learning_rate", "optimizer.schedule")
     values = ((0.001, "linear"), (0.01, "cosine"), (0.1, "linear"))
     sweep = {
@@ -75,6 +74,22 @@ def folder(tmp_path: Path) -> Path:
     _write_run(folder, 2, 1, 0.1)
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return _write_sweep(tmp_path / "sweep")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(_write_sweep(tmp_path_factory.mktemp("sweeps") / "sweep")).read_text()
+
+
+@pytest.fixture
+def one_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have the drawings for narrow pages only."""
+    monkeypatch.setattr(page_figures, "WIDTHS", {"narrow": WIDTHS["narrow"]})
 
 
 def test_rows_say_what_became_of_each_run(folder):
@@ -124,12 +139,12 @@ def test_the_effect_of_a_setting_is_over_all_runs_with_its_value(folder):
     assert not is_logarithmic([0.0, 1.0]) and not is_logarithmic([True, False])
 
 
-def test_one_seed_has_no_interval(folder):
-    assert "over 2 seeds" in write_report(folder).read_text()
+def test_one_seed_has_no_interval(page, folder, one_width):
+    assert "over 2 seeds" in page
     for other in folder.glob("members/*/seed-0"):
         shutil.rmtree(other)
-    page = write_report(folder).read_text()
-    assert "Score 11 of one seed." in page and "seeds." not in page
+    told = write_report(folder).read_text()
+    assert "Score 11 of one seed." in told and "seeds." not in told
 
 
 class _Reader(HTMLParser):
@@ -151,8 +166,7 @@ class _Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_fetches_nothing(folder):
-    page = write_report(folder).read_text()
+def test_the_page_is_whole_and_fetches_nothing(page):
     reader = _Reader()
     reader.feed(page)
     assert reader.open == [] and reader.fetched == []
@@ -165,8 +179,7 @@ def test_the_page_is_whole_and_fetches_nothing(folder):
     assert "<title>1: learning_rate=0.001, schedule=linear: 10.5, 4 s</title>" in page
 
 
-def test_the_command_trains_the_best_setting_with_a_new_seed(folder):
-    page = write_report(folder).read_text()
+def test_the_command_trains_the_best_setting_with_a_new_seed(page):
     (command,) = re.findall(r"<pre>(.*)</pre>", page)
     assert re.sub(r"</?span>", "", command) == (
         "muzero train tiny --seed 2 --search.num_simulations 4 --logging.no_tensorboard "
@@ -221,43 +234,56 @@ def test_a_folder_of_no_setting_is_named_in_one_sentence(folder, capsys):
     assert "setting-abc" in error and error.count("\n") == 1
 
 
-def test_metrics_that_are_no_text_are_left_out(folder, tmp_path):
+def test_what_cannot_be_drawn_is_left_out(folder, one_width, tmp_path):
     for run_dir in folder.glob("members/*/*"):
         for name in ("metrics.jsonl", "evaluation.csv"):
             with (run_dir / name).open("ab") as file:
                 file.write(b"\n\xff\xfe\n[1]\n" + b"[" * 100_000 + b"\n")
+        with (run_dir / "evaluation.csv").open("a") as file:
+            file.write("96,1,0.1,4,1e308,0,-1e308,inf\n")
+        tree = yaml.safe_load((run_dir / "config.yaml").read_text())
+        tree["optimizer"]["schedule"] = "\0\x07\u2603日本"
+        (run_dir / "config.yaml").write_text(yaml.safe_dump(tree))
     assert read_sweep(folder).rows[0]["loss/total"] == 2.0
     write_report(folder)
     assert main(["plot", str(run_dir), "--out", str(tmp_path / "curves.png")]) == 0
 
 
-def _charts(page: str) -> list[ElementTree.Element]:
-    """The outer SVG of every chart or strip of a page."""
-    found = re.findall(r"<svg .*?</svg>(?=</div>|<p )", page)
-    return [ElementTree.fromstring(text) for text in found]
+_SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _boxes(chart: ElementTree.Element, width: float) -> dict[str, tuple[float, float, float]]:
-    """Left edge, right edge and baseline in pixels of a chart's texts, from the SVG alone."""
-    boxes = {}
-    for number, text in enumerate(chart.iter("text")):
-        length = 0.56 * TEXT_PIXELS * len(text.text)
-        x = float(text.get("x").rstrip("%")) / 100 * width + float(text.get("dx", 0))
-        x -= {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor")] * length
-        boxes[f"{number}: {text.text}"] = (x, x + length, float(text.get("y")))
+def _drawings(page: str, name: str = "") -> list[ElementTree.Element]:
+    """All drawings of a page, or those of one figure."""
+    found = map(ElementTree.fromstring, re.findall(r"<svg .*?</svg>", page, re.DOTALL))
+    return [drawing for drawing in found if name in ("", drawing.get("aria-label"))]
+
+
+def _texts(drawing: ElementTree.Element) -> list[tuple[str, float, float, float]]:
+    """Text, left edge, right edge and baseline in pixels of the level texts of a drawing."""
+    boxes = []
+    for element in drawing.iter(f"{_SVG}text"):
+        style = dict(pair.split(": ") for pair in element.get("style").split("; "))
+        assert style["font-size"] == f"{TEXT_PIXELS}px"
+        if "rotate(-90" not in element.get("transform"):
+            length = 0.56 * TEXT_PIXELS * len(element.text)
+            left = float(element.get("x"))
+            left -= {"start": 0, "middle": 0.5, "end": 1}[style["text-anchor"]] * length
+            boxes.append((element.text, left, left + length, float(element.get("y"))))
     return boxes
+
+
+_NAMES = ("optimizer.learning_rate", "optimizer.schedule")
 
 
 @pytest.fixture(scope="module")
 def varied_page(tmp_path_factory) -> str:
-    """The page of 40 settings with long names, many values and scores that lie close together."""
+    """The page of 20 settings with long names, many values and scores that lie close together."""
     folder = tmp_path_factory.mktemp("sweeps") / "sweep"
-    names = ("optimizer.learning_rate", "optimizer.schedule")
     settings = []
-    for number in range(40):
+    for number in range(20):
         rate = 1e-5 * 1.2**number
-        kind = f"a_schedule_of_my_own_with_number_{number % 5}"
-        settings.append(dict(zip(names, (rate, kind), strict=True)))
+        kind = f"a_schedule_of_$my^own_<b>_with_number_{number % 5}"
+        settings.append(dict(zip(_NAMES, (rate, kind), strict=True)))
         for seed in (0, 1):
             score = 100.0 + 7.3 * (number % 7) + seed
             run_dir = _write_run(folder, number, seed, rate, score=score, seconds=9.0 + number % 4)
@@ -269,52 +295,96 @@ def varied_page(tmp_path_factory) -> str:
     return write_report(folder).read_text()
 
 
-@pytest.mark.parametrize("width", [290, 354, 550, 1160])
-def test_texts_of_charts_neither_touch_nor_leave_the_page(varied_page, width):
-    """At the widths that charts have in windows of 420 and of 1280 pixels."""
-    charts = _charts(varied_page)
-    assert sum(len(list(chart.iter("text"))) for chart in charts) > 40
-    for chart in charts:
-        boxes = _boxes(chart, width)
-        for name, (left, right, y) in boxes.items():
-            assert left >= -60 and right <= width + 16, name
-            for other, (other_left, other_right, other_y) in boxes.items():
-                if other != name and abs(y - other_y) < TEXT_PIXELS:
+def test_texts_of_figures_neither_touch_nor_leave_the_page(varied_page):
+    drawings = _drawings(varied_page)
+    assert len(drawings) == 2 * 3 + 4 * 2
+    assert sum(len(_texts(drawing)) for drawing in drawings) > 100
+    for drawing in drawings:
+        _, _, width, height = map(float, drawing.get("viewBox").split())
+        boxes = _texts(drawing)
+        for index, (name, left, right, y) in enumerate(boxes):
+            assert left >= 0 and right <= width and 0 < y < height, name
+            for other, other_left, other_right, other_y in boxes[:index]:
+                if abs(y - other_y) < TEXT_PIXELS:
                     assert right <= other_left or other_right <= left, (name, other)
 
 
-def test_text_keeps_its_size_and_no_chart_needs_more_than_the_page(varied_page):
-    for chart in _charts(varied_page):
-        # A viewBox would scale the text with the page.
-        assert chart.get("viewBox") is None and chart.get("width") == "100%"
-        for inner in chart.iter("svg"):
-            assert inner is chart or not list(inner.iter("text"))
-    assert f"font-size: {TEXT_PIXELS}px" in varied_page and TEXT_PIXELS >= 12
-    assert "min-width: 620px" not in varied_page
+def test_every_width_of_a_page_has_a_drawing_and_only_one(page):
+    """Each drawing has text of 12 pixels in its own width, and is scaled from there."""
+    kinds = [drawing.get("class") for drawing in _drawings(page, "Learning curves")]
+    assert kinds == list(WIDTHS) == ["narrow", "middle", "broad"]
+    assert [drawing.get("class") for drawing in _drawings(page, "Seeds")] == kinds[:2]
+    for drawing in _drawings(page):
+        assert drawing.get("viewBox").split()[2] == str(WIDTHS[drawing.get("class")])
+        assert drawing.get("width") is None
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert ".figure svg { display: none; width: 100%;" in style
+    assert all(f".figure svg.{kind}" in style for kind in kinds)
 
 
 def test_every_point_says_what_it_is(varied_page):
-    circles = [circle for chart in _charts(varied_page) for circle in chart.iter("circle")]
-    assert len(circles) > 40
-    assert all(circle.findtext("title") for circle in circles)
+    told = {
+        name: [
+            title.text
+            for drawing in _drawings(varied_page, name)[:1]
+            for title in drawing.iter(f"{_SVG}title")
+        ]
+        for name in ("Learning curves", "Cost against score", "Seeds", "Parallel coordinates")
+    }
+    assert {name: len(titles) for name, titles in told.items()} == {
+        "Learning curves": 20,
+        "Cost against score": 20,
+        "Seeds": 10,
+        "Parallel coordinates": 20,
+    }
+    assert all("a_schedule_of_$my^own_<b>_with" in title for title in told["Learning curves"])
     section = varied_page[varied_page.index("<h2>Cost against score</h2>") :]
-    (chart, *_) = _charts(section)
-    ranks = {text.text for text in chart.iter("text") if text.get("class") is None}
     front = re.findall(r"</span>(\d+): learning_rate", section[: section.index("</ul>")])
-    assert front and set(front) <= ranks
+    written = {text for text, *_ in _texts(_drawings(section)[0])}
+    assert front and front[0] in written
 
 
-def test_no_line_crosses_the_values_of_parallel_coordinates(varied_page):
-    section = varied_page[varied_page.index("<h2>Parallel coordinates</h2>") :]
-    (chart, *_) = _charts(section)
-    bands = [
-        (float(band.get("y")), float(band.get("y")) + float(band.get("height")))
-        for band in chart.iter("rect")
-    ]
-    assert len(bands) == 3
-    for words in chart.iter("text"):
-        assert any(top < float(words.get("y")) <= bottom - 3 for top, bottom in bands)
-    for line in chart.iter("path"):
-        pairs = re.findall(r"M\S+ (\S+) L\S+ (\S+)", line.get("d"))
-        for (start, end), (upper, lower) in zip(pairs, itertools.pairwise(bands), strict=True):
-            assert (float(start), float(end)) == (upper[1], lower[0])
+def test_a_missing_matplotlib_is_one_sentence_and_leaves_no_page(folder, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", str(folder)]) == 2
+    # A slow machine also says what the command does.
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: Reports need matplotlib, which is not installed")
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e300", "1" + "0" * 400])
+def test_a_score_that_cannot_be_is_named(number, folder, capsys):
+    result = folder / "members/setting-000/seed-0/result.json"
+    result.write_text(f'{{"score_mean": {number}, "score_std": 0.0, "train_seconds": 1.0}}')
+    assert main(["report", str(folder)]) == 2
+    assert f"{result} is damaged: score_mean is no number in it" in capsys.readouterr().err
+
+
+def test_a_strangers_text_is_no_markup_and_no_formula(varied_page):
+    reader = _Reader()
+    reader.feed(varied_page)
+    assert reader.open == [] and "<b>" not in varied_page
+    assert "a_schedule_of_$my^own_&lt;b&gt;_with_number_0" in varied_page
+
+
+def test_no_line_is_seen_in_a_band_of_parallel_coordinates(varied_page):
+    """The bands are drawn over the lines, and all texts over the bands."""
+    for drawing in _drawings(varied_page, "Parallel coordinates"):
+        kinds = [
+            "text" if element.tag == f"{_SVG}text" else _kind_of_path(element)
+            for element in drawing.iter()
+            if element.tag in (f"{_SVG}text", f"{_SVG}path")
+        ]
+        drawn = [kind for kind in kinds if kind]
+        assert drawn == ["line"] * 20 + ["band"] * 3 + ["text"] * drawn.count("text")
+        assert {"learning_rate", "schedule", "score"} <= {text for text, *_ in _texts(drawing)}
+
+
+def _kind_of_path(path: ElementTree.Element) -> str:
+    style = path.get("style") or ""
+    if "fill: #f3f4f7" in style:
+        return "band"
+    return "line" if "fill: none" in style else ""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from muzero_jax.reports.runs import RunGroup, RunRecord, Table, has_values
-from muzero_jax.reports.statistics import stratified_bootstrap
+from muzero_jax.reports.runs import RunRecord, Table, has_values
+from muzero_jax.reports.statistics import bootstrap_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,23 +28,23 @@ class Curve:
     high: np.ndarray
 
 
-def score_curve(group: RunGroup) -> Curve | None:
-    """Greedy evaluation score against environment steps; None where nothing was evaluated.
+def score_curve(runs: Sequence[RunRecord]) -> Curve | None:
+    """Greedy score of repetitions against environment steps; None where nothing was evaluated.
 
     For one run the line is the mean over the episodes, and the band is one standard deviation, cut
     off at the range of the episodes. For several runs the line is the interquartile mean of the
     runs' means and the band its 95 % bootstrap interval, at steps that at least half of the runs
     have reached.
     """
-    runs = [run for run in group.runs if has_values(run.evaluation, "score_mean")]
-    if not runs:
+    tables = [run.evaluation for run in runs if has_values(run.evaluation, "score_mean")]
+    if not tables:
         return None
-    return _episode_curve(runs[0].evaluation) if len(runs) == 1 else _seed_curve(runs)
+    return _episode_curve(tables[0]) if len(tables) == 1 else _seed_curve(tables)
 
 
-def return_curve(group: RunGroup) -> Curve | None:
+def return_curve(runs: Sequence[RunRecord]) -> Curve | None:
     """Return of the training episodes, the mean over runs, without a band; None where unknown."""
-    tables = [run.metrics for run in group.runs if has_values(run.metrics, "episode/return")]
+    tables = [run.metrics for run in runs if has_values(run.metrics, "episode/return")]
     if not tables:
         return None
     grid, values = _align(tables, "episode/return")
@@ -65,13 +65,11 @@ def _episode_curve(evaluation: Table) -> Curve:
     )
 
 
-def _seed_curve(runs: Sequence[RunRecord]) -> Curve:
-    tables = [run.evaluation for run in runs]
+def _seed_curve(tables: Sequence[Table]) -> Curve:
     grid, values = _align(tables, "score_mean")
     columns = [column[np.isfinite(column)] for column in values.T]
-    found = [stratified_bootstrap([column], num_resamples=2_000) for column in columns]
-    edges = np.array([dataclasses.astuple(interval) for interval in found])
-    return Curve(grid, _seconds(tables, grid), *edges.T)
+    found = [bootstrap_interval(column, num_resamples=2_000) for column in columns]
+    return Curve(grid, _seconds(tables, grid), *np.array(found).T)
 
 
 def _align(tables: Sequence[Table], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def plot_runs(run_dirs: Sequence[Path], out: Path) -> None:
         folders = ", ".join(str(run.path) for run in runs) or "no folder"
         files = f"{EVALUATION_FILE} or {METRICS_FILE}"
         raise RunFolderError(f"There is nothing to plot yet: no {files} with scores in {folders}.")
-    save_png(_make_figure(groups), out)
+    save_figure(_make_figure(groups), out)
 
 
 def new_figure(size: tuple[float, float]) -> Any:
@@ -71,17 +71,18 @@ def new_figure(size: tuple[float, float]) -> Any:
     return figure_module.Figure(figsize=size, layout="constrained", facecolor="white")
 
 
-def save_png(figure: Any, out: Path, dpi: int = 150) -> None:
-    """Writes a figure to a PNG file, whose folder is made where it is missing.
+def save_figure(figure: Any, out: Path, dpi: int = 150, kind: str = "png") -> None:
+    """Writes a figure to a file, whose folder is made where it is missing.
 
     Args:
       figure: the matplotlib figure.
-      out: the PNG to write.
+      out: the file to write.
       dpi: pixels per inch.
+      kind: `png` or `svg`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi)
+        figure.savefig(temporary, format=kind, dpi=dpi)
 
 
 def add_legend(figure: Any, handles: Sequence[Any], num_columns: int) -> None:
@@ -112,7 +113,7 @@ def _make_figure(groups: Sequence[RunGroup]) -> Any:
 
 
 def _add_title(figure: Any, groups: Sequence[RunGroup]) -> None:
-    """Writes what is drawn, and below it how to read the lines."""
+    """Writes what is drawn, and below the panels how to read the lines."""
     runs = [run for group in groups for run in group.runs]
     names = list(dict.fromkeys(run.experiment for run in runs))
     title = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
@@ -123,20 +124,16 @@ def _add_title(figure: Any, groups: Sequence[RunGroup]) -> None:
     repeated = any(len(group.runs) > 1 for group in groups)
     band = "IQM over seeds with 95 % interval" if repeated else "mean ± one std over episodes"
     note = f"dark: greedy evaluation score, {band}   ·   pale: return of training episodes"
-    # A blank line of the title's own size keeps the note's place in the layout.
-    figure.suptitle(f"{title}\n", fontsize=13, fontweight="bold", color=INK)
-    inches = figure.get_figheight()
-    figure.text(0.5, 1 - 0.42 / inches, note, ha="center", va="center", fontsize=9, color=MUTED)
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
+    figure.supxlabel(note, fontsize=9, color=MUTED)
 
 
 def _draw_scores(figure: Any, groups: Sequence[RunGroup]) -> list[Any]:
     """Draws every group against steps and, where known, time; returns the lines of the groups."""
-    curves = [(score_curve(group), return_curve(group)) for group in groups]
-    times = np.concatenate([c.seconds for pair in curves for c in pair if c is not None])
-    unit, seconds_per_unit = _time_unit(times)
+    curves = [(score_curve(group.runs), return_curve(group.runs)) for group in groups]
     panels: dict[str, Callable[[Curve], np.ndarray]] = {_STEPS: lambda curve: curve.env_steps}
-    if np.isfinite(times).any():
-        panels[f"Training time ({unit})"] = lambda curve: curve.seconds / seconds_per_unit
+    if any(np.isfinite(curve.seconds).any() for pair in curves for curve in pair if curve):
+        panels["Training time (minutes)"] = lambda curve: curve.seconds / 60
     axes = np.ravel(figure.subplots(1, len(panels), sharey=True))
     lines: list[Any] = []
     for axis, (x_label, x_of) in zip(axes, panels.items(), strict=True):
@@ -184,21 +181,21 @@ def _draw_losses(axes: Sequence[Any], run: RunRecord, names: Sequence[str]) -> N
         low, high = values.min(), values.max()
         if low > 0.0 and high / low > 50.0:
             axis.set_yscale("log")
-        style_axis(axis, _STEPS, engineering=True, small=True)
+        style_axis(axis, _STEPS, engineering=True, size=8)
         axis.set_title(f"{name.partition('/')[2]} loss", fontsize=9, color=INK)
 
 
-def style_axis(axis: Any, x_label: str, *, engineering: bool = False, small: bool = False) -> None:
+def style_axis(axis: Any, x_label: str, *, engineering: bool = False, size: float = 9.5) -> None:
     """Gives a panel the house style: no box, and a light grid.
 
     Args:
       axis: the panel, matplotlib's axes.
       x_label: text below the panel.
       engineering: whether numbers below the panel are written as 20k or 1M.
-      small: whether the text is small, for a panel of a few centimetres.
+      size: size of the text in points.
     """
-    axis.set_xlabel(x_label, color=INK, fontsize=8 if small else 10)
-    axis.tick_params(colors=MUTED, labelsize=8 if small else 9, which="both")
+    axis.set_xlabel(x_label, color=INK, fontsize=size)
+    axis.tick_params(colors=MUTED, labelsize=size, which="both")
     axis.grid(True, color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[:].set_color(MUTED)
@@ -206,12 +203,4 @@ def style_axis(axis: Any, x_label: str, *, engineering: bool = False, small: boo
     if engineering:
         ticker = import_extra("matplotlib.ticker", purpose="Plots", package="matplotlib")
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-        axis.xaxis.set_major_locator(ticker.MaxNLocator(4 if small else 6))
-
-
-def _time_unit(seconds: np.ndarray) -> tuple[str, float]:
-    """Chooses a unit for the times: its name, and its length in seconds."""
-    longest = np.max(seconds, initial=0.0, where=np.isfinite(seconds))
-    if longest > 3 * 3600:
-        return "hours", 3600.0
-    return ("minutes", 60.0) if longest > 600 else ("seconds", 1.0)
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(4 if size < 9 else 6))

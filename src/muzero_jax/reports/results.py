@@ -1,9 +1,11 @@
-"""Raw-score files, with a row for each seed of an experiment, and the README's table from them."""
+"""Raw-score files, with a row for each seed of an experiment, and the README's table from them.
 
-import dataclasses
+A score file is a CSV, and a pandas table here. `experiments/results/README.md` describes each
+column, with its unit.
+"""
+
 import types
-import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,69 +13,27 @@ import numpy as np
 
 from muzero_jax.core.files import write_text
 from muzero_jax.reports.extras import import_extra
-from muzero_jax.reports.statistics import Interval, stratified_bootstrap
+from muzero_jax.reports.statistics import bootstrap_interval
+
+COLUMNS = (
+    *("experiment", "seed", "env_steps", "num_updates", "episodes"),
+    *("score_mean", "score_std", "score_min", "score_max"),
+    *("train_seconds", "compile_seconds", "total_seconds"),
+    *("threshold", "steps_to_threshold", "device", "versions", "command"),
+)
+_TEXTS = ("experiment", "device", "versions", "command")
+_TYPES: dict[str, str] = {
+    **dict.fromkeys(COLUMNS, "float64"),
+    **dict.fromkeys(("seed", "env_steps", "episodes"), "int64"),
+    **dict.fromkeys(("num_updates", "steps_to_threshold"), "Int64"),
+    **dict.fromkeys(_TEXTS, "str"),
+}
+IDENTITY = ["experiment", "device", "seed"]
+"""The columns that together differ in all rows of a file."""
 
 
 class ResultsError(ValueError):
     """A score file or a page cannot be used; the message is one clear sentence."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SeedResult:
-    """One run of one seed: a row of a score file; None where a number is not known.
-
-    `experiments/results/README.md` describes each column, with its unit.
-    """
-
-    experiment: str
-    seed: int
-    env_steps: int
-    num_updates: int | None
-    episodes: int
-    score_mean: float
-    score_std: float | None
-    score_min: float | None
-    score_max: float | None
-    train_seconds: float | None
-    compile_seconds: float | None
-    total_seconds: float | None
-    threshold: float | None
-    steps_to_threshold: int | None
-    device: str
-    versions: str
-    command: str
-
-    @property
-    def command_of_any_seed(self) -> str:
-        """The command with the seed left open, equal for all repetitions of an experiment."""
-        return self.command.replace(f"--seed {self.seed}", "--seed SEED")
-
-    @property
-    def identity(self) -> tuple[str, str, int]:
-        """What no two rows of a file share: experiment, device and seed."""
-        return self.experiment, self.device, self.seed
-
-
-COLUMNS = tuple(field.name for field in dataclasses.fields(SeedResult))
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """All seeds of one experiment on one device.
-
-    Attributes:
-      rows: a row for each seed, at least one.
-      score: interquartile mean of the seeds' means, with its 95 % interval.
-    """
-
-    rows: tuple[SeedResult, ...]
-    score: Interval
-
-    def median(self, column: str) -> float | None:
-        """The median over the seeds for which the column is known; None where it never is."""
-        values = [getattr(row, column) for row in self.rows]
-        known = [value for value in values if value is not None]
-        return float(np.median(known)) if known else None
 
 
 def is_score_file(path: Path) -> bool:
@@ -82,91 +42,68 @@ def is_score_file(path: Path) -> bool:
     return {"experiment", "seed", "score_mean"} <= set(header.strip().split(","))
 
 
-def read_scores(path: Path) -> list[SeedResult]:
-    """Reads a score file.
+def read_scores(path: Path) -> Any:
+    """Reads a score file as a pandas table.
 
     Raises:
       ResultsError: the file is no table, lacks a column, or has a cell that cannot be read.
     """
+    numbers = {name: [""] for name in COLUMNS if name not in _TEXTS}
+    options = {"usecols": COLUMNS, "keep_default_na": False, "na_values": numbers}
     try:
-        table = _pandas().read_csv(path, dtype=str, keep_default_na=False)
+        return _pandas().read_csv(path, dtype=_TYPES, **options)
     except ValueError as error:
-        raise ResultsError(f"{path} is no table: {error}.") from error
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise ResultsError(f"{path} lacks the columns {', '.join(missing)}.")
-    return [_parse_row(path, line, row) for line, row in enumerate(table.to_dict("records"), 2)]
+        raise ResultsError(f"{path} is no table of scores: {error}.") from error
 
 
-def write_scores(path: Path, rows: Iterable[SeedResult]) -> None:
-    """Writes a score file, ordered by experiment, device and seed; its folder is made."""
+def update_scores(path: Path, row: Mapping[str, Any]) -> None:
+    """Puts a row into a score file, in place of the row of the same experiment, device and seed.
+
+    The rows are ordered by these three. The folder of the file is made.
+    """
+    pandas = _pandas()
+    table = pandas.DataFrame([row], columns=COLUMNS).astype(_TYPES)
+    if path.exists():
+        table = pandas.concat([read_scores(path), table]).drop_duplicates(IDENTITY, keep="last")
     path.parent.mkdir(parents=True, exist_ok=True)
-    ordered = sorted(rows, key=lambda row: row.identity)
-    cells = [[_format_cell(getattr(row, name)) for name in COLUMNS] for row in ordered]
-    table = _pandas().DataFrame(cells, columns=COLUMNS, dtype=object)
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def update_scores(path: Path, row: SeedResult) -> None:
-    """Puts a row into a score file, in place of the row of the same experiment, device and seed."""
-    old = read_scores(path) if path.exists() else []
-    write_scores(path, [*(other for other in old if other.identity != row.identity), row])
+    ordered = table.sort_values(IDENTITY)
+    write_text(path, ordered.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def _pandas() -> types.ModuleType:
     return import_extra("pandas", purpose="Tables of results", package="pandas")
 
 
-def _parse_row(path: Path, line: int, row: dict[str, str]) -> SeedResult:
-    values = {}
-    for name, kind in typing.get_type_hints(SeedResult).items():
-        try:
-            values[name] = _parse_cell(kind, row[name])
-        except ValueError as error:
-            raise ResultsError(f"{path}, line {line}, {name}: {error}.") from error
-    return SeedResult(**values)
-
-
-def _parse_cell(kind: Any, cell: str) -> Any:
-    """Reads a text or a number; an empty cell is None in a column that may be unknown."""
-    if isinstance(kind, types.UnionType):
-        return typing.get_args(kind)[0](cell) if cell else None
-    return kind(cell)
-
-
-def _format_cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def summarise(rows: Sequence[SeedResult]) -> list[Summary]:
+def summarise(table: Any) -> dict[tuple[str, str], Any]:
     """Puts the seeds of each experiment on each device together, in order of appearance.
+
+    Returns:
+      The rows by experiment and device. In their commands, `SEED` stands for the seed.
 
     Raises:
       ResultsError: rows that are put together are not repetitions of the same run, or a seed
         comes twice.
     """
-    groups: dict[tuple[str, str], list[SeedResult]] = {}
-    for row in rows:
-        groups.setdefault((row.experiment, row.device), []).append(row)
-    for (experiment, _), members in groups.items():
-        _require_repetitions(experiment, members)
-    return [
-        Summary(tuple(members), stratified_bootstrap([[row.score_mean for row in members]]))
-        for members in groups.values()
+    commands = [
+        command.replace(f"--seed {seed}", "--seed SEED")
+        for command, seed in zip(table.command, table.seed, strict=True)
     ]
+    groups = dict(iter(table.assign(command=commands).groupby(IDENTITY[:2], sort=False)))
+    for (experiment, _), rows in groups.items():
+        _require_repetitions(experiment, rows)
+    return groups
 
 
-def _require_repetitions(experiment: str, rows: Sequence[SeedResult]) -> None:
-    for column in ("env_steps", "episodes", "threshold", "command_of_any_seed"):
-        values = list(dict.fromkeys(getattr(row, column) for row in rows))
+def _require_repetitions(experiment: str, rows: Any) -> None:
+    for column in ("env_steps", "episodes", "threshold", "command"):
+        values = rows[column].unique()
         if len(values) > 1:
             raise ResultsError(
                 f"The rows of {experiment} differ in {column} ({values[0]} and {values[1]}), so "
                 "they are not repetitions of one run."
             )
-    seeds = [row.seed for row in rows]
-    if len(set(seeds)) < len(seeds):
-        raise ResultsError(f"A seed of {experiment} comes twice: {sorted(seeds)}.")
+    if rows.seed.duplicated().any():
+        raise ResultsError(f"A seed of {experiment} comes twice: {sorted(rows.seed)}.")
 
 
 def make_table(results_dir: Path) -> str:
@@ -181,13 +118,13 @@ def make_table(results_dir: Path) -> str:
     if not results_dir.is_dir():
         raise ResultsError(f"There is no folder {results_dir}.")
     paths = [path for path in sorted(results_dir.glob("*.csv")) if is_score_file(path)]
-    summaries = [summary for path in paths for summary in summarise(read_scores(path))]
-    if not summaries:
+    groups = [rows for path in paths for rows in summarise(read_scores(path)).values()]
+    if not groups:
         return ""
-    rule = "|" + "|".join(["---", *["---:"] * (len(_TABLE_COLUMNS) - 2), "---"]) + "|"
-    rows = [[cell(summary) for cell in _TABLE_COLUMNS.values()] for summary in summaries]
-    lines = [table_line(_TABLE_COLUMNS), rule, *map(table_line, rows), "", _explain(summaries)]
-    return "\n".join(lines)
+    cells = [_cells(rows) for rows in groups]
+    rule = "|" + "|".join(["---", *["---:"] * (len(cells[0]) - 2), "---"]) + "|"
+    lines = [table_line(row.values()) for row in cells]
+    return "\n".join([table_line(cells[0]), rule, *lines, "", _explain(groups)])
 
 
 def table_line(cells: Iterable[str]) -> str:
@@ -215,56 +152,54 @@ def replace_table(page: str, table: str, name: str = "results") -> str:
     return f"{parts[0]}{begin}{body}{end}{rest[1]}"
 
 
+def _cells(rows: Any) -> dict[str, str]:
+    """The cells of one experiment on one device, by the heading of their column."""
+    first = rows.iloc[0]
+    estimate, low, high = map(_format_score, bootstrap_interval(rows.score_mean))
+    return {
+        "Experiment": first.experiment,
+        "Seeds": str(len(rows)),
+        "Env steps": f"{first.env_steps:,}",
+        "Score, IQM [95 %]": f"**{estimate}** [{low}, {high}]",
+        "Worst seed": _format_score(rows.score_mean.min()),
+        "Steps to threshold": _format_threshold(rows),
+        "Wall-clock": _format_seconds(rows.total_seconds.median()),
+        "Compile": _format_seconds(rows.compile_seconds.median()),
+        "Device": first.device,
+    }
+
+
 def _format_score(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _format_interval(summary: Summary) -> str:
-    estimate, low, high = map(_format_score, dataclasses.astuple(summary.score))
-    return f"**{estimate}** [{low}, {high}]"
-
-
-def _format_seconds(seconds: float | None) -> str:
-    if seconds is None:
+def _format_seconds(seconds: float) -> str:
+    if np.isnan(seconds):
         return "-"
     if seconds >= 3 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds:.0f} s"
 
 
-def _format_threshold(summary: Summary) -> str:
+def _format_threshold(rows: Any) -> str:
     """Median steps to the threshold; a seed that never reached it counts as infinitely slow."""
-    threshold = summary.rows[0].threshold
-    if threshold is None:
+    threshold, steps = rows.threshold.iloc[0], rows.steps_to_threshold
+    if np.isnan(threshold):
         return "-"
-    steps = [row.steps_to_threshold for row in summary.rows]
-    num_reached = sum(step is not None for step in steps)
-    median = np.median([np.inf if step is None else step for step in steps])
+    median = np.median(steps.to_numpy(float, na_value=np.inf))
     shown = f"{median:,.0f}" if np.isfinite(median) else "not reached"
-    return f"{shown} (to {threshold:g}, {num_reached} of {len(steps)})"
+    return f"{shown} (to {threshold:g}, {steps.count()} of {len(steps)})"
 
 
-_TABLE_COLUMNS: dict[str, Callable[[Summary], str]] = {
-    "Experiment": lambda summary: summary.rows[0].experiment,
-    "Seeds": lambda summary: str(len(summary.rows)),
-    "Env steps": lambda summary: f"{summary.rows[0].env_steps:,}",
-    "Score, IQM [95 %]": _format_interval,
-    "Worst seed": lambda summary: _format_score(min(row.score_mean for row in summary.rows)),
-    "Steps to threshold": _format_threshold,
-    "Wall-clock": lambda summary: _format_seconds(summary.median("total_seconds")),
-    "Compile": lambda summary: _format_seconds(summary.median("compile_seconds")),
-    "Device": lambda summary: summary.rows[0].device,
-}
-
-
-def _explain(summaries: Sequence[Summary]) -> str:
+def _explain(groups: Iterable[Any]) -> str:
     """How to read the table, and the commands that repeat its rows."""
-    episodes = sorted({summary.rows[0].episodes for summary in summaries})
-    commands = dict.fromkeys(f"`{summary.rows[0].command_of_any_seed}`" for summary in summaries)
+    firsts = [rows.iloc[0] for rows in groups]
+    episodes = " or ".join(map(str, sorted({first.episodes for first in firsts})))
+    commands = ", ".join(dict.fromkeys(f"`{first.command}`" for first in firsts))
     return (
-        f"A seed's score is its greedy mean over {' or '.join(map(str, episodes))} complete "
+        f"A seed's score is its greedy mean over {episodes} complete "
         "episodes after training; IQM is the interquartile mean over seeds, with a 95 % bootstrap "
         "interval. Wall-clock is the median over seeds of the whole process, which compiles "
         "everything anew, without a cache. Steps to threshold are the median over seeds of the "
-        f"first evaluation at the threshold. Commands: {', '.join(commands)}."
+        f"first evaluation at the threshold. Commands: {commands}."
     )

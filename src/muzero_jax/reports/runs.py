@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from muzero_jax.core.dotted import flatten
+from muzero_jax.core.dotted import describe_setting, flatten
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.file_names import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE
 from muzero_jax.core.plain_yaml import read_yaml
+from muzero_jax.reports.sweep_table import LARGEST
 
 Table: TypeAlias = dict[str, np.ndarray]
 """Columns by name, `[num_rows]` float64 each; NaN marks a row without such a value."""
@@ -112,12 +113,12 @@ def _label(kind: RunRecord, kinds: Iterable[RunRecord], most: int = 3) -> str:
     """Names a kind of run, with up to `most` settings in which it differs from its namesakes."""
     namesakes = [other for other in kinds if other.experiment == kind.experiment]
     differing = [
-        f"{name.rpartition('.')[2]}={value}"
+        (name, value)
         for name, value in kind.decisive_settings.items()
         if name != "path" and any(other.settings.get(name) != value for other in namesakes)
     ]
-    shown = ", ".join(differing[:most]) + (", ..." if len(differing) > most else "")
-    return f"{kind.experiment} ({shown})" if shown else kind.experiment
+    shown = describe_setting(dict(differing[:most])) + (", ..." if len(differing) > most else "")
+    return f"{kind.experiment} ({shown})" if differing else kind.experiment
 
 
 def _lines(path: Path) -> list[str]:
@@ -157,6 +158,7 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+    return number if abs(number) < LARGEST else math.nan

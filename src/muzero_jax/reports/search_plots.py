@@ -1,13 +1,12 @@
 """Figures of measured searches: how the time grows, and where it goes."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from muzero_jax.reports.extras import import_extra
-from muzero_jax.reports.plots import GRID, new_figure, save_png
+from muzero_jax.reports.plots import GRID, new_figure, save_figure
 
 _COLOURS = {"cpp": "#009E73", "linear": "#0072B2", "mctx": "#D55E00"}
 SETTING = ("num_actions", "embedding", "prior", "policy")
@@ -36,15 +35,11 @@ def plot_search_costs(table: Path, out: Path) -> list[Path]:
         title = title.replace("embedding 0, ", "run ")
         for kind, draw in (("scaling", _draw_scaling), ("map", _draw_maps)):
             paths.append(out / f"search_{kind}_{name}.png")
-            save_png(_figure(title, rows, draw), paths[-1])
+            figure = new_figure((8.4, 4.6))
+            figure.suptitle(title, fontsize=11)
+            draw(figure, rows)
+            save_figure(figure, paths[-1])
     return paths
-
-
-def _figure(title: str, rows: Any, draw: Callable[[Any, Any], None]) -> Any:
-    figure = new_figure((8.4, 4.6))
-    figure.suptitle(title, fontsize=11)
-    draw(figure, rows)
-    return figure
 
 
 def _draw_scaling(figure: Any, rows: Any) -> None:
@@ -52,15 +47,10 @@ def _draw_scaling(figure: Any, rows: Any) -> None:
     batches = sorted(rows.batch.unique())
     for (engine, batch), line in rows.groupby(["engine", "batch"]):
         points = line.sort_values("num_simulations")
-        axes.plot(
-            points.num_simulations,
-            points.milliseconds,
-            marker="o",
-            markersize=4,
-            linewidth=1.0 + 1.6 * batches.index(batch) / max(len(batches) - 1, 1),
-            color=_COLOURS.get(engine, "#444444"),
-            label=f"{engine}, {batch} roots",
-        )
+        width = 1.0 + 1.6 * batches.index(batch) / max(len(batches) - 1, 1)
+        style = {"color": _COLOURS.get(engine, "#444444"), "linewidth": width, "markersize": 4}
+        label = f"{engine}, {batch} roots"
+        axes.plot(points.num_simulations, points.milliseconds, "o-", label=label, **style)
     axes.set(xscale="log", yscale="log", xlabel="simulations", ylabel="milliseconds a search")
     simulations = sorted(rows.num_simulations.unique())
     axes.set_xticks(simulations, map(str, simulations))

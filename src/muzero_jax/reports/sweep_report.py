@@ -9,14 +9,21 @@ from typing import Any
 from muzero_jax.core.dotted import describe_setting, short_value
 from muzero_jax.core.file_names import REPORT_FILE, TABLE_FILE
 from muzero_jax.core.files import write_text
-from muzero_jax.reports.parallel_coordinates import parallel_coordinates
+from muzero_jax.reports.statistics import Interval
 from muzero_jax.reports.sweep_figures import (
     cost_against_score,
     learning_curves,
     marginal_effect,
+    parallel_coordinates,
     seed_scatter,
 )
-from muzero_jax.reports.sweep_summary import SettingSummary, device_seconds, summarise_settings
+from muzero_jax.reports.sweep_summary import (
+    Effect,
+    SettingSummary,
+    device_seconds,
+    effects,
+    summarise_settings,
+)
 from muzero_jax.reports.sweep_table import STATUSES, SweepFolderError, SweepRecord, read_sweep
 
 _MOST_ROWS = 100
@@ -25,9 +32,9 @@ _NOTES = {
     "interval. The best settings are coloured; a line shows its setting under the mouse.",
     "lines": "Each line is a setting, from its values down to its score; the brighter, the better.",
     "seeds": "Every dot is a run; the bar is the interquartile mean with its 95 % interval. One "
-    "lucky seed does not make a good setting.",
-    "cost": "Every dot is a setting, numbered by its rank where there is room. The line joins the "
-    "settings that no other beats in both score and cost; they are named below the chart.",
+    "lucky seed does not make a good setting. The table of settings says what the ranks are.",
+    "cost": "Every dot is a setting. The line joins the settings that no other beats in both score "
+    "and cost; they are numbered by their ranks where there is room, and named below the chart.",
     "effect": "All finished runs with a value, whatever else they differ in: interquartile mean "
     "and 95 % interval.",
 }
@@ -42,6 +49,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
     Raises:
       SweepFolderError: the folder is not a sweep folder, or no run of the sweep has a score yet.
+      MissingExtraError: matplotlib is not installed.
     """
     sweep = read_sweep(folder)
     summaries = summarise_settings(sweep)
@@ -77,8 +85,9 @@ def _sections(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> Iterat
     yield _section("Seeds", _NOTES["seeds"], seed_scatter(summaries))
     yield _section("Cost against score", _NOTES["cost"], cost_against_score(summaries))
     for name in varied:
-        heading = f"Effect of {name.rpartition('.')[2]}"
-        yield _section(heading, _NOTES["effect"], marginal_effect(sweep, name))
+        short, found = name.rpartition(".")[2], effects(sweep, name)
+        content = marginal_effect(short, found) + _effects_table(found)
+        yield _section(f"Effect of {short}", _NOTES["effect"], content)
     yield _ranking(summaries, sweep.varied)
     yield _failures(sweep)
 
@@ -105,7 +114,6 @@ def _facts(sweep: SweepRecord, summaries: Sequence[SettingSummary]) -> str:
 
 def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     """The best setting, with a command that trains it with a seed that the sweep has not used."""
-    assert best.score is not None
     seeds = [row["seed"] for row in sweep.rows]
     changes = {**sweep.changed, **best.values}
     options = [["--seed", str(max(seeds) + 1)], *(_option(k, v) for k, v in changes.items())]
@@ -114,8 +122,8 @@ def _best(sweep: SweepRecord, best: SettingSummary) -> str:
     command = " ".join(f"<span>{escape(part)}</span>" for part in parts)
     told = f"Score {best.estimate:.4g} of one seed."
     if len(best.scores) > 1:
-        interval = f"95 % interval {best.score.low:.4g} to {best.score.high:.4g}"
-        told = f"Interquartile mean {best.estimate:.4g}, {interval}, over {len(best.scores)} seeds."
+        estimate, interval, count = _score_cells(best.scores, best.score)
+        told = f"Interquartile mean {estimate}, 95 % interval {interval}, over {count} seeds."
     told += " With a seed that the sweep has not used:"
     return f"<h2>Best setting</h2><p>{told}</p><pre>{command}</pre>"
 
@@ -127,19 +135,29 @@ def _option(name: str, value: Any) -> list[str]:
     return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
 
 
+_SCORE_COLUMNS = ("score (IQM)", "95 % interval", "runs")
+
+
+def _score_cells(scores: Sequence[float], score: Interval | None) -> list[str]:
+    """The cells below `_SCORE_COLUMNS`; one score has no interval."""
+    interval = f"{score.low:.4g} to {score.high:.4g}" if score and len(scores) > 1 else ""
+    return [f"{score.estimate:.4g}" if score else "", interval, str(len(scores))]
+
+
+def _effects_table(found: Iterable[Effect]) -> str:
+    rows = [[short_value(one.value), *_score_cells(one.scores, one.score)] for one in found]
+    return _table(["value", *_SCORE_COLUMNS], rows)
+
+
 def _ranking(summaries: Sequence[SettingSummary], varied: Sequence[str]) -> str:
     # The scores come first, where a narrow window shows them without scrolling.
-    header = ["#", "score (IQM)", "95 % interval", "seeds", "device s"]
-    header += [name.rpartition(".")[2] for name in varied]
+    header = ["#", *_SCORE_COLUMNS, "device s", *(name.rpartition(".")[2] for name in varied)]
     rows = []
-    for rank, summary in enumerate(summaries[:_MOST_ROWS], start=1):
-        score, statuses = summary.score, ", ".join(dict.fromkeys(summary.statuses))
-        measured = [f"{score.estimate:.4g}" if score else statuses, ""]
-        if score and len(summary.scores) > 1:
-            measured[1] = f"{score.low:.4g} to {score.high:.4g}"
-        seconds = f"{summary.device_seconds:.3g}" if score else ""
-        values = [short_value(summary.values[name]) for name in varied]
-        rows.append([str(rank), *measured, str(len(summary.scores)), seconds, *values])
+    for rank, one in enumerate(summaries[:_MOST_ROWS], start=1):
+        measured = [*_score_cells(one.scores, one.score), f"{one.device_seconds:.3g}"]
+        if not one.score:
+            measured = [", ".join(dict.fromkeys(one.statuses)), "", "0", ""]
+        rows.append([str(rank), *measured, *(short_value(one.values[name]) for name in varied)])
     note = f"The best {_MOST_ROWS}; {TABLE_FILE} has all." if len(summaries) > _MOST_ROWS else ""
     return _section("Settings", note, _table(header, rows), wide=True)
 

@@ -1,13 +1,14 @@
 """What a sweep's table says: scores by setting, the effect of each setting, the best trade-offs."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from muzero_jax.core.dotted import describe_setting
-from muzero_jax.reports.statistics import Interval, stratified_bootstrap
+from muzero_jax.reports.statistics import Interval, bootstrap_interval
 from muzero_jax.reports.sweep_table import SweepRecord
 
 
@@ -45,15 +46,8 @@ class SettingSummary:
         return self.score.estimate if self.score else -np.inf
 
 
-@dataclasses.dataclass(frozen=True)
-class Effect:
-    """What the finished runs with one value of a setting scored, whatever else they differed in.
-
-    Attributes:
-      value: value of the setting.
-      scores: scores of the runs.
-      score: interquartile mean of the scores with its 95 % interval.
-    """
+class Effect(NamedTuple):
+    """What the finished runs with one value of a setting scored, whatever else they differed in."""
 
     value: Any
     scores: tuple[float, ...]
@@ -83,7 +77,7 @@ def _summarise(
         number=number,
         values={name: rows[0].get(name) for name in varied},
         scores=scores,
-        score=stratified_bootstrap([scores]) if scores else None,
+        score=bootstrap_interval(scores) if scores else None,
         device_seconds=float(np.mean(list(map(device_seconds, finished)))) if scores else np.nan,
         folders=tuple(row["folder"] for row in rows if "env_steps" in row),
         statuses=tuple(row["status"] for row in rows),
@@ -104,18 +98,15 @@ def effects(sweep: SweepRecord, name: str, most: int = 8) -> list[Effect]:
     ]
     is_number = are_numbers([value for value, _ in runs])
     runs.sort(key=lambda run: run[0] if is_number else str(run[0]))
-    parts: dict[str, list[tuple[Any, float]]] = {}
-    for value, score in runs:
-        parts.setdefault(str(value), []).append((value, score))
-    grouped = list(parts.values())
-    if is_number and len(grouped) > most:
+    groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: str(run[0]))]
+    if is_number and len(groups) > most:
         chunks = np.array_split(np.arange(len(runs)), most)
-        grouped = [[runs[index] for index in chunk] for chunk in chunks if chunk.size]
+        groups = [[runs[index] for index in chunk] for chunk in chunks]
     found = []
-    for part in grouped:
-        values, scores = zip(*part, strict=True)
+    for group in groups:
+        values, scores = zip(*group, strict=True)
         value = float(np.median(values)) if is_number else values[0]
-        found.append(Effect(value, scores, stratified_bootstrap([scores])))
+        found.append(Effect(value, scores, bootstrap_interval(scores)))
     return found
 
 

@@ -39,6 +39,8 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "space": (dict, "NAME: values"),
     "changed": (dict, "NAME: value"),
 }
+LARGEST = 1e100
+"""A number that is not smaller cannot have been measured, and could not be drawn."""
 STATUSES = ("finished", "failed", "pruned", "unfinished")
 
 
@@ -142,7 +144,8 @@ def read_member(run_dir: Path) -> dict[str, Any]:
         told = f"there is no status {status!r}"
         raise SweepFolderError(f"{run_dir / OUTCOME_FILE} is damaged: {told}.")
     for name in ("score_mean", "score_std", "train_seconds") if status == "finished" else ():
-        if not isinstance(result.get(name), int | float):
+        value = result.get(name)
+        if not (isinstance(value, int | float) and abs(value) < LARGEST):
             told = f"{name} is no number in it"
             raise SweepFolderError(f"{run_dir / RESULT_FILE} is damaged: {told}.")
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}

@@ -93,7 +93,7 @@ def draw_panels(panels: Sequence[Panel], out: Path) -> None:
             handles.setdefault(line.label, drawn)
         _finish(axis, panel)
     plots.add_legend(figure, list(handles.values()), min(len(handles), 2 * len(panels)))
-    plots.save_png(figure, out, dpi=130)
+    plots.save_figure(figure, out, dpi=130)
 
 
 def _draw(axis: Any, line: Line, style: dict[str, str], panel: Panel) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from muzero_jax.reports.extras import import_extra
-from muzero_jax.reports.plots import INK, new_figure, save_png
+from muzero_jax.reports.plots import INK, new_figure, save_figure
 from muzero_jax.tabular.processes.mdp import Cell, Grid
 
 
@@ -49,7 +49,7 @@ def draw_value_map(drawn: ValueMap, out: Path) -> None:
       MissingExtraError: matplotlib is not installed.
     """
     values = np.delete(drawn.value, [state for state, _ in drawn.grid.marks])
-    save_png(_make_figure([drawn], (float(np.nanmin(values)), float(np.nanmax(values)))), out)
+    save_figure(_make_figure([drawn], (float(np.nanmin(values)), float(np.nanmax(values)))), out)
 
 
 def value_map_image(maps: Sequence[ValueMap], limits: tuple[float, float]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Captioned animations as GIF files."""
 
 import dataclasses
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from muzero_jax.core.files import replacing
-from muzero_jax.reports.extras import import_extra
+from muzero_jax.viewing.canvas import pillow
 
 _STRIP_HEIGHT = 26
 # The captions need this width; a narrower picture stands in the middle.
@@ -52,7 +51,7 @@ def write_gif(frames: Sequence[Frame], out: Path) -> None:
     shapes = {frame.image.shape for frame in frames}
     if len(shapes) != 1:
         raise ValueError(f"an animation needs frames of one shape, found {sorted(shapes)}.")
-    image_module = _pillow("Image")
+    image_module = pillow("Image")
     pictures = [_add_captions(frame) for frame in frames]
     chosen = np.unique(np.linspace(0, len(pictures) - 1, _PALETTE_FRAMES).round().astype(int))
     mosaic = np.concatenate([np.asarray(pictures[index]) for index in chosen])
@@ -60,30 +59,21 @@ def write_gif(frames: Sequence[Frame], out: Path) -> None:
     no_dither = image_module.Dither.NONE
     indexed = [picture.quantize(palette=palette, dither=no_dither) for picture in pictures]
     out.parent.mkdir(parents=True, exist_ok=True)
+    durations = [max(round(frame.seconds * 100), 2) * 10 for frame in frames]
+    options = {"append_images": indexed[1:], "duration": durations, "loop": 0}
     with replacing(out) as temporary:
-        indexed[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=indexed[1:],
-            duration=[max(round(frame.seconds * 100), 2) * 10 for frame in frames],
-            loop=0,
-        )
-
-
-def _pillow(module: str) -> types.ModuleType:
-    return import_extra(f"PIL.{module}", purpose="Animations", package="pillow")
+        indexed[0].save(temporary, format="GIF", save_all=True, **options)
 
 
 def _add_captions(frame: Frame) -> Any:
     """Puts the picture above a strip with its captions."""
-    image_module, draw_module, font_module = map(_pillow, ("Image", "ImageDraw", "ImageFont"))
+    image_module = pillow("Image")
     height, image_width, _ = frame.image.shape
     width = max(image_width, _MIN_WIDTH)
     picture = image_module.new("RGB", (width, height + _STRIP_HEIGHT), _STRIP_COLOUR)
     picture.paste(image_module.fromarray(frame.image), ((width - image_width) // 2, 0))
-    font = font_module.load_default(13)
-    draw = draw_module.Draw(picture)
+    font = pillow("ImageFont").load_default(13)
+    draw = pillow("ImageDraw").Draw(picture)
     middle = height + _STRIP_HEIGHT / 2
     draw.text((8, middle), frame.left, _TEXT_COLOUR, font=font, anchor="lm")
     draw.text((width - 8, middle), frame.right, _TEXT_COLOUR, font=font, anchor="rm")

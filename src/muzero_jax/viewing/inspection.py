@@ -9,13 +9,12 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from muzero_jax.agents.base import Moment
 from muzero_jax.core.errors import ConfigError, RunError
 from muzero_jax.core.stages import stage
 from muzero_jax.core.types import TimeStep
 from muzero_jax.runs.build import LoadedRun, load_run
 from muzero_jax.search.policies import SearchOutput
-from muzero_jax.viewing.moments import batch_of_one, first_moment
+from muzero_jax.viewing.play import batch_of_one, play_episodes
 from muzero_jax.viewing.render_text import render_text
 from muzero_jax.viewing.tree_pictures import draw_tree, prior_of
 
@@ -67,7 +66,7 @@ def inspect_run(
 
     Raises:
       RunError: the run cannot be read, or the episode ends before that step.
-      MissingExtraError: matplotlib is not installed; the numbers have been printed by then.
+      MissingExtraError: matplotlib or Pillow is not installed.
     """
     run = load_run(run_dir, checkpoint)
     stage("compiling and playing")
@@ -90,7 +89,7 @@ def inspect_run(
 
 
 def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
-    """Plays greedily up to a step, and searches there.
+    """Searches at a step of the first episode that `play_episodes` plays with the same seed.
 
     Args:
       run: the run whose agent plays.
@@ -105,27 +104,14 @@ def find_decision(run: LoadedRun, step: int, seed: int) -> Decision:
         raise ConfigError(
             f"the agent {run.config.agent} does not search, so that no decision of it can be drawn."
         )
-    search, act = jax.jit(run.agent.plan), jax.jit(run.agent.act_greedily)
-    env_step = jax.jit(run.env.step)
-    rng_key, reset_key = jax.random.split(jax.random.key(seed))
-    env_state, timestep = jax.jit(run.env.reset)(reset_key)
-    moment = first_moment(run.agent, env_state, timestep)
-    for number in range(step + 1):
-        timestep = moment.timestep
-        if timestep.last:
-            raise RunError(f"the episode of seed {seed} ends after {number} steps, before {step}.")
-        rng_key, act_key, env_key = jax.random.split(rng_key, 3)
-        output = search(run.agent_state, act_key, batch_of_one(moment))
-        found = jax.device_get(jax.tree.map(lambda x: x[0], output))
-        decision = Decision(number, jax.device_get(timestep), found)
-        if number < step:
-            memory = moment.memory
-            if jax.tree.leaves(memory):  # Only notes make it worth to search a second time.
-                acted = act(run.agent_state, act_key, batch_of_one(moment))
-                memory = jax.tree.map(lambda x: x[0], acted.memory)
-            env_state, timestep = env_step(env_key, moment.env_state, found.action)
-            moment = Moment(timestep, memory, moment.episode_step + 1, env_state)
-    return decision
+    game = (run.env, run.agent, run.agent_state)
+    (episode,) = play_episodes(*game, episodes=1, max_episode_steps=step, seed=seed)
+    scene = episode[-1]
+    if scene.timestep.last:
+        raise RunError(f"the episode of seed {seed} ends after {scene.step} steps, before {step}.")
+    plan = jax.jit(run.agent.plan)
+    output = plan(run.agent_state, jax.random.key(seed), batch_of_one(scene.moment))
+    return Decision(step, scene.timestep, jax.device_get(jax.tree.map(lambda x: x[0], output)))
 
 
 def _table(decision: Decision) -> Table:

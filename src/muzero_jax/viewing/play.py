@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.live import Live
@@ -22,7 +23,7 @@ from muzero_jax.core.types import PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.runs.build import load_run
 from muzero_jax.viewing.animation import Frame, write_gif
-from muzero_jax.viewing.moments import batch_of_one, first_moment
+from muzero_jax.viewing.canvas import pillow
 from muzero_jax.viewing.render import render_frame
 from muzero_jax.viewing.render_text import render_text
 
@@ -37,14 +38,22 @@ class Scene:
     """One moment of an episode, on the host.
 
     Attributes:
-      step: steps taken so far.
-      timestep: what the environment gave, unbatched.
+      moment: what the agent sees, unbatched.
       returns: `[P]` undiscounted return so far of each player.
     """
 
-    step: int
-    timestep: TimeStep
+    moment: Moment
     returns: np.ndarray
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return int(self.moment.episode_step)
+
+    @property
+    def timestep(self) -> TimeStep:
+        """What the environment gave, unbatched."""
+        return self.moment.timestep
 
 
 Episode = tuple[Scene, ...]
@@ -74,8 +83,9 @@ def play_run(
 
     Raises:
       RunError: it is not a run folder, or has no checkpoint that can be used.
-      MissingExtraError: Pillow is not installed; the episodes have been shown by then.
+      MissingExtraError: Pillow is not installed.
     """
+    pillow("Image")
     run = load_run(run_dir, checkpoint, changes)
     stage("compiling and playing")
     played = play_episodes(
@@ -118,40 +128,48 @@ def play_episodes(
     @jax.jit
     def step(agent_state: PyTree, rng_key: PRNGKey, moment: Moment) -> Moment:
         act_key, env_key = jax.random.split(rng_key)
-        acted = jax.tree.map(
-            lambda x: x[0],
-            agent.act_greedily(agent_state, act_key, batch_of_one(moment)).replace(metrics={}),
-        )
-        env_state, timestep = env.step(env_key, moment.env_state, acted.action)
-        return Moment(timestep, acted.memory, moment.episode_step + 1, env_state)
+        output = agent.act_greedily(agent_state, act_key, batch_of_one(moment))
+        action, memory = jax.tree.map(lambda x: x[0], (output.action, output.memory))
+        env_state, timestep = env.step(env_key, moment.env_state, action)
+        return Moment(timestep, memory, moment.episode_step + 1, env_state)
 
     def play(rng_key: PRNGKey) -> Episode:
         rng_key, reset_key = jax.random.split(rng_key)
         env_state, timestep = reset(reset_key)
-        moment = first_moment(agent, env_state, timestep)
-        frames = [Scene(0, jax.device_get(timestep), np.zeros(env.spec.num_players))]
-        while len(frames) <= max_episode_steps and not frames[-1].timestep.last:
+        memory = jax.tree.map(lambda x: x[0], agent.init_memory(1))
+        moment = Moment(timestep, memory, jnp.zeros((), jnp.int32), env_state)
+        scenes = [Scene(_shown(moment), np.zeros(env.spec.num_players))]
+        while len(scenes) <= max_episode_steps and not scenes[-1].timestep.last:
             rng_key, step_key = jax.random.split(rng_key)
             moment = step(agent_state, step_key, moment)
-            on_host = jax.device_get(moment.timestep)
-            returns = frames[-1].returns + on_host.reward
-            frames.append(Scene(len(frames), on_host, returns))
-        return tuple(frames)
+            shown = _shown(moment)
+            scenes.append(Scene(shown, scenes[-1].returns + shown.timestep.reward))
+        return tuple(scenes)
 
     return [play(key) for key in jax.random.split(jax.random.key(seed), episodes)]
 
 
-def show_episodes(
-    spec: EnvironmentSpec, episodes: Sequence[Episode], console: Console | None = None
-) -> None:
+def _shown(moment: Moment) -> Moment:
+    """The moment with what is looked at on the host."""
+    timestep, episode_step = jax.device_get((moment.timestep, moment.episode_step))
+    shown: Moment = moment.replace(timestep=timestep, episode_step=episode_step)
+    return shown
+
+
+def batch_of_one(moment: Moment) -> Moment:
+    """A moment of one environment as a batch `[1, ...]`."""
+    batch: Moment = jax.tree.map(lambda x: x[None], moment)
+    return batch
+
+
+def show_episodes(spec: EnvironmentSpec, episodes: Sequence[Episode], console: Console) -> None:
     """Prints a line for each episode, after an animation of it where there is a terminal.
 
     Args:
       spec: description of the environment that was played.
       episodes: what to show, in this order.
-      console: where to print; standard output where None.
+      console: where to print.
     """
-    console = console or Console()
     for index, episode in enumerate(episodes):
         title = f"episode {index + 1}/{len(episodes)}"
         if console.is_terminal:
@@ -206,12 +224,9 @@ def _pace(episode: Episode, max_frames: int) -> list[tuple[Scene, float]]:
 
 def _animate(spec: EnvironmentSpec, episode: Episode, title: str, console: Console) -> None:
     """Shows an episode in place, and takes it away again."""
-
-    def draw(moment: Scene) -> Any:
-        caption = f"{title}  step {moment.step}  return {_format(moment.returns)}"
-        return Text(f"{render_text(spec, moment.timestep)}\n{caption}", no_wrap=True)
-
     with Live(console=console, auto_refresh=False, transient=True) as live:
         for moment, seconds in _pace(episode, _MAX_FRAMES):
-            live.update(draw(moment), refresh=True)
+            caption = f"{title}  step {moment.step}  return {_format(moment.returns)}"
+            picture = Text(f"{render_text(spec, moment.timestep)}\n{caption}", no_wrap=True)
+            live.update(picture, refresh=True)
             time.sleep(min(seconds, 0.4))

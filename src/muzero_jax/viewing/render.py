@@ -6,14 +6,15 @@ import numpy as np
 
 from muzero_jax.core.types import TimeStep
 from muzero_jax.envs.base import EnvironmentSpec
-from muzero_jax.viewing.canvas import Canvas, parse_colour
+from muzero_jax.viewing.canvas import Canvas
 
-_PAPER, _INK, _PALE = map(parse_colour, ("#FAFAF7", "#333333", "#D9D9D4"))
-_BLUE, _ORANGE, _GREEN = map(parse_colour, ("#0072B2", "#D55E00", "#009E73"))
-_NIGHT, _NIGHT_LINE = map(parse_colour, ("#1B1E25", "#2A2E38"))
+_PAPER, _INK, _PALE = "#FAFAF7", "#333333", "#D9D9D4"
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 # A colour for each channel of a grid: Okabe and Ito's palette, brightened for a dark ground.
-_CHANNEL_CODES = "#56B4E9 #F0E442 #E8743B #2FB892 #D98CC0 #4C86E0 #F5F5F5 #B08968"
-_CHANNEL_COLOURS = tuple(map(parse_colour, _CHANNEL_CODES.split()))
+_CHANNEL_CODES = "56B4E9 F0E442 E8743B 2FB892 D98CC0 4C86E0 F5F5F5 B08968"
+_NIGHT, _NIGHT_LINE, *_CHANNEL_COLOURS = (
+    np.array(list(bytes.fromhex(code))) for code in f"1B1E25 2A2E38 {_CHANNEL_CODES}".split()
+)
 _GRID_SIZE = 240
 _MAX_BARS = 64
 # Games in which the first two observation planes hold the stones of the player to move and the
@@ -34,13 +35,16 @@ def render_frame(spec: EnvironmentSpec, timestep: TimeStep) -> np.ndarray:
 
     Returns:
       `[H, W, 3]` uint8, of the same size throughout an episode.
+
+    Raises:
+      MissingExtraError: Pillow, which draws all but grids and stored pictures, is not installed.
     """
     observation = np.asarray(timestep.observation)
     name = base_name(spec)
     if name in _VECTOR_PICTURES:
         return _VECTOR_PICTURES[name](observation.astype(np.float64))
     if is_board(spec):
-        return _draw_board(board_owners(timestep), crosses=name == "tic_tac_toe")
+        return _draw_board(board_owners(timestep))
     if observation.dtype == np.uint8 and observation.ndim == 3:
         return _draw_stored_picture(observation)
     if observation.ndim >= 2:
@@ -136,8 +140,8 @@ _VECTOR_PICTURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def _draw_board(owners: np.ndarray, *, crosses: bool) -> np.ndarray:
-    """Draws the stones of player 0 in blue, or as blue crosses, and player 1's in orange."""
+def _draw_board(owners: np.ndarray) -> np.ndarray:
+    """Draws the stones of player 0 in blue, and the stones of player 1 in orange."""
     height, width = owners.shape
     cell = max(_GRID_SIZE // max(height, width), 8)
     canvas = Canvas(height * cell, width * cell, _PAPER)
@@ -146,15 +150,8 @@ def _draw_board(owners: np.ndarray, *, crosses: bool) -> np.ndarray:
     for column in range(1, width):
         canvas.box(column * cell - 1, 4, column * cell + 1, height * cell - 4, _PALE)
     for row, column in np.argwhere(owners >= 0):
-        x, y = (column + 0.5) * cell, (row + 0.5) * cell
-        if not crosses:
-            canvas.disc(x, y, 0.38 * cell, _BLUE if owners[row, column] == 0 else _ORANGE)
-        elif owners[row, column] == 0:
-            reach = 0.26 * cell
-            for side in (-reach, reach):
-                canvas.line([(x + side, y - reach), (x - side, y + reach)], 0.11 * cell, _BLUE)
-        else:
-            canvas.ring(x, y, 0.28 * cell, 0.11 * cell, _ORANGE)
+        colour = _BLUE if owners[row, column] == 0 else _ORANGE
+        canvas.disc((column + 0.5) * cell, (row + 0.5) * cell, 0.38 * cell, colour)
     return canvas.image()
 
 
@@ -164,7 +161,7 @@ def _draw_grid(grid: np.ndarray) -> np.ndarray:
     cells = np.full((height, width, 3), _NIGHT, np.float64)
     for channel in range(num_channels):
         colour = _CHANNEL_COLOURS[channel % len(_CHANNEL_COLOURS)]
-        cells += grid[..., channel, None] * (np.asarray(colour, np.float64) - cells)
+        cells += grid[..., channel, None] * (colour - cells)
     cell = max(_GRID_SIZE // max(height, width), 1)
     image = np.repeat(np.repeat(cells.round().astype(np.uint8), cell, axis=0), cell, axis=1)
     if cell >= 6:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from muzero_jax.core.files import replacing
-from muzero_jax.reports.extras import import_extra
+from muzero_jax.reports.plots import COLOURS, INK, new_figure, save_figure
 from muzero_jax.search.policies import Tree
 
-_INK, _EDGE, _CHOSEN = "#222222", "#B8B8B8", "#D55E00"
+_EDGE, _CHOSEN = "#B8B8B8", COLOURS[1]
 _MAX_NODES = 48
 
 
@@ -48,22 +48,19 @@ def draw_tree(tree: Tree, action: int, title: str, out: Sequence[Path]) -> None:
     Raises:
       MissingExtraError: matplotlib is not installed.
     """
-    figures = import_extra("matplotlib.figure", purpose="Tree pictures", package="matplotlib")
     nodes = layout(tree, action)
     width = max(node.x for node in nodes) + 1
     depth = max(node.depth for node in nodes)
     size = (min(max(6.0, 0.8 * width), 40), min(max(3.0, 1.25 * (depth + 1)), 40))
-    figure = figures.Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = new_figure(size)
     axes = figure.subplots()
-    axes.set_title(title, fontsize=11, loc="left", color=_INK)
+    axes.set_title(title, fontsize=11, loc="left", color=INK)
     axes.set(xlim=(-0.8, width - 0.2), ylim=(depth + 0.6, -0.6))
     axes.axis("off")
     _draw_edges(axes, tree, nodes)
     _draw_nodes(figure, axes, tree, nodes)
     for path in out:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=130)
+        save_figure(figure, path, dpi=130, kind=path.suffix[1:])
 
 
 def layout(tree: Tree, action: int, max_nodes: int = _MAX_NODES) -> list[DrawnNode]:
@@ -107,31 +104,23 @@ def chosen_path(tree: Tree, action: int) -> list[int]:
 
 def prior_of(tree: Tree, index: int) -> np.ndarray:
     """`[A]` prior probabilities of the actions of node `index`."""
-    logits = np.asarray(tree.children_prior_logits[index], np.float64)
-    unnormalised = np.exp(logits - logits.max())
-    return unnormalised / unnormalised.sum()
+    return np.asarray(jax.nn.softmax(tree.children_prior_logits[index]))
 
 
 def _draw_edges(axes: Any, tree: Tree, nodes: Sequence[DrawnNode]) -> None:
     places = {node.index: node for node in nodes}
     total = max(int(tree.node_visits[0]), 1)
-    for node in nodes:
-        if node.index == 0:
-            continue
+    for node in (node for node in nodes if node.index):
         parent = places[int(tree.parents[node.index])]
         action = int(tree.action_from_parent[node.index])
-        chosen = node.is_chosen and parent.is_chosen
-        axes.plot(
-            [parent.x, node.x],
-            [parent.depth, node.depth],
-            color=_CHOSEN if chosen else _EDGE,
-            linewidth=1 + 5 * int(tree.node_visits[node.index]) / total,
-            zorder=1,
-        )
+        colour = _CHOSEN if node.is_chosen and parent.is_chosen else _EDGE
+        width = 1 + 5 * int(tree.node_visits[node.index]) / total
+        ends = [parent.x, node.x], [parent.depth, node.depth]
+        axes.plot(*ends, color=colour, linewidth=width, zorder=1)
         label = f"a{action} {prior_of(tree, parent.index)[action]:.0%}"
         middle = (parent.x + 2 * node.x) / 3, (parent.depth + 2 * node.depth) / 3 - 0.12
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
-        axes.text(*middle, label, fontsize=6.5, ha="center", color=_INK, bbox=box, zorder=2)
+        axes.text(*middle, label, fontsize=6.5, ha="center", color=INK, bbox=box, zorder=2)
 
 
 def _draw_nodes(figure: Any, axes: Any, tree: Tree, nodes: Sequence[DrawnNode]) -> None:
@@ -151,6 +140,5 @@ def _draw_nodes(figure: Any, axes: Any, tree: Tree, nodes: Sequence[DrawnNode]) 
     )
     for node, value, count in zip(nodes, values, visits, strict=True):
         place = {"x": node.x, "y": node.depth, "ha": "center", "va": "center", "zorder": 4}
-        axes.text(s=f"{value:.3g}\n{count}", fontsize=6.5, color=_INK, **place)
-    bar = figure.colorbar(discs, ax=axes, shrink=0.6, pad=0.01)
-    bar.set_label("value", fontsize=8)
+        axes.text(s=f"{value:.3g}\n{count}", fontsize=6.5, color=INK, **place)
+    figure.colorbar(discs, ax=axes, shrink=0.6, pad=0.01).set_label("value", fontsize=8)
