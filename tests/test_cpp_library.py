@@ -14,7 +14,7 @@ import pytest
 
 from muzero_jax.config import SearchConfig
 from muzero_jax.core import cache_folder
-from muzero_jax.profiling.toy_network import ToyNetwork
+from muzero_jax.profiling.search_workloads import ToyNetwork
 from muzero_jax.search import cpp_library, engine
 from muzero_jax.search.gumbel import CompletedQValues, gumbel_policy
 from muzero_jax.search.policies import SearchNoise, make_search

@@ -67,10 +67,6 @@ class NetworkWork(Protocol):
         """Searches of a chunk."""
         ...
 
-    def chunk(self, agent_state: Any, rng_key: Any) -> Any:
-        """All passes of a chunk, reduced to a number that depends on each."""
-        ...
-
     def acting(self, agent_state: Any, rng_key: Any) -> Any:
         """The passes of acting."""
         ...

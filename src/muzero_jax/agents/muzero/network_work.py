@@ -64,13 +64,6 @@ class NetworkWork:
         first = agent_state.params, agent_state.optimizer
         return jax.lax.scan(step, first, None, length=self.sizes.num_updates)
 
-    def chunk(self, agent_state: PyTree, rng_key: PRNGKey) -> Array:
-        """All of it, reduced to a number that depends on every pass."""
-        params = agent_state.params
-        keys = jax.random.split(rng_key, self.sizes.iterations)
-        params, acted = jax.lax.scan(self._iteration, params, keys)
-        return acted.sum() + sum(x.sum() for x in jax.tree.leaves(params))
-
     def acting(self, agent_state: PyTree, rng_key: PRNGKey) -> Array:
         """The part of a chunk's acting."""
         params = agent_state.params
@@ -83,12 +76,6 @@ class NetworkWork:
         num_iterations = self.sizes.iterations
         keys = jax.random.split(rng_key, num_iterations * self.sizes.updates_per_iteration)
         return jax.lax.scan(self._learn, params, keys)[0]
-
-    def _iteration(self, params: Params, rng_key: PRNGKey) -> tuple[Params, Array]:
-        acted = self._act(params, rng_key)
-        keys = jax.random.split(rng_key, self.sizes.updates_per_iteration)
-        params, _ = jax.lax.scan(self._learn, params, keys)
-        return params, acted
 
     def _act(self, params: Params, rng_key: PRNGKey) -> Array:
         def act(_: None, rng_key: PRNGKey) -> tuple[None, Array]:
