@@ -262,9 +262,8 @@ def test_there_may_be_no_embedding(max_depth):
 
     network = types.SimpleNamespace(recurrent_fn=recurrent_fn)
     root = NETWORK.root(WEIGHTS, jax.random.key(6), 4).replace(embedding=())
-    options = {"rule": PuctRule(), "network": network, "max_depth": max_depth}
     trees = [
-        jax.jit(lambda root, s=search: tree_of(s, root=root, **options))(root)
+        tree_of(search, PuctRule(), network=network, root=root, max_depth=max_depth)
         for search in (*ENGINES.values(), mctx.search)
     ]
     for tree in trees[:2]:
