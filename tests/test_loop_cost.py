@@ -172,7 +172,7 @@ def test_the_command_shows_bars_and_refuses_what_it_does_not_know(monkeypatch, c
     asked = []
 
     def measure(config, num_repeats):
-        asked.append((config.search.num_simulations, num_repeats))
+        asked.append((config.learner.search.num_simulations, num_repeats))
         return cost_of(search_tree=30.0, sample=10.0)
 
     monkeypatch.setattr(loop_cost, "measure_loop", measure)
