@@ -84,8 +84,9 @@ def test_bare_network_work_multiplies_as_much_as_the_chunk(target, consistency_w
     key = jax.eval_shape(jax.random.key, 0)
     state = jax.eval_shape(experiment.train.init, key)
     chunk = jax.make_jaxpr(experiment.train.train_chunk)(state)
-    work = config.definition.describe_work(config.learner, experiment.env, config.chunk_sizes())
-    parts = [jax.make_jaxpr(part)(state.agent, key) for part in (work.acting, work.learning)]
+    loops = loop_cost.network_loops(config, experiment.agent.network_work)
+    names = ("act_network", "learn_network")
+    parts = [jax.make_jaxpr(loops[name])(state.agent, key) for name in names]
     bare = sum(multiply_adds(part.jaxpr) for part in parts)
     assert bare == pytest.approx(multiply_adds(chunk.jaxpr), rel=0.03)
 

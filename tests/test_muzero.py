@@ -19,7 +19,7 @@ from tiny import (
 
 from muzero_jax.config import ConfigError, traced_settings
 from muzero_jax.envs.base import make_timestep
-from muzero_jax.networks.model import model_from_nnx
+from muzero_jax.networks.factory import model_from_nnx
 
 OBSERVATION = jnp.array([[7.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
 

@@ -15,8 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.base import Windows
-from muzero_jax.agents.definition import NetworkWork
+from muzero_jax.agents.base import NetworkWork, Windows
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.stages import stage
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
@@ -126,7 +125,7 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
         (state, _), _ = timed_call(chunk, state)
     peak_memory_bytes = _peak_memory_bytes()
     stage("compiling its parts")
-    network = config.definition.describe_work(config.learner, experiment.env, config.chunk_sizes())
+    network = experiment.agent.network_work
     programs: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "chunk": (chunk, (state,)),
         "acting": (chunk, (_before_learning(state),)),
@@ -155,10 +154,12 @@ def _rates(
     chunk, work, simulations, num_searches = seconds["chunk"], None, 0, 0
     if network is not None:
         work = seconds["act_network"] + seconds["learn_network"]
-        simulations, num_searches = network.num_simulations, network.num_searches
+        simulations = network.num_simulations
+        num_searches = config.num_updates_per_chunk * network.num_searches
+        num_searches += config.env_steps_per_chunk
     return {
         "env_steps_per_second": config.env_steps_per_chunk / chunk,
-        "updates_per_second": config.chunk_sizes().num_updates / chunk,
+        "updates_per_second": config.num_updates_per_chunk / chunk,
         "simulations_per_second": num_searches * simulations / chunk,
         "loop_efficiency": None if work is None else work / chunk,
         "chunk_seconds": chunk,
@@ -206,14 +207,35 @@ def _programs(
     played = (functools.partial(jax.lax.scan, step), start, keys)
     if network is None:
         return {"environment": played}
-    rng_key = jax.random.key(0)
+    rng_key, loops = jax.random.key(0), network_loops(experiment.config, network)
     return {
         "environment": played,
         "sample": (functools.partial(_sample, experiment), state),
-        "optimiser": (network.optimiser, state.agent),
-        "act_network": (network.acting, state.agent, rng_key),
-        "learn_network": (network.learning, state.agent, rng_key),
+        "optimiser": (loops["optimiser"], state.agent),
+        "act_network": (loops["act_network"], state.agent, rng_key),
+        "learn_network": (loops["learn_network"], state.agent, rng_key),
     }
+
+
+def network_loops(
+    config: ExperimentConfig, network: NetworkWork
+) -> dict[str, Callable[..., PyTree]]:
+    """The network passes of a chunk as loops of nothing else: of acting, learning, optimising."""
+    sizes, num_updates = config.training, config.num_updates_per_chunk
+    num_steps = sizes.iterations_per_chunk * sizes.rollout_length
+
+    def act(state: PyTree, rng_key: PRNGKey) -> Array:
+        keys = jax.random.split(rng_key, num_steps)
+        return jax.lax.map(lambda key: network.act(state, key, sizes.num_envs), keys)
+
+    def learn(state: PyTree, rng_key: PRNGKey) -> PyTree:
+        keys = jax.random.split(rng_key, num_updates)
+        return jax.lax.scan(lambda s, key: (network.learn(s, key), None), state, keys)[0]
+
+    def optimise(state: PyTree) -> PyTree:
+        return jax.lax.fori_loop(0, num_updates, lambda _, s: network.optimise(s), state)
+
+    return {"act_network": act, "learn_network": learn, "optimiser": optimise}
 
 
 def random_step(env: Vectorised) -> Callable[[_Played, PRNGKey], tuple[_Played, Array]]:
@@ -241,5 +263,5 @@ def _sample(experiment: Experiment, state: TrainState) -> PyTree:
         batch = replay.sample(state.replay, rng_key, alpha, beta)
         return total + sum(x.sum().astype(jnp.float32) for x in jax.tree.leaves(batch)), None
 
-    keys = jax.random.split(state.collector.rng_key, experiment.config.chunk_sizes().num_updates)
+    keys = jax.random.split(state.collector.rng_key, experiment.config.num_updates_per_chunk)
     return jax.lax.scan(draw, jnp.zeros(()), keys)

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.base import Agent, LearnOutput, Rollout, Windows
-from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, Transition
-from muzero_jax.replay.buffer import Replay, ReplayState, make_replay
+from muzero_jax.replay.buffer import Replay, ReplayState
 from muzero_jax.training.chunk_metrics import Sums, gather, is_largest, nothing_gathered
 from muzero_jax.training.shards import Shards
 
@@ -43,22 +42,8 @@ class Learner(struct.PyTreeNode):
 
 
 def make_loop_replay(data: Windows, num_envs: int) -> Replay:
-    """The ring that an agent learns from; `num_envs` environments are written side by side.
-
-    Raises:
-      ConfigError: the ring could not hold one window.
-    """
-    try:
-        return make_replay(
-            capacity=data.replay.capacity,
-            num_envs=num_envs,
-            window=data.spec,
-            batch_size=data.replay.batch_size,
-            min_size=data.replay.min_size,
-            prioritised=data.replay.prioritised,
-        )
-    except ValueError as error:
-        raise ConfigError(f"replay.capacity does not suit the agent: {error}") from error
+    """The ring that an agent learns from; `num_envs` environments are written side by side."""
+    return Replay(data.replay, data.spec, num_envs)
 
 
 class Learn:

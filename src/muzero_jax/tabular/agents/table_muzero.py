@@ -68,14 +68,11 @@ class _TableMuZero:
         self.window = make_window_spec(self.targets, all_unrolled=False)
 
     def as_agent(self) -> Agent:
-        return Agent(
+        return self.planner.as_agent(
             data=Windows(self.window, self.settings.replay),
             init=self.init,
-            act=self.planner.act,
-            greedy={"search": self.planner.act_greedily, "prior": self.planner.act_by_prior},
             learn=self.learn,
             observe=self.observe,
-            plan=self.planner.plan,
         )
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TableMuZeroState:
@@ -102,17 +99,13 @@ class _TableMuZero:
         return state.replace(params=params)
 
     def learn(self, state: TableMuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
-        def fresh_search(observation: Array, legal: Array) -> tuple[Array, Array]:
-            output = self.planner.plan_with(state, state.params, rng_key, observation, legal)
-            return output.action_weights, output.search_value
-
         targets = make_targets(
             self.targets,
             self.window,
             batch.transitions,
             state.hyperparameters["target.discount"],
             value_fn=lambda observation: self.model.root(state.params, observation).value,
-            search_fn=fresh_search,
+            search_fn=self.planner.fresh_search(state, state.params, rng_key),
         )
         rate = state.hyperparameters["table.step_size"]
 
