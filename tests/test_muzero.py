@@ -213,8 +213,12 @@ def test_learn_moves_parameters_and_lowers_the_loss_of_a_fixed_batch():
 
 @pytest.mark.slow
 def test_learn_compiled_equals_uncompiled():
-    _, agent, learn, state, batch = network_agent()
-    compiled = learn(state, jax.random.key(1), batch)
+    # Few states and heads: without compiling, each operation is compiled for each of its shapes.
+    config = tiny_config(target={"num_unroll_steps": 1, "td_steps": 1, "bootstrap": "network"})
+    agent = muzero_agent(config, tiny_spec())
+    state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
+    batch = make_batch(agent.data.spec, 8, 3)
+    compiled = jax.jit(agent.learn)(state, jax.random.key(1), batch)
     plain = agent.learn(state, jax.random.key(1), batch)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, compiled.metrics, plain.metrics)

@@ -101,18 +101,20 @@ def test_action_enters_the_dynamics(case):
 def test_the_players_decide_the_continuation(case, num_players, expected):
     config, observation = CASES[case]
     model = make_model(config, observation, NUM_ACTIONS, num_players=num_players)
-    params = jax.jit(model.init)(jax.random.key(0))
+    _, params, seen = built(case)
     actions = jnp.zeros((2, BATCH), jnp.int32)
-    unrolled = jax.jit(model.unroll)(params, built(case)[2], actions)
-    np.testing.assert_array_equal(unrolled.continuation[0], 1.0)
-    np.testing.assert_array_equal(unrolled.continuation[1:], expected)
-    assert unrolled.continuation.shape == (3, BATCH)
+    continuation = jax.jit(lambda *inputs: model.unroll(*inputs).continuation)(
+        params, seen, actions
+    )
+    np.testing.assert_array_equal(continuation[0], 1.0)
+    np.testing.assert_array_equal(continuation[1:], expected)
+    assert continuation.shape == (3, BATCH)
 
 
 @pytest.mark.parametrize("case", ["mlp", "resnet"])
 def test_fresh_network_is_indifferent(case):
     config, observation = CASES[case]
-    model = make_model(config, observation, NUM_ACTIONS)
+    model = make_model(config, observation, NUM_ACTIONS, use_projection=True)
     params = jax.jit(model.init)(jax.random.key(0))
     output = jax.jit(model.initial_inference)(params, built(case)[2])
     np.testing.assert_array_equal(output.prior_logits, 0.0)
@@ -247,12 +249,12 @@ def test_nnx_bridge_is_pure_and_seeded():
     jax.tree.map(np.testing.assert_array_equal, params, again)
     kernel = jax.tree.leaves(params)[-1]
     assert jnp.any(kernel != jax.tree.leaves(other)[-1])
-    observation = jnp.ones((2, 3))
-    output = jax.jit(model.unroll)(params, observation, jnp.zeros((2, 2), jnp.int32))
-    assert output.value_logits.shape == (3, 2, NUM_BINS)
+    unroll = jax.jit(model.unroll)
+    inputs = jnp.ones((2, 3)), jnp.zeros((2, 2), jnp.int32)
+    assert unroll(params, *inputs).value_logits.shape == (3, 2, NUM_BINS)
     # The parameters given are those used, not those of the module that was split.
     zeros = jax.tree.map(jnp.zeros_like, params)
-    np.testing.assert_array_equal(model.initial_inference(zeros, observation).prior_logits, 0.0)
+    np.testing.assert_array_equal(unroll(zeros, *inputs).prior_logits, 0.0)
     assert model.project is None
 
 
@@ -265,15 +267,16 @@ def test_scalars_are_read_off_the_support_that_the_model_has():
     inputs = (params, jax.random.normal(jax.random.key(1), (2, 3)))
     actions = jnp.zeros((1, 2), jnp.int32)
     for spacing, model in ((1.0, wide), (0.25, fine)):
-        for output in (
-            jax.jit(model.initial_inference)(*inputs),
-            jax.jit(model.unroll)(*inputs, actions),
-        ):
+
+        @jax.jit
+        def outputs(params, observation, actions, model=model):
+            root = model.initial_inference(params, observation)
+            step = model.recurrent_inference(params, root.embedding, actions[0])
+            return root, step, model.unroll(params, observation, actions)
+
+        for output in outputs(*inputs, actions):
             expected = support_to_scalar(output.value_logits, spacing)
             np.testing.assert_array_equal(output.value, expected)
             np.testing.assert_array_equal(
                 output.reward, support_to_scalar(output.reward_logits, spacing)
             )
-    embedding = jax.jit(fine.represent)(*inputs)
-    step = jax.jit(fine.recurrent_inference)(params, embedding, actions[0])
-    np.testing.assert_array_equal(step.reward, support_to_scalar(step.reward_logits, 0.25))

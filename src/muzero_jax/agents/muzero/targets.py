@@ -103,7 +103,7 @@ def make_targets(
     reward, done = transitions.reward[:, :-1], transitions.truncated[:, :-1]
     value = row_values
     if config.td_steps > 0:
-        is_cut = (jnp.arange(window.length - 1) == ends.first_end[:, None]) & done
+        is_cut = (jnp.arange(window.length - 1)[None] == ends.first_end[:, None]) & done
         value_tp1 = jnp.where(is_cut, final_value[:, None], row_values[:, 1:])
         returns = functools.partial(
             n_step_returns, td_steps=config.td_steps, td_lambda=config.td_lambda
