@@ -50,12 +50,8 @@ def find_definition(name: str) -> AgentDefinition:
         return built_in
     if ":" not in name:
         close = difflib.get_close_matches(name, BUILT_IN, n=2, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(BUILT_IN)}"
-        )
-        raise ConfigError(
-            f"unknown agent {name!r}; {hint.rstrip('?')}, and MODULE:DEFINITION names your own."
-        )
+        hint = f"did you mean {' or '.join(close)}" if close else f"there are {', '.join(BUILT_IN)}"
+        raise ConfigError(f"unknown agent {name!r}; {hint}, and MODULE:DEFINITION names your own.")
     definition = user_code.find(name, "agent")
     if not isinstance(definition, AgentDefinition):
         raise ConfigError(

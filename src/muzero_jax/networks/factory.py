@@ -111,13 +111,12 @@ def model_from_linen(
       ConfigError: the module lacks a method, cannot be traced, or has other variables than
         parameters.
     """
-    _require_methods(module)
-    has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
+    names = _methods_of(module)
 
     def touch_every_parameter(module: Any, observation: Array, action: Array) -> None:
         embedding, *_ = module.dynamics(module.represent(observation), action)
         module.predict(embedding)
-        if has_projection:
+        if "project" in names:
             module.predict_projection(module.project(embedding))
 
     def init(rng_key: PRNGKey) -> Params:
@@ -125,16 +124,14 @@ def model_from_linen(
         action = jnp.zeros(1, jnp.int32)
         return module.init(rng_key, dummy, action, method=touch_every_parameter)
 
-    def method(name: str) -> Callable[..., Any]:
-        return lambda params, *inputs: module.apply(params, *inputs, method=name)
-
     name = type(module).__name__
     variables = traced(f"the network {name}", init, jax.eval_shape(jax.random.key, 0))
     leaves = jax.tree_util.tree_leaves_with_path(variables)
     paths = [[str(getattr(key, "key", key)) for key in path] for path, _ in leaves]
     other = [(f"of the collection {path[0]}", path[1:]) for path in paths if path[0] != "params"]
     _refuse_state(name, other)
-    return _model(init, method, support_spacing, has_projection=has_projection)
+    methods: dict[str, Any] = {n: functools.partial(module.apply, method=n) for n in names}
+    return MuZeroModel(init, **methods, support_spacing=support_spacing)
 
 
 def model_from_nnx(
@@ -150,7 +147,7 @@ def model_from_nnx(
     """
     with user_code.running("the network cannot be traced"):
         abstract = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-    _require_methods(abstract)
+    names = _methods_of(abstract)
     graph, state = nnx.split(abstract)
     kinds = [(path, getattr(x, "type", type(x))) for path, x in nnx.to_flat_state(state)]
     other = [(f"of the type {k.__name__}", p) for p, k in kinds if not issubclass(k, nnx.Param)]
@@ -159,32 +156,23 @@ def model_from_nnx(
     def init(rng_key: PRNGKey) -> Params:
         return nnx.split(make_module(nnx.Rngs(rng_key)))[1]
 
-    def method(name: str) -> Callable[..., Any]:
-        return lambda params, *inputs: getattr(nnx.merge(graph, params), name)(*inputs)
+    def call(name: str, params: Params, *inputs: Array) -> Any:
+        return getattr(nnx.merge(graph, params), name)(*inputs)
 
-    return _model(init, method, support_spacing, has_projection=hasattr(abstract, "project"))
-
-
-def _model(
-    init: Callable[[PRNGKey], Params],
-    method: Callable[[str], Callable[..., Any]],
-    support_spacing: float,
-    *,
-    has_projection: bool,
-) -> MuZeroModel:
-    names = (*_METHODS, "project", "predict_projection") if has_projection else _METHODS
-    methods: dict[str, Any] = {name: method(name) for name in names}
+    methods: dict[str, Any] = {name: functools.partial(call, name) for name in names}
     return MuZeroModel(init, **methods, support_spacing=support_spacing)
 
 
-def _require_methods(module: Any) -> None:
-    """Refuses a module without one of MuZero's three functions."""
+def _methods_of(module: Any) -> tuple[str, ...]:
+    """The functions of a model that a module has; MuZero's three are required."""
     missing = [name for name in _METHODS if not callable(getattr(module, name, None))]
     if missing:
         raise ConfigError(
             f"the network {type(module).__name__} has no method {' and no method '.join(missing)}; "
             "it needs represent(observation), predict(embedding) and dynamics(embedding, action)."
         )
+    has_projection = hasattr(module, "project") and getattr(module, "use_projection", True)
+    return (*_METHODS, "project", "predict_projection") if has_projection else _METHODS
 
 
 def _refuse_state(name: str, other: Iterable[tuple[str, Sequence[Any]]]) -> None:

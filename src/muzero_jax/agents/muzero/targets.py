@@ -39,8 +39,7 @@ class Targets(struct.PyTreeNode):
       legal_action_mask: `[B, K + 1, A]` bool.
       value: `[B, K + 1]` n-step returns.
       reward: `[B, K]` rewards of the steps into states `1..K`.
-      policy_mask: `[B, K + 1]` bool.
-      value_mask: `[B, K + 1]` bool.
+      policy_mask, value_mask: `[B, K + 1]` bool.
       reward_mask: `[B, K]` bool.
     """
 
