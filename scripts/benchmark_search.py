@@ -12,7 +12,8 @@ import json
 import sys
 
 from muzero_jax.core.terminal import run_program
-from muzero_jax.profiling.search_cost import SearchCell, grid, measure_search, toy_workload
+from muzero_jax.profiling.search_cost import grid, measure_search
+from muzero_jax.profiling.search_workloads import SearchCell, toy_workload
 
 REQUIRED = [
     SearchCell(64, 200, 4, 64, "flat", "gumbel"),
@@ -26,9 +27,16 @@ REQUIRED = [
     SearchCell(64, 200, 4, 64, "sharp", "muzero"),
     SearchCell(128, 32, 6, 256, "flat", "gumbel"),
     # How the time grows with the simulations.
-    *grid([64], [16, 256], [4], [64], ["flat", "sharp"], ["gumbel"]),
+    *[SearchCell(64, n, 4, 64, prior, "gumbel") for n in (16, 256) for prior in ("flat", "sharp")],
 ]
-WHOLE = grid([16, 64, 256], [8, 16, 32, 64, 128], [2, 6, 18], [64], ["flat"], ["gumbel"])
+WHOLE = grid(
+    batch=[16, 64, 256],
+    num_simulations=[8, 16, 32, 64, 128],
+    num_actions=[2, 6, 18],
+    embedding=[64],
+    prior=["flat"],
+    policy=["gumbel"],
+)
 
 
 def main() -> int:
@@ -42,8 +50,8 @@ def main() -> int:
     options = parser.parse_args()
     results = []
     for cell in REQUIRED if options.required else [*REQUIRED, *WHOLE]:
-        cost = measure_search(cell, toy_workload(cell), num_repeats=options.repeats)[0]
-        results.append({**dataclasses.asdict(cell), **dataclasses.asdict(cost)})
+        cost = measure_search(toy_workload(cell), num_repeats=options.repeats)[0]
+        results.append(dataclasses.asdict(cost))
         line = (
             f"{cell!s:42} {cost.milliseconds:8.2f} ms  {cost.speedup_vs_mctx:6.2f} x mctx  "
             f"{cost.ratio_to_network_only:6.2f} x network  "

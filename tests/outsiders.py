@@ -9,7 +9,7 @@ from flax import struct
 
 from muzero_jax.agents.base import ActOutput, Agent, LearnOutput, Rollouts, Windows
 from muzero_jax.agents.definition import AgentDefinition
-from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
+from muzero_jax.agents.network_state import NetworkState
 from muzero_jax.agents.settings import OptimizerConfig
 from muzero_jax.core.settings import traced
 from muzero_jax.envs.base import Box, EnvironmentSpec, make_timestep
@@ -117,15 +117,6 @@ class ActorCriticSettings:
     )
 
 
-class ActorCriticState(struct.PyTreeNode):
-    """Everything that is learned."""
-
-    params: dict
-    optimizer: tuple
-    hyperparameters: dict
-    num_updates: jax.Array
-
-
 def make_actor_critic(settings, env, sizes):
     """A one-step actor-critic (Sutton and Barto 2018, section 13.5), for actions of both kinds."""
     space = env.spec.action_space
@@ -140,9 +131,7 @@ def make_actor_critic(settings, env, sizes):
             "policy": jnp.zeros((settings.hidden_size, policy.num_outputs)),
             "value": jnp.zeros(settings.hidden_size),
         }
-        traced_settings = jax.tree.map(jnp.float32, dict(hyperparameters))
-        zero = jnp.zeros((), jnp.int32)
-        return ActorCriticState(params, init_optimizer(params), traced_settings, zero)
+        return NetworkState.fresh(params, hyperparameters, with_target=False)
 
     def evaluate(params, observation):
         hidden = jnp.tanh(observation @ params["hidden"] + _row(params["offset"], observation))
@@ -173,12 +162,7 @@ def make_actor_critic(settings, env, sizes):
             return actor + critic, {"loss/actor": actor, "loss/critic": critic}
 
         gradient, metrics = sizes.average(jax.grad(loss, has_aux=True)(state.params))
-        factor = learning_rate_factor(settings.optimizer, sizes.num_updates, state.num_updates)
-        params, optimizer, _ = apply_gradient(
-            state.params, gradient, state.optimizer, state.hyperparameters, factor
-        )
-        num_updates = state.num_updates + 1
-        state = state.replace(params=params, optimizer=optimizer, num_updates=num_updates)
+        state, _ = state.descended(gradient, settings.optimizer, sizes.num_updates)
         return LearnOutput(state, metrics)
 
     greedy = {"mode": acting(lambda rng_key, output: policy.mode(output))}

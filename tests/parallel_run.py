@@ -1,8 +1,8 @@
 """Trains a tiny run of four shards on so many simulated devices; for the tests of that.
 
-    python tests/parallel_run.py NUM_DEVICES OUT
+    python tests/parallel_run.py NUM_DEVICES OUT CACHE
 
-Writes to OUT the training state after two chunks as `state.npz`, and the compiled program.
+Writes to OUT the training state after three chunks as `state.npz`, and the compiled program.
 """
 
 import sys
@@ -25,14 +25,10 @@ FOUR_SHARDS = {
 }
 
 
-def main() -> None:
-    num_devices, out = int(sys.argv[1]), Path(sys.argv[2])
-    jax.config.update("jax_num_cpu_devices", num_devices)
-    cache = sys.argv[3]
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+def train(num_devices: int, out: Path) -> None:
+    """Trains on the first devices, and writes what came of it."""
     config = tiny(**FOUR_SHARDS)
-    experiment = build(config)
+    experiment = build(config, jax.devices()[:num_devices])
     assert experiment.layout is not None and len(experiment.layout.devices) == num_devices
     programs = Programs(experiment)
     programs.compile()
@@ -54,4 +50,7 @@ def _to_numpy(leaf: jax.Array) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+    jax.config.update("jax_compilation_cache_dir", sys.argv[3])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    train(int(sys.argv[1]), Path(sys.argv[2]))

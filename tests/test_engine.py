@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from toy_task import ToyTask
 
-from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search import engine
 from muzero_jax.search.gumbel import CompletedQValues, gumbel_policy
 from muzero_jax.search.puct import PuctRule, puct_policy
@@ -52,23 +50,26 @@ def theirs(policy, weights, key, root, invalid, network, num_simulations, **limi
     return out.action, out.action_weights, out.search_tree
 
 
+@functools.cache
+def programs(policy, num_actions, embedding_size, num_simulations, **limits):
+    """The search by both engines and by mctx, compiled once for all tasks."""
+    network = ToyTask(num_actions, embedding_size)
+    options = {"network": network, "num_simulations": num_simulations, **limits}
+    engines = [functools.partial(engine.search, cpp=cpp) for cpp in (True, False)]
+    runs = [functools.partial(ours, policy, grow) for grow in engines]
+    return [
+        jax.jit(functools.partial(run, **options))
+        for run in (*runs, functools.partial(theirs, policy))
+    ]
+
+
 def run_all(policy, network, batch_size, num_simulations, num_legal=0, seed=0, **limits):
     keys = jax.random.split(jax.random.key(seed), 3)
     weights = network.init(keys[0])
     root = network.root(weights, keys[1], batch_size)
     invalid = legal_masks(batch_size, network.num_actions, num_legal, seed)
-
-    def jitted(run):
-        function = functools.partial(
-            run, network=network, num_simulations=num_simulations, **limits
-        )
-        return jax.jit(lambda *args: function(*args))(weights, keys[2], root, invalid)
-
-    cpp, linear = (
-        jitted(functools.partial(ours, policy, functools.partial(engine.search, cpp=cpp)))
-        for cpp in (True, False)
-    )
-    return cpp, linear, jitted(functools.partial(theirs, policy))
+    sizes = network.num_actions, network.embedding_size, num_simulations
+    return [run(weights, keys[2], root, invalid) for run in programs(policy, *sizes, **limits)]
 
 
 def assert_same(cpp, linear, reference):
@@ -83,48 +84,40 @@ def assert_same(cpp, linear, reference):
             np.testing.assert_array_equal(linear_, theirs)
 
 
-@st.composite
-def cases(draw):
-    num_actions = draw(st.sampled_from([1, 2, 3, 4, 7, 16, 18, 33, 82]))
-    network = ToyNetwork(
-        num_actions,
-        embedding_size=8,
-        sharpness=draw(st.sampled_from([0.0, 1.0, 6.0, 60.0])),
-        mean_value=draw(st.sampled_from([0.0, -16.0])),
-        discount=draw(st.sampled_from([0.99, -1.0, 0.0])),
-        termination_rate=draw(st.sampled_from([0.0, 0.2])),
-        reward_scale=draw(st.sampled_from([0.0, 1.0])),
-    )
-    return {
-        "policy": draw(st.sampled_from(["gumbel", "puct"])),
-        "network": network,
-        "batch_size": draw(st.sampled_from([1, 2, 5, 64])),
-        "num_simulations": draw(st.integers(1, 24)),
-        "num_legal": draw(st.integers(0, num_actions)),
-        "max_depth": draw(st.sampled_from([None, 1, 2, 5])),
-        "seed": draw(st.integers(0, 9)),
-    }
+# Priors, values, ends and players: each is a task for the same compiled programs.
+TASKS = [
+    {},
+    {"sharpness": 0.0, "mean_value": 0.0, "reward_scale": 1.0},
+    {"sharpness": 6.0, "termination_rate": 0.2},
+    {"sharpness": 60.0, "discount": -1.0, "mean_value": 0.0},
+    {"sharpness": 6.0, "discount": -1.0, "reward_scale": 1.0, "termination_rate": 0.2},
+    {"discount": 0.0, "reward_scale": 1.0},
+]
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+@pytest.mark.parametrize(
+    ("policy", "num_actions", "batch_size", "num_simulations", "max_depth"),
+    [
+        ("gumbel", 82, 16, 32, None),
+        ("gumbel", 3, 5, 24, 2),
+        ("puct", 82, 5, 50, 5),
+        ("puct", 1, 1, 3, 1),
+    ],
 )
-@given(cases())
-def test_the_engines_find_what_mctx_finds(case):
-    assert_same(*run_all(**case))
+def test_the_engines_find_what_mctx_finds(
+    policy, num_actions, batch_size, num_simulations, max_depth
+):
+    for seed, task in enumerate(TASKS):
+        network = ToyTask(num_actions, embedding_size=8, **task)
+        sizes = batch_size, num_simulations, (0, 1, num_actions // 2)[seed % 3]
+        assert_same(*run_all(policy, network, *sizes, seed, max_depth=max_depth))
 
 
 @pytest.mark.parametrize("policy", ["gumbel", "puct"])
-@pytest.mark.parametrize("sharpness", [1.0, 6.0])
-def test_deep_trees_too(policy, sharpness):
-    results = run_all(policy, ToyNetwork(4, sharpness=sharpness), 64, 200)
-    assert_same(*results)
-    # The case is worth its time only if the trees are deep.
-    assert (np.asarray(results[-1][2].parents)[:, -1] > 20).any()
-
-
-@pytest.mark.slow
-def test_the_widest_root():
-    assert_same(*run_all("gumbel", ToyNetwork(82, sharpness=6.0), 64, 32, num_legal=40))
-    assert_same(*run_all("puct", ToyNetwork(82), 16, 50, num_legal=1))
+def test_deep_trees_too(policy):
+    for sharpness in (1.0, 6.0):
+        results = run_all(policy, ToyTask(4, sharpness=sharpness), 64, 200)
+        assert_same(*results)
+        # The case is worth its time only if the trees are deep.
+        assert (np.asarray(results[-1][2].parents)[:, -1] > 20).any()

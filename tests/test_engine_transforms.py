@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 import pytest
+from toy_task import ToyTask
 
-from muzero_jax.profiling.toy_network import ToyNetwork
 from muzero_jax.search import cpp_library, engine
 from muzero_jax.search.gumbel import (
     CompletedQValues,
@@ -26,7 +26,7 @@ from muzero_jax.search.gumbel import (
 from muzero_jax.search.puct import PuctRule
 
 pytestmark = pytest.mark.optimised
-NETWORK = ToyNetwork(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)
+NETWORK = ToyTask(3, embedding_size=8, sharpness=2.0, reward_scale=1.0)
 WEIGHTS = NETWORK.init(jax.random.key(0))
 ENGINES = {"cpp": functools.partial(engine.search, cpp=True), "linear": engine.search}
 each_engine = pytest.mark.parametrize("search", ENGINES.values(), ids=ENGINES.keys())
@@ -67,6 +67,17 @@ def tree_of(
     )
 
 
+def root_of(seed):
+    return NETWORK.root(WEIGHTS, jax.random.fold_in(jax.random.key(1), seed), 4)
+
+
+@functools.cache
+def compiled(name, rule):
+    """`(root, seed) -> tree` of 12 simulations, compiled once for all tests."""
+    search = mctx.search if name == "mctx" else ENGINES[name]
+    return jax.jit(lambda root, seed: tree_of(search, rule, seed=seed, root=root))
+
+
 def assert_same_trees(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
@@ -86,10 +97,10 @@ def test_vmap_over_seeds_is_each_seed_alone(engine_name, rule):
     def one(seed):
         return tree_of(ENGINES[engine_name], rule, seed=seed)
 
-    seeds = jnp.arange(3)
-    for i, alone in enumerate(map(jax.jit(one), seeds)):
-        together = jax.tree.map(lambda x, i=i: x[i], jax.jit(jax.vmap(one))(seeds))
-        assert_same_trees(together, alone)
+    together = jax.jit(jax.vmap(one))(jnp.arange(3))
+    for seed in range(3):
+        alone = compiled(engine_name, rule)(root_of(seed), seed)
+        assert_same_trees(jax.tree.map(lambda x, i=seed: x[i], together), alone)
 
 
 def test_vmap_over_seeds_and_hyperparameters_with_a_traced_rule():
@@ -99,16 +110,18 @@ def test_vmap_over_seeds_and_hyperparameters_with_a_traced_rule():
 
     constants = jnp.array([0.5, 5.0])
     many = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(jnp.arange(2), constants)
+    single = jax.jit(one)
     for i, j in ((0, 0), (0, 1), (1, 1)):
-        alone = jax.jit(one)(i, constants[j])
+        alone = single(i, constants[j])
         assert_same_trees(jax.tree.map(lambda x, i=i, j=j: x[i, j], many), alone)
     assert (many.children_visits[0, 0] != many.children_visits[0, 1]).any()
 
 
-@each_engine
-def test_scan_over_searches_is_one_after_another(search):
-    _, trees = jax.lax.scan(lambda c, seed: (c, tree_of(search, seed=seed)), 0, jnp.arange(2))
-    assert_same_trees(jax.tree.map(lambda x: x[1], trees), tree_of(search, seed=1))
+@pytest.mark.parametrize("name", ENGINES)
+def test_scan_over_searches_is_one_after_another(name):
+    step = lambda c, seed: (c, tree_of(ENGINES[name], seed=seed))  # noqa: E731
+    _, trees = jax.lax.scan(step, 0, jnp.arange(2))
+    assert_same_trees(jax.tree.map(lambda x: x[1], trees), compiled(name, None)(root_of(1), 1))
 
 
 SPREAD = """
@@ -116,7 +129,7 @@ import jax, numpy as np, test_engine_transforms as t, test_row_model as r
 devices = np.asarray(jax.devices())
 assert len(devices) == 2
 root = t.NETWORK.root(t.WEIGHTS, jax.random.key(3), 6)
-alone = jax.jit(lambda root: t.tree_of(root=root))(root)
+alone = t.compiled("linear", None)(root, 0)
 mesh = jax.sharding.Mesh(devices, ("batch",))
 spec = jax.sharding.PartitionSpec("batch")
 run = jax.shard_map(
@@ -127,17 +140,18 @@ t.assert_same_trees(jax.jit(run)(root), alone)
 # And where jit divides the batch by itself: without a word between the devices.
 spread = jax.device_put(root, jax.sharding.NamedSharding(mesh, spec))
 rules = (None, t.PuctRule(), t.PuctRule(scaling="tree"))
-for name, rule in [("cpp", rules[0]), ("cpp", rules[1]), *[("linear", r) for r in rules]]:
-    run = jax.jit(lambda root: t.tree_of(t.ENGINES[name], root=root, rule=rule))
-    tree = run(spread)
+for name, number in [("cpp", 0), ("cpp", 1), ("linear", 0), ("linear", 2)]:
+    run = t.compiled(name, rules[number])
+    program = run.lower(spread, 0).compile()
+    tree = program(spread, 0)
     assert tree.node_values.sharding.spec == spec
-    t.assert_same_trees(tree, run(root))
-    text = run.lower(spread).compile().as_text()
+    t.assert_same_trees(tree, run(root, 0))
+    text = program.as_text()
     assert not any(name in text for name in ("all-gather", "all-reduce", "all-to-all", "permute"))
 # Five rows do not divide by two: every device has them all.
 odd = jax.tree.map(lambda x: x[:5], root)
 tree = jax.jit(lambda r: t.tree_of(root=jax.tree.map(lambda x: x[:5], r)))(spread)
-t.assert_same_trees(tree, jax.jit(lambda root: t.tree_of(root=root))(odd))
+t.assert_same_trees(tree, t.compiled("linear", None)(odd, 0))
 
 # Members of a vmap, each with the tables of a model that is asked inside of the kernel.
 tables = jax.tree.map(lambda *x: jax.numpy.stack(x), *map(r.random_tables, range(4)))
@@ -160,13 +174,13 @@ def test_a_batch_spread_over_devices():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@each_engine
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("rule", [None, PuctRule()])
-def test_rows_do_not_influence_each_other(rule, search):
+def test_rows_do_not_influence_each_other(rule, name):
     root = NETWORK.root(WEIGHTS, jax.random.key(4), 4)
     other = jax.tree.map(lambda x: x.at[1:].multiply(-3.0), root)
-    run = jax.jit(lambda root: tree_of(search, rule, root=root))
-    first = [jax.tree.map(lambda x: x[0], run(r)) for r in (root, other)]
+    run = compiled(name, rule)
+    first = [jax.tree.map(lambda x: x[0], run(r, 0)) for r in (root, other)]
     assert_same_trees(*first)
 
 
@@ -175,9 +189,9 @@ def test_extreme_logits_and_values_stay_finite(rule):
     root = NETWORK.root(WEIGHTS, jax.random.key(5), 4)
     extremes = jnp.array([[3e38, -3e38, 0.0], [-3e38] * 3, [80.0, -80.0, 80.0], [0.0] * 3])
     root = root.replace(prior_logits=extremes, value=jnp.array([1e30, -1e30, 0.0, 1e-40]))
-    reference = tree_of(mctx.search, rule, root=root)
-    for search in ENGINES.values():
-        tree = tree_of(search, rule, root=root)
+    reference = compiled("mctx", rule)(root, 0)
+    for name in ENGINES:
+        tree = compiled(name, rule)(root, 0)
         assert all(jnp.isfinite(x).all() for x in (tree.node_values, tree.children_values))
         np.testing.assert_array_equal(tree.children_visits, reference.children_visits)
 
@@ -341,8 +355,8 @@ def test_golden_searches_notice_a_changed_mctx():
     """Decisions of all engines on one small batch, as mctx 0.0.71 made them."""
     golden = json.loads(GOLDEN.read_text())
     for name, rule in (("gumbel", None), ("puct", PuctRule())):
-        for search in (*ENGINES.values(), mctx.search):
-            tree = jax.jit(lambda s=search, r=rule: tree_of(s, r))()
+        for engine_name in (*ENGINES, "mctx"):
+            tree = compiled(engine_name, rule)(root_of(0), 0)
             assert np.asarray(tree.children_visits[:, 0]).tolist() == golden[name]["root_visits"]
             parents = np.asarray(tree.parents, np.int32).tobytes()
             assert hashlib.sha256(parents).hexdigest() == golden[name]["parents_sha256"]

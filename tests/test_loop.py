@@ -13,7 +13,6 @@ from tiny import gradient_mean, scripted_agent, tiny_config, with_replay
 
 import muzero_jax.agents.muzero.planning
 import muzero_jax.training.collect
-import muzero_jax.training.evaluation
 from muzero_jax.config import ConfigError, EvaluationConfig
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
 from muzero_jax.envs.catch import Catch
@@ -22,6 +21,7 @@ from muzero_jax.envs.wrappers import AutoReset, TimeLimit
 from muzero_jax.replay.buffer import WindowSpec
 from muzero_jax.search.policies import SearchOutput
 from muzero_jax.training.evaluation import Evaluate
+from muzero_jax.training.learn import make_loop_replay
 from muzero_jax.training.loop import make_agent, make_train
 
 
@@ -98,9 +98,11 @@ def test_stored_transitions_join_up_and_fresh_states_are_not_terminal(max_steps,
     assert (state.collector.timestep.discount == 1.0).all()
 
 
-def test_environments_that_never_truncate_store_no_final_observation():
-    _, state, _ = run(Walk(), SCRIPTED, tiny_config())
+def test_a_run_without_truncations_and_failures_says_so():
+    train, state, _ = run(Walk(), SCRIPTED, tiny_config())
     assert state.replay.transitions.final_observation is None
+    assert state.first_failure.update == -1
+    assert train.learn_metric_names == ("loss/reward",)
 
 
 def test_counts_and_episode_metrics_by_hand():
@@ -160,31 +162,38 @@ def test_priorities_of_acting_are_stored_and_those_of_learning_written_back():
     np.testing.assert_array_equal(state.replay.priorities[:16], actions)
 
 
-@pytest.mark.parametrize(
-    "bad,culprit",
-    [
-        ({"loss/value", "loss/total", "gradient/norm"}, "loss/value"),
-        ({"loss/total", "gradient/norm"}, "loss/total"),
-        ({"gradient/norm"}, "gradient/norm"),
-        ({"target/value", "loss/value", "loss/total", "gradient/norm"}, "target/value"),
-    ],
-)
-def test_first_failure_names_update_and_culprit_and_is_not_applied(bad, culprit):
-    names = {"gradient/norm", "loss/policy", "loss/total", "loss/value", "target/value"}
+NAMES = ("gradient/norm", "loss/policy", "loss/total", "loss/value", "target/value")
+FAILURES = [
+    ({"loss/value", "loss/total", "gradient/norm"}, "loss/value"),
+    ({"loss/total", "gradient/norm"}, "loss/total"),
+    ({"gradient/norm"}, "gradient/norm"),
+    ({"target/value", "loss/value", "loss/total", "gradient/norm"}, "target/value"),
+]
+
+
+def test_first_failure_names_update_and_culprit_and_is_not_applied():
+    is_bad = jnp.array([[name in bad for name in NAMES] for bad, _ in FAILURES])
 
     def learn_fn(state, rng_key, batch):
         fails = state.num_updates == 3
-        metrics = {n: jnp.where(fails & (n in bad), jnp.nan, 1.0) for n in sorted(names)}
+        # The number of the failure comes as a traced setting, so that one program serves all.
+        number = state.hyperparameters["optimizer.learning_rate"].astype(jnp.int32)
+        values = jnp.where(fails & is_bad[number], jnp.nan, 1.0)
+        metrics = dict(zip(NAMES, values, strict=True))
         return metrics, jnp.full(batch.index.shape, jnp.where(fails, jnp.nan, 7.0))
 
-    agent = scripted_agent(parity, learn_fn=learn_fn)
     config = tiny_config(replay={"prioritised": True})
-    train, state, _ = run(Walk(), agent, config)
-    assert state.first_failure.update == 3
-    assert train.learn_metric_names[int(state.first_failure.term)] == culprit
-    # Neither that update nor a later one was applied, and its windows lost their priority.
-    assert state.agent.num_updates == 3
-    assert jnp.isfinite(state.replay.priorities).all()
+    agent = with_replay(scripted_agent(parity, learn_fn=learn_fn), config)
+    train = make_train(Walk(), agent, config)
+    init, chunk = jax.jit(train.init), jax.jit(train.train_chunk)
+    for number, (_, culprit) in enumerate(FAILURES):
+        state = init(jax.random.key(0), {"optimizer.learning_rate": float(number)})
+        state, _ = chunk(state)
+        assert state.first_failure.update == 3
+        assert train.learn_metric_names[int(state.first_failure.term)] == culprit
+        # Neither that update nor a later one was applied, and its windows lost their priority.
+        assert state.agent.num_updates == 3
+        assert jnp.isfinite(state.replay.priorities).all()
 
 
 def test_nothing_is_learned_after_a_failure_that_passes():
@@ -202,12 +211,6 @@ def test_nothing_is_learned_after_a_failure_that_passes():
     _, state, _ = run(Walk(), scripted_agent(parity, learn_fn=learn_fn), tiny_config())
     assert seen.count(3) > 1
     assert state.first_failure.update == 3 and state.agent.num_updates == 3
-
-
-def test_a_run_without_failure_says_so():
-    train, state, _ = run(Walk(), SCRIPTED, tiny_config())
-    assert state.first_failure.update == -1
-    assert train.learn_metric_names == ("loss/reward",)
 
 
 def test_unknown_traced_settings_are_refused():
@@ -419,8 +422,7 @@ class SelectReset(AutoReset):
         return state.replace(env_state=env_state, outcome=outcome), timestep
 
 
-@pytest.mark.parametrize("prioritised", [False, True])
-def test_no_key_is_used_twice(prioritised, monkeypatch):
+def test_no_key_is_used_twice(monkeypatch):
     """A vmapped `cond` looks like a second use to JAX: those of mctx and AutoReset are replaced."""
 
     def make_search(config):
@@ -433,9 +435,8 @@ def test_no_key_is_used_twice(prioritised, monkeypatch):
 
     monkeypatch.setattr(muzero_jax.agents.muzero.planning, "make_search", make_search)
     monkeypatch.setattr(muzero_jax.training.collect, "AutoReset", SelectReset)
-    monkeypatch.setattr(muzero_jax.training.evaluation, "AutoReset", SelectReset)
     env = TimeLimit(Catch(4, 3), 3)
-    config = tiny_config(replay={"prioritised": prioritised}, target={"reanalyse_fraction": 0.5})
+    config = tiny_config(replay={"prioritised": True}, target={"reanalyse_fraction": 0.5})
     agent = make_agent(config, env)
     train = make_train(env, agent, config)
     with jax.debug_key_reuse(True):
@@ -443,4 +444,9 @@ def test_no_key_is_used_twice(prioritised, monkeypatch):
         state, _ = jax.jit(train.train_chunk)(state)
         evaluation = EvaluationConfig(num_episodes=2, final_num_episodes=2, num_envs=2)
         Evaluate(env, agent, evaluation)(state.agent, jax.random.key(1), 2)
+        uniform = dataclasses.replace(agent.data, replay=tiny_config().replay)
+        replay = make_loop_replay(uniform, num_envs=4)
+        jax.jit(lambda ring, key: replay.sample(ring, key, 1.0, 1.0))(
+            state.replay, jax.random.key(2)
+        )
     assert state.agent.num_updates > 0

@@ -60,24 +60,37 @@ def random_targets(num_unroll_steps, seed=0):
     )
 
 
-def loss_of(targets, params=None, importance_weights=None, h=H, consistency_weight=0.0, rows=1):
-    model, fresh = model_and_params(consistency_weight > 0)
+@functools.cache
+def compiled_loss(use_projection):
+    """The loss with its gradient; all tests of as many unrolled steps share one program."""
+    loss = functools.partial(muzero_loss, model_and_params(use_projection)[0])
+    return jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=2)
+
+
+def loss_and_gradient(
+    targets, params=None, importance_weights=None, h=H, consistency_weight=0.0, rows=1
+):
+    use_projection = consistency_weight > 0
     observation = jax.random.normal(jax.random.key(2), (BATCH, rows, 2))
     weights = jnp.ones(BATCH) if importance_weights is None else importance_weights
-    loss = functools.partial(muzero_loss, model)
-    return jax.jit(loss, static_argnums=2)(
-        params or fresh, h, consistency_weight, observation, targets, weights
-    )
+    params = params or model_and_params(use_projection)[1]
+    h = {name: jnp.float32(value) for name, value in h.items()}
+    run = compiled_loss(use_projection)
+    return run(params, h, consistency_weight, observation, targets, weights)
 
 
-@pytest.mark.parametrize("num_unroll_steps", [0, 1, 4])
+def loss_of(targets, **given):
+    return loss_and_gradient(targets, **given)[0]
+
+
+@pytest.mark.parametrize("num_unroll_steps", [0, 1, 3])
 def test_loss_matches_the_plain_python_reference(num_unroll_steps):
     targets = random_targets(num_unroll_steps, seed=num_unroll_steps)
     importance_weights = jnp.linspace(0.1, 1.0, BATCH)
     total, _ = loss_of(targets, importance_weights=importance_weights)
     model, params = model_and_params()
     observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))[:, 0]
-    output = model.unroll(params, observation, targets.action.T)
+    output = jax.jit(model.unroll)(params, observation, targets.action.T)
     logits = {"policy": output.prior_logits, "value": output.value_logits}
     logits["reward"] = output.reward_logits
     expected = 0.0
@@ -112,7 +125,7 @@ def test_loss_without_unrolling_is_a_plain_prediction_loss():
     total, (metrics, _) = loss_of(targets, h=NO_ENTROPY)
     model, params = model_and_params()
     observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))[:, 0]
-    root = model.initial_inference(params, observation)
+    root = jax.jit(model.initial_inference)(params, observation)
     policy = optax.softmax_cross_entropy(root.prior_logits, targets.policy[:, 0]).mean()
     labels = scalar_to_support(targets.value[:, 0], SUPPORT_SIZE, SUPPORT_SPACING)
     value = optax.softmax_cross_entropy(root.value_logits, labels).mean()
@@ -132,7 +145,8 @@ def test_loss_of_an_indifferent_model_by_hand():
     full = {"policy_mask": (BATCH, 5), "value_mask": (BATCH, 5), "reward_mask": (BATCH, 4)}
     targets = targets.replace(**{name: jnp.ones(shape, bool) for name, shape in full.items()})
     arguments = (jnp.ones((BATCH, 1, 2)), targets, jnp.ones(BATCH))
-    total, (metrics, error) = muzero_loss(flat, {}, NO_ENTROPY, 0.0, *arguments)
+    loss = jax.jit(functools.partial(muzero_loss, flat, {}, NO_ENTROPY, 0.0))
+    total, (metrics, error) = loss(*arguments)
     expected = {"policy": 2 * math.log(3), "value": 2 * math.log(9), "reward": math.log(9)}
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[f"loss/{name}"], value, rtol=1e-5)
@@ -143,7 +157,7 @@ def test_loss_of_an_indifferent_model_by_hand():
 
 
 def test_loss_terms_are_scaled_by_their_traced_weights():
-    targets = random_targets(2)
+    targets = random_targets(3)
     _, (metrics, _) = loss_of(targets)
     for name in WEIGHTS:
         only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H}
@@ -170,9 +184,9 @@ def test_entropy_alone_makes_a_settled_prior_indifferent():
     """With targets that repeat the prior only the entropy has a gradient."""
     logits = jnp.array([2.0, -1.0, 0.0])
     legal = jnp.ones(NUM_ACTIONS, bool)
+    gradient = jax.jit(jax.grad(lambda x: -legal_entropy(x, legal)))
     for _ in range(200):
-        gradient = jax.grad(lambda x: -legal_entropy(x, legal))(logits)
-        logits = logits - 0.5 * gradient
+        logits = logits - 0.5 * gradient(logits)
     np.testing.assert_allclose(jax.nn.softmax(logits), 1 / NUM_ACTIONS, atol=1e-3)
 
 
@@ -184,24 +198,20 @@ def test_masked_targets_do_not_matter():
         reward=jnp.where(targets.reward_mask, targets.reward, -1e9),
         policy=jnp.where(targets.policy_mask[..., None], targets.policy, other.policy),
     )
-    _, params = model_and_params()
-
-    def gradient(targets):
-        loss = lambda params: loss_of(targets, params)[0]  # noqa: E731
-        return jax.grad(loss)(params)
-
-    assert loss_of(spoiled)[0] == loss_of(targets)[0]
-    jax.tree.map(np.testing.assert_array_equal, gradient(spoiled), gradient(targets))
+    (spoiled_loss, _), spoiled_gradient = loss_and_gradient(spoiled)
+    (loss, _), gradient = loss_and_gradient(targets)
+    assert spoiled_loss == loss
+    jax.tree.map(np.testing.assert_array_equal, spoiled_gradient, gradient)
 
 
 def test_gradient_is_finite_with_zero_policies_at_illegal_actions_and_extreme_targets():
-    targets = random_targets(2)
+    targets = random_targets(3)
     policy = jnp.zeros_like(targets.policy).at[..., 0].set(1.0)
     targets = targets.replace(policy=policy, value=targets.value * 1e6)
     _, params = model_and_params()
     sharp = jax.tree.map(lambda x: 50.0 * x, params)
     for p in (params, sharp):
-        gradient = jax.grad(lambda p: loss_of(targets, p)[0])(p)
+        _, gradient = loss_and_gradient(targets, params=p)
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
         assert any((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
 
@@ -233,7 +243,7 @@ def test_consistency_by_hand_with_vectors_in_the_plane():
     )
     targets = random_targets(2).replace(policy_mask=jnp.ones((BATCH, 3), bool))
     observation = jnp.broadcast_to(jnp.array([3.0, 4.0]), (BATCH, 3, 2))
-    loss = functools.partial(muzero_loss, model, {}, H, 1.0)
+    loss = jax.jit(functools.partial(muzero_loss, model, {}, H, 1.0))
     _, (metrics, _) = loss(observation, targets, jnp.ones(BATCH))
     # After one turn orthogonal (0), after two opposed (-1): the mean of the negatives is 1/2.
     np.testing.assert_allclose(metrics["loss/consistency"], 0.5, atol=1e-5)
@@ -266,5 +276,5 @@ def test_consistency_takes_no_gradient_through_the_encoded_side():
     def loss(params):
         return muzero_loss(model, params, zero, 1.0, observation, targets, jnp.ones(BATCH))[0]
 
-    gradient = jax.grad(loss)({"a": 1.0, "b": 0.7})
+    gradient = jax.jit(jax.grad(loss))({"a": 1.0, "b": 0.7})
     assert gradient["b"] == 0.0 and gradient["a"] != 0.0

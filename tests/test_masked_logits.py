@@ -42,7 +42,7 @@ def masking_model(mask_value) -> MuZeroModel:
 def learned(mask_value):
     config = tiny_config(loss={"entropy_weight": 0.1})
     agent = muzero_agent(config, tiny_spec(), masking_model(mask_value))
-    state = agent.init(jax.random.key(0), traced_settings(config))
+    state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
     batch = make_batch(agent.data.spec, 4, NUM_ACTIONS)
     weights = batch.transitions.record.action_weights.at[..., 0].set(0.0)
     weights = weights / weights.sum(axis=-1, keepdims=True)

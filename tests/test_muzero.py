@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from tiny import (
 
 from muzero_jax.config import ConfigError, traced_settings
 from muzero_jax.envs.base import make_timestep
-from muzero_jax.networks.model import model_from_nnx
+from muzero_jax.networks.factory import model_from_nnx
 
 OBSERVATION = jnp.array([[7.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
 
@@ -30,16 +31,20 @@ def timestep_of(observation, legal=None):
     )
 
 
-def counting_agent(num_players=1, **sections):
-    """MuZero over the model that can be followed with a pencil."""
-    sections.setdefault("target", {})
-    config = tiny_config(**sections)
+@functools.cache
+def make_counting_agent(num_players, sections):
+    config = tiny_config(**json.loads(sections))
     config = dataclasses.replace(
         config, target=dataclasses.replace(config.learner.target, discount=0.5)
     )
     model = counting_model(continuation=1.0 if num_players == 1 else -1.0)
     agent = muzero_agent(config, tiny_spec(num_players=num_players), model)
     return config, agent, agent.init(jax.random.key(0), traced_settings(config))
+
+
+def counting_agent(num_players=1, **sections):
+    """MuZero over the model that can be followed with a pencil; the same sections, the same one."""
+    return make_counting_agent(num_players, json.dumps(sections))
 
 
 def act(agent, state, timestep, *, seed=0, explore=False):
@@ -139,10 +144,15 @@ def learned_value(bootstrap, *, num_players=1, truncated_at=None, reanalyse=0.0)
         agent.data.spec, 1, 3, reward=REWARD, truncated=truncated, final_observation=final
     )
     output = jax.jit(agent.learn)(state, jax.random.key(0), batch)
+    return float(output.metrics["target/value"]), batch, (agent, state)
+
+
+def fresh_values(agent, state):
+    """What a search finds at the end of the window, and at its final observation."""
     params = state.params if state.target_params is None else state.target_params
     root = jnp.array([[10.0 * N, 0.0], [70.0, 0.0]])
-    fresh = act(agent, state.replace(params=params), timestep_of(root)).record.search_value
-    return float(output.metrics["target/value"]), batch, np.asarray(fresh)
+    output = act(agent, state.replace(params=params), timestep_of(root))
+    return np.asarray(output.record.search_value)
 
 
 def test_learn_bootstraps_from_the_chosen_source():
@@ -170,25 +180,26 @@ def test_learn_two_players_alternate_sign():
 
 @pytest.mark.parametrize("bootstrap", ["search", "network", "target_network"])
 def test_learn_reanalyses_bootstrap_and_truncation_with_the_bootstraps_parameters(bootstrap):
-    value, _, fresh = learned_value(bootstrap, reanalyse=1.0)
+    value, _, searched = learned_value(bootstrap, reanalyse=1.0)
+    fresh = fresh_values(*searched)
     np.testing.assert_allclose(value, 3 + fresh[0] / 8, rtol=1e-4)
     assert abs(fresh[0] - 30) > 1  # the search's value, not the network's
-    value, _, fresh = learned_value(bootstrap, reanalyse=1.0, truncated_at=1)
+    value, _, _ = learned_value(bootstrap, reanalyse=1.0, truncated_at=1)
     np.testing.assert_allclose(value, 2 + fresh[1] / 4, rtol=1e-4)
 
 
 @functools.cache
-def network_agent(**target):
-    target = {"td_steps": 3} | target
+def network_agent():
+    """MuZero with networks, its compiled `learn`, and a batch."""
+    target = {"td_steps": 3, "bootstrap": "target_network", "target_update_rate": 0.25}
     config = tiny_config(target=target, loss={"consistency_weight": 0.5})
     agent = muzero_agent(config, tiny_spec())
     state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
-    return config, agent, state, make_batch(agent.data.spec, 8, 3)
+    return config, agent, jax.jit(agent.learn), state, make_batch(agent.data.spec, 8, 3)
 
 
 def test_learn_moves_parameters_and_lowers_the_loss_of_a_fixed_batch():
-    _, agent, state, batch = network_agent(bootstrap="search")
-    learn = jax.jit(agent.learn)
+    _, _, learn, state, batch = network_agent()
     losses = []
     for step in range(30):
         output = learn(state, jax.random.key(step), batch)
@@ -202,7 +213,11 @@ def test_learn_moves_parameters_and_lowers_the_loss_of_a_fixed_batch():
 
 @pytest.mark.slow
 def test_learn_compiled_equals_uncompiled():
-    _, agent, state, batch = network_agent(bootstrap="target_network")
+    # Few states and heads: without compiling, each operation is compiled for each of its shapes.
+    config = tiny_config(target={"num_unroll_steps": 1, "td_steps": 1, "bootstrap": "network"})
+    agent = muzero_agent(config, tiny_spec())
+    state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
+    batch = make_batch(agent.data.spec, 8, 3)
     compiled = jax.jit(agent.learn)(state, jax.random.key(1), batch)
     plain = agent.learn(state, jax.random.key(1), batch)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
@@ -212,15 +227,14 @@ def test_learn_compiled_equals_uncompiled():
 
 
 def test_learn_moves_the_slow_parameters_by_their_rate():
-    config, agent, state, batch = network_agent(bootstrap="target_network", target_update_rate=0.25)
-    new = jax.jit(agent.learn)(state, jax.random.key(1), batch).state
+    _, _, learn, state, batch = network_agent()
+    new = learn(state, jax.random.key(1), batch).state
     expected = jax.tree.map(lambda t, p: 0.75 * t + 0.25 * p, state.target_params, new.params)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), new.target_params, expected
     )
     moved = jax.tree.map(lambda x, y: bool((x != y).any()), new.target_params, state.target_params)
     assert any(jax.tree.leaves(moved))
-    assert config.learner.target.target_update_rate == 0.25
 
 
 def test_learn_priorities_are_the_distances_of_the_roots_values():
@@ -236,14 +250,14 @@ def test_learn_priorities_are_the_distances_of_the_roots_values():
 
 
 def test_learn_keeps_traced_settings_as_float32_scalars():
-    config, _, state, _ = network_agent(bootstrap="search")
+    config, _, _, state, _ = network_agent()
     assert set(state.hyperparameters) == set(traced_settings(config))
     for leaf in jax.tree.leaves(state.hyperparameters):
         assert leaf.dtype == jnp.float32 and leaf.shape == () and not leaf.weak_type
 
 
 def test_init_depends_on_the_key_and_repeats():
-    config, agent, state, _ = network_agent(bootstrap="search")
+    config, agent, _, state, _ = network_agent()
     init = jax.jit(agent.init)
     again = init(jax.random.key(0), traced_settings(config))
     other = init(jax.random.key(1), traced_settings(config))

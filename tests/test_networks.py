@@ -10,9 +10,9 @@ from tiny import counting_model
 
 from muzero_jax.config import ConfigError, NetworkConfig
 from muzero_jax.maths.value_support import support_to_scalar
-from muzero_jax.networks.blocks import scale_embedding
-from muzero_jax.networks.factory import make_model
-from muzero_jax.networks.model import MuZeroModel, model_from_nnx, scale_gradient
+from muzero_jax.networks.architectures import scale_embedding
+from muzero_jax.networks.factory import make_model, model_from_nnx
+from muzero_jax.networks.model import MuZeroModel, scale_gradient
 
 MLP = NetworkConfig(kind="mlp", embedding_size=6, hidden_sizes=(8,), support_size=4)
 RESNET = NetworkConfig(kind="resnet", num_channels=4, head_hidden_size=8, support_size=4)
@@ -53,14 +53,19 @@ def tolerance(case):
 def test_unroll_equals_initial_and_recurrent_inference(case):
     model, params, observation = built(case)
     actions = jax.random.randint(jax.random.key(1), (4, BATCH), 0, NUM_ACTIONS)
-    unrolled = jax.jit(model.unroll)(params, observation, actions)
-    output = jax.jit(model.initial_inference)(params, observation)
-    step = jax.jit(model.recurrent_inference)
-    steps = [output]
-    for action in actions:
-        output = step(params, output.embedding, action)
-        steps.append(output)
-    expected = jax.tree.map(lambda *x: jnp.stack(x), *steps)
+
+    @jax.jit
+    def both(params, observation, actions):
+        def step(output, action):
+            output = model.recurrent_inference(params, output.embedding, action)
+            return output, output
+
+        root = model.initial_inference(params, observation)
+        steps = jax.lax.scan(step, root, actions)[1]
+        one_by_one = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), root, steps)
+        return model.unroll(params, observation, actions), one_by_one
+
+    unrolled, expected = both(params, observation, actions)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, **tolerance(case)), unrolled, expected
     )
@@ -83,8 +88,8 @@ def test_parameters_and_outputs_are_float32_whatever_the_compute_dtype(case):
 @pytest.mark.parametrize("case", ["mlp", "resnet"])
 def test_action_enters_the_dynamics(case):
     model, params, observation = built(case)
-    root = model.initial_inference(params, observation[:1])
-    embedding = jnp.repeat(root.embedding, NUM_ACTIONS, axis=0)
+    embedding = jax.jit(model.represent)(params, observation[:1])
+    embedding = jnp.repeat(embedding, NUM_ACTIONS, axis=0)
     output = jax.jit(model.recurrent_inference)(params, embedding, jnp.arange(NUM_ACTIONS))
     for leaf in (output.embedding, output.reward_logits, output.prior_logits):
         assert jnp.abs(leaf[0] - leaf[1]).max() > 1e-4
@@ -96,20 +101,22 @@ def test_action_enters_the_dynamics(case):
 def test_the_players_decide_the_continuation(case, num_players, expected):
     config, observation = CASES[case]
     model = make_model(config, observation, NUM_ACTIONS, num_players=num_players)
-    params = jax.jit(model.init)(jax.random.key(0))
+    _, params, seen = built(case)
     actions = jnp.zeros((2, BATCH), jnp.int32)
-    unrolled = jax.jit(model.unroll)(params, built(case)[2], actions)
-    np.testing.assert_array_equal(unrolled.continuation[0], 1.0)
-    np.testing.assert_array_equal(unrolled.continuation[1:], expected)
-    assert unrolled.continuation.shape == (3, BATCH)
+    continuation = jax.jit(lambda *inputs: model.unroll(*inputs).continuation)(
+        params, seen, actions
+    )
+    np.testing.assert_array_equal(continuation[0], 1.0)
+    np.testing.assert_array_equal(continuation[1:], expected)
+    assert continuation.shape == (3, BATCH)
 
 
 @pytest.mark.parametrize("case", ["mlp", "resnet"])
 def test_fresh_network_is_indifferent(case):
     config, observation = CASES[case]
-    model = make_model(config, observation, NUM_ACTIONS)
+    model = make_model(config, observation, NUM_ACTIONS, use_projection=True)
     params = jax.jit(model.init)(jax.random.key(0))
-    output = model.initial_inference(params, built(case)[2])
+    output = jax.jit(model.initial_inference)(params, built(case)[2])
     np.testing.assert_array_equal(output.prior_logits, 0.0)
     np.testing.assert_allclose(output.value, 0.0, atol=1e-6)
 
@@ -127,8 +134,8 @@ def test_recurrent_inference_reads_the_next_latent():
 
 def test_unroll_of_no_steps_is_the_root():
     model, params, observation = built("mlp")
-    unrolled = model.unroll(params, observation, jnp.zeros((0, BATCH), jnp.int32))
-    root = model.initial_inference(params, observation)
+    unrolled = jax.jit(model.unroll)(params, observation, jnp.zeros((0, BATCH), jnp.int32))
+    root = jax.jit(model.initial_inference)(params, observation)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[0], y, rtol=1e-5), unrolled, root)
 
 
@@ -237,16 +244,17 @@ class NnxToy(nnx.Module):
 def test_nnx_bridge_is_pure_and_seeded():
     model = model_from_nnx(NnxToy)
     params = jax.jit(model.init)(jax.random.key(0))
-    again, other = model.init(jax.random.key(0)), model.init(jax.random.key(1))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), params, again)
+    init = jax.jit(model.init)
+    again, other = init(jax.random.key(0)), init(jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, params, again)
     kernel = jax.tree.leaves(params)[-1]
     assert jnp.any(kernel != jax.tree.leaves(other)[-1])
-    observation = jnp.ones((2, 3))
-    output = jax.jit(model.unroll)(params, observation, jnp.zeros((2, 2), jnp.int32))
-    assert output.value_logits.shape == (3, 2, NUM_BINS)
+    unroll = jax.jit(model.unroll)
+    inputs = jnp.ones((2, 3)), jnp.zeros((2, 2), jnp.int32)
+    assert unroll(params, *inputs).value_logits.shape == (3, 2, NUM_BINS)
     # The parameters given are those used, not those of the module that was split.
     zeros = jax.tree.map(jnp.zeros_like, params)
-    np.testing.assert_array_equal(model.initial_inference(zeros, observation).prior_logits, 0.0)
+    np.testing.assert_array_equal(unroll(zeros, *inputs).prior_logits, 0.0)
     assert model.project is None
 
 
@@ -255,15 +263,20 @@ def test_scalars_are_read_off_the_support_that_the_model_has():
         make_model(dataclasses.replace(MLP, support_spacing=spacing), VECTOR, NUM_ACTIONS)
         for spacing in (1.0, 0.25)
     )
-    params = jax.tree.map(lambda x: x + 0.3, wide.init(jax.random.key(0)))
+    params = jax.tree.map(lambda x: x + 0.3, jax.jit(wide.init)(jax.random.key(0)))
     inputs = (params, jax.random.normal(jax.random.key(1), (2, 3)))
     actions = jnp.zeros((1, 2), jnp.int32)
     for spacing, model in ((1.0, wide), (0.25, fine)):
-        for output in (model.initial_inference(*inputs), model.unroll(*inputs, actions)):
+
+        @jax.jit
+        def outputs(params, observation, actions, model=model):
+            root = model.initial_inference(params, observation)
+            step = model.recurrent_inference(params, root.embedding, actions[0])
+            return root, step, model.unroll(params, observation, actions)
+
+        for output in outputs(*inputs, actions):
             expected = support_to_scalar(output.value_logits, spacing)
             np.testing.assert_array_equal(output.value, expected)
             np.testing.assert_array_equal(
                 output.reward, support_to_scalar(output.reward_logits, spacing)
             )
-    step = fine.recurrent_inference(params, fine.represent(*inputs), actions[0])
-    np.testing.assert_array_equal(step.reward, support_to_scalar(step.reward_logits, 0.25))

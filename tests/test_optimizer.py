@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
+from muzero_jax.agents.network_state import NetworkState, learning_rate_factor
 from muzero_jax.config import OptimizerConfig
 
 H = {
@@ -47,51 +47,58 @@ def test_learning_rate_factor_constant_and_short_runs():
     np.testing.assert_allclose(short, [1 / 3, 2 / 3, 1.0], rtol=1e-6)
 
 
+def fresh(params, **changes):
+    """A state before its first update; the changes replace settings of the optimiser."""
+    settings = H | {f"optimizer.{name}": value for name, value in changes.items()}
+    return NetworkState.fresh(params, settings, with_target=False)
+
+
+def descended(state, gradient, warmup_updates=0):
+    config = OptimizerConfig(schedule="constant", warmup_updates=warmup_updates)
+    return state.descended(gradient, config, total_updates=100)
+
+
 @pytest.mark.parametrize("max_norm", [2.0, 1e9])
-def test_apply_gradient_equals_optax_adamw_with_clipping(max_norm):
-    h = H | {"optimizer.max_gradient_norm": max_norm}
+def test_a_step_equals_optax_adamw_with_clipping(max_norm):
     params = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, 0.2])}
     reference = optax.chain(
         optax.clip_by_global_norm(max_norm), optax.adamw(0.1, weight_decay=0.01)
     )
     expected, expected_state = params, reference.init(params)
-    state = init_optimizer(params)
+    state = fresh(params, max_gradient_norm=max_norm)
     rng = np.random.default_rng(0)
-    for step in range(5):
-        scale = 10.0 ** (step - 2)
+    step = jax.jit(descended)
+    for exponent in range(-2, 3):
         gradient = jax.tree.map(
-            lambda x, s=scale: jnp.asarray(s * rng.normal(size=x.shape), jnp.float32), params
+            lambda x, s=10.0**exponent: jnp.asarray(s * rng.normal(size=x.shape), jnp.float32),
+            params,
         )
-        params, state, norm = jax.jit(apply_gradient)(params, gradient, state, h, jnp.ones(()))
+        state, norm = step(state, gradient)
         np.testing.assert_allclose(norm, optax.tree.norm(gradient), rtol=1e-6)
         updates, expected_state = reference.update(gradient, expected_state, expected)
         expected = optax.apply_updates(expected, updates)
-        jax.tree.map(assert_close, params, expected)
+        jax.tree.map(assert_close, state.params, expected)
 
 
-def test_apply_gradient_first_step_by_hand():
-    # Adam's first direction is the gradient's sign: 1 - 0.5 * 0.1 * (1 + 0.01 * 1).
-    params, _, _ = apply_gradient(
-        jnp.array([1.0]), jnp.array([0.3]), init_optimizer(jnp.array([1.0])), H, jnp.array(0.5)
-    )
-    np.testing.assert_allclose(params, [0.9495], rtol=1e-6)
+def test_the_first_step_by_hand():
+    # Adam's first direction is the gradient's sign: 1 - 0.5 * 0.1 * (1 + 0.01 * 1), since the
+    # first of two updates of warm-up is made at half the rate.
+    state, _ = descended(fresh(jnp.array([1.0])), jnp.array([0.3]), warmup_updates=2)
+    np.testing.assert_allclose(state.params, [0.9495], rtol=1e-6)
+    assert state.num_updates == 1
 
 
-def test_apply_gradient_of_zero_gradient_is_finite():
-    params = jnp.ones(3)
-    result, _, norm = apply_gradient(
-        params, jnp.zeros(3), init_optimizer(params), H, jnp.array(1.0)
-    )
+def test_a_zero_gradient_is_finite():
+    state, norm = descended(fresh(jnp.ones(3)), jnp.zeros(3))
     assert norm == 0.0
-    np.testing.assert_allclose(result, 1.0 - 0.1 * 0.01, rtol=1e-6)
+    np.testing.assert_allclose(state.params, 1.0 - 0.1 * 0.01, rtol=1e-6)
 
 
-def test_apply_gradient_members_of_a_vmap_differ_by_their_settings():
+def test_members_of_a_vmap_differ_by_their_settings():
     rates = jnp.array([0.0, 0.1, 0.2])
 
     def step(rate):
-        h = H | {"optimizer.learning_rate": rate, "optimizer.weight_decay": 0.0}
         params = jnp.ones(1)
-        return apply_gradient(params, params, init_optimizer(params), h, jnp.ones(()))[0]
+        return descended(fresh(params, learning_rate=rate, weight_decay=0.0), params)[0].params
 
     np.testing.assert_allclose(jax.vmap(step)(rates)[:, 0], 1.0 - rates, rtol=1e-5)

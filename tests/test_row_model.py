@@ -110,13 +110,14 @@ def test_members_of_a_vmap_have_their_own_tables():
     axes = {name: 0 if name in ("reward", "next_state") else None for name in tables}
     mixed = {name: x if axes[name] == 0 else x[0] for name, x in tables.items()}
     together = jax.jit(jax.vmap(lambda t: tree_of(t, RULES[2]), in_axes=(axes,)))(mixed)
+    single = jax.jit(lambda t: tree_of(t, RULES[2]))
     for i in range(3):
         own = {name: x[i] if axes[name] == 0 else x for name, x in mixed.items()}
-        alone = jax.jit(lambda t: tree_of(t, RULES[2]))(own)
+        alone = single(own)
         assert_equal_trees(jax.tree.map(lambda x, i=i: x[i], together), alone)
     nested = jax.vmap(jax.vmap(lambda t: tree_of(t, RULES[1])))
     pairs = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), tables)
-    alone = jax.vmap(lambda t: tree_of(t, RULES[1]))(tables)
+    alone = jax.jit(jax.vmap(lambda t: tree_of(t, RULES[1])))(tables)
     many = jax.jit(nested)(pairs)
     assert_equal_trees(jax.tree.map(lambda x: x[0], many), alone)
     assert_equal_trees(jax.tree.map(lambda x: x[1, ::-1], many), alone)

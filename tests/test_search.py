@@ -38,12 +38,22 @@ def ladder(params, rng_key, action, embedding):
     return output, embedding
 
 
+@functools.cache
+def ladder_search(config):
+    """The compiled search of the ladder."""
+    search, rewards = make_search(config), jnp.array([0.0, 1.0, -1.0])
+
+    def run(rng_key, root, legal, noise):
+        return search(rewards, rng_key, root, ladder, legal, noise)
+
+    return jax.jit(run)
+
+
 def run_ladder(
     policy, *, batch=4, num_simulations=8, noise=None, seed=0, legal=None, logits=None, **config
 ) -> SearchOutput:
     noise = SearchNoise.none() if noise is None else noise
-    search = make_search(SearchConfig(policy=policy, num_simulations=num_simulations, **config))
-    rewards = jnp.array([0.0, 1.0, -1.0])
+    settings = SearchConfig(policy=policy, num_simulations=num_simulations, **config)
     heights = jnp.arange(batch)
     root = RootFnOutput(
         prior_logits=jnp.zeros((batch, 3)) if logits is None else logits,
@@ -51,11 +61,7 @@ def run_ladder(
         embedding=heights,
     )
     legal = jnp.ones((batch, 3), bool) if legal is None else legal
-
-    def run(rng_key, root, legal, noise):
-        return search(rewards, rng_key, root, ladder, legal, noise)
-
-    return jax.jit(run)(jax.random.key(seed), root, legal, noise)
+    return ladder_search(settings)(jax.random.key(seed), root, legal, noise)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -114,8 +120,8 @@ def test_close_qvalues_are_not_told_apart_below_the_smallest_range():
     def weights(min_qvalue_range):
         config = SearchConfig(num_simulations=3, min_qvalue_range=min_qvalue_range)
         search, legal = make_search(config), jnp.ones((1, 3), bool)
-        key = jax.random.key(0)
-        return search((), key, root, recurrent_fn, legal, SearchNoise.none()).action_weights[0]
+        run = jax.jit(lambda key: search((), key, root, recurrent_fn, legal, SearchNoise.none()))
+        return run(jax.random.key(0)).action_weights[0]
 
     assert weights(1e-8)[1] > 0.9
     np.testing.assert_allclose(weights(1.0), 1 / 3, atol=1e-3)
@@ -176,15 +182,14 @@ def test_puct_temperature_goes_from_proportional_to_greedy():
 
 
 def test_search_settings_reach_mctx():
-    depth = run_ladder("gumbel", num_simulations=12, max_depth=1)
-    assert (depth.depth_max == 1).all()
-    assert (run_ladder("gumbel", num_simulations=12).depth_max > 1).all()
+    assert (run_ladder("gumbel", max_depth=1).depth_max == 1).all()
+    assert (run_ladder("gumbel").depth_max > 1).all()
     flat = run_ladder("gumbel", value_scale=1e-6)
     np.testing.assert_allclose(flat.action_weights, 1 / 3, atol=1e-3)
     sharp = run_ladder("gumbel", value_scale=10.0)
     assert (sharp.action_weights[:, 1] > 0.99).all()
-    few = run_ladder("muzero", num_simulations=12, pb_c_init=0.01)
-    many = run_ladder("muzero", num_simulations=12, pb_c_init=30.0)
+    few = run_ladder("muzero", pb_c_init=0.01)
+    many = run_ladder("muzero", pb_c_init=30.0)
     assert (few.action_weights.max(-1) > many.action_weights.max(-1)).all()
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tiny_run import tiny
 
-from muzero_jax.agents.muzero.clipped_targets import clipped_share, largest_size
-from muzero_jax.agents.muzero.targets import Targets
+from muzero_jax.agents.muzero.targets import Targets, clipped_share, largest_size
 from muzero_jax.config import ExperimentConfig, NetworkConfig
 from muzero_jax.maths.value_support import (
     is_beyond_support,

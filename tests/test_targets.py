@@ -36,8 +36,17 @@ def targets_of(
     fields = {name: np.asarray(x) for name, x in fields.items()}
     fields.setdefault("final_observation", np.full((batch_size, 2), FINAL))
     batch = make_batch(window, batch_size, 3, **fields)
-    make = functools.partial(make_targets, config, window, value_fn=value_fn, search_fn=search_fn)
-    return batch, jax.jit(make)(batch.transitions, discount=jnp.float32(per_step))
+    make = compiled(config, value_fn, search_fn)
+    return batch, make(batch.transitions, discount=jnp.float32(per_step))
+
+
+@functools.cache
+def compiled(config, value_fn, search_fn):
+    """The targets of a config, whose program all tests with it share."""
+    window = make_window_spec(config, all_unrolled=False)
+    return jax.jit(
+        functools.partial(make_targets, config, window, value_fn=value_fn, search_fn=search_fn)
+    )
 
 
 def config(**fields):
@@ -142,8 +151,8 @@ def test_reanalyse_replaces_the_first_share_of_the_batch(bootstrap, truncates):
     fields = {"reward": reward, "legal_action_mask": legal, "truncated": truncated}
     window = make_window_spec(settings, all_unrolled=False)
     batch = make_batch(window, 4, 3, **fields, final_observation=final)
-    make = functools.partial(make_targets, settings, window, value_fn=observed, search_fn=searched)
-    targets = jax.jit(make)(batch.transitions, discount=jnp.float32(0.5))
+    make = compiled(settings, observed, searched)
+    targets = make(batch.transitions, discount=jnp.float32(0.5))
     np.testing.assert_array_equal(targets.policy[0], np.eye(3)[[2, 1, 2]])
     np.testing.assert_array_equal(targets.policy[1], targets.policy[0])
     np.testing.assert_allclose(targets.policy[2:], batch.transitions.record.action_weights[2:, :3])
@@ -180,11 +189,16 @@ def test_value_fn_reads_only_rows_that_are_needed():
 
     window = make_window_spec(config(), all_unrolled=True)
     batch = make_batch(window, 4, 3, reward=np.tile(np.array(REWARD), (4, 1)))
-    targets = make_targets(
-        config(), window, batch.transitions, jnp.float32(0.5), value_fn, no_search
-    )
+    make = functools.partial(make_targets, config(), window)
+    make = jax.jit(functools.partial(make, value_fn=value_fn, search_fn=no_search))
+    targets = make(batch.transitions, discount=jnp.float32(0.5))
     assert shapes == [(4 * 3, 2)]
     np.testing.assert_allclose(targets.value[3], [7.0, 11.0, 15.0])
+
+
+def noise(observation):
+    """The value of a state is drawn at random."""
+    return observation[:, 1]
 
 
 def random_windows(rng, batch_size, length):
@@ -211,9 +225,7 @@ def test_targets_match_the_plain_python_reference(num_unroll_steps, td_steps, td
     window = make_window_spec(settings, all_unrolled=False)
     rng = np.random.default_rng(num_unroll_steps + 10 * td_steps)
     fields = random_windows(rng, 40, window.length)
-    batch, targets = targets_of(
-        settings, 40, discount, value_fn=lambda observation: observation[:, 1], **fields
-    )
+    batch, targets = targets_of(settings, 40, discount, value_fn=noise, **fields)
     t = jax.device_get(batch.transitions)
     # Only the rows that are read were given; the others must not matter.
     row_value = np.full((40, window.length), np.nan)

@@ -54,34 +54,47 @@ def test_two_hot_is_a_distribution_with_the_mean():
     assert ((labels > 0).sum(-1) <= 2).all()
 
 
+@jax.jit
+def labels_of(x, spacing):
+    return scalar_to_support(x, 10, spacing)
+
+
 @pytest.mark.parametrize("spacing", [0.1, 1.0, 2.5])
 def test_scalar_to_support_matches_reference_at_and_beyond_edges(spacing):
     values = [-5000.0, -120.0, -3.7, -1.0, 0.0, 0.2, 35.0, 120.999, 121.0, 122.0, 9999.0]
-    labels = scalar_to_support(jnp.array(values), 10, spacing)
+    labels = labels_of(jnp.array(values), spacing)
     expected = [reference.two_hot(x, 10, spacing) for x in values]
     np.testing.assert_allclose(labels, expected, atol=3e-6)
 
 
+@jax.jit
+def there_and_back(x, spacing):
+    return support_to_scalar(jnp.log(scalar_to_support(x, 10, spacing)), spacing)
+
+
 @pytest.mark.parametrize("spacing", [0.1, 1.0, 2.5])
 def test_support_to_scalar_round_trip_inside_the_support(spacing):
-    edge = float(signed_parabolic(jnp.array(10.0 * spacing)))
-    x = jnp.linspace(-edge, edge, 301)
-
-    def there_and_back(x):
-        return support_to_scalar(jnp.log(scalar_to_support(x, 10, spacing)), spacing)
-
-    np.testing.assert_allclose(there_and_back(x), x, rtol=1e-5, atol=1e-5)
-    clipped = there_and_back(jnp.array([2 * edge, -1e9]))
-    np.testing.assert_allclose(clipped, [edge, -edge], rtol=1e-5)
+    edge = float(signed_parabolic(jnp.float32(10.0 * spacing)))
+    x = np.linspace(-edge, edge, 301, dtype=np.float32)
+    given = np.concatenate([x, np.float32([2 * edge, -1e9])])
+    back = there_and_back(given, spacing)
+    np.testing.assert_allclose(back[:-2], x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(back[-2:], [edge, -edge], rtol=1e-5)
 
 
-@pytest.mark.parametrize("support_size", [1, 5, 30, 300])
+gradient_of = jax.grad(support_to_scalar)
+
+
+@pytest.mark.parametrize("support_size", [1, 30, 300])
 def test_support_to_scalar_of_flat_logits_is_exactly_zero(support_size):
     """Min-max scaling in the search would make a decision of any rounding that is left."""
     logits = jnp.full((7, 2 * support_size + 1), 0.3)
-    for decode in (support_to_scalar, jax.jit(support_to_scalar), jax.vmap(support_to_scalar)):
-        np.testing.assert_array_equal(decode(logits), 0.0)
-    gradient = jax.grad(support_to_scalar)(logits[0])
+    compiled = jax.jit(
+        lambda x: (support_to_scalar(x), jax.vmap(support_to_scalar)(x), gradient_of(x[0]))
+    )
+    together, one_by_one, gradient = compiled(logits)
+    for decoded in (support_to_scalar(logits), together, one_by_one):
+        np.testing.assert_array_equal(decoded, 0.0)
     # A bin is worth its atom: the gradient is odd and rises with the atom.
     np.testing.assert_allclose(gradient, -gradient[::-1], rtol=1e-4, atol=1e-6)
     assert (jnp.diff(gradient) > 0).all()

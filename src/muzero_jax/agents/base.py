@@ -24,8 +24,8 @@ class Moment(struct.PyTreeNode):
 
     Attributes:
       timestep: `[B, ...]` what the environments returned last.
-      memory: the agent's own notes, `[B, ...]`; made anew where an episode begins. In evaluations
-        of two players the agent takes notes in its own turns only.
+      memory: `[B, ...]` the agent's own notes, made anew where an episode begins. In evaluations of
+        two players the agent takes notes in its own turns only.
       episode_step: `[B]` int32, steps that the episode has had.
       env_state: `[B, ...]` states of the environment that the agent was made with, inside
         auto-reset; None where the environments do not run in JAX.
@@ -44,10 +44,8 @@ class ActOutput(struct.PyTreeNode):
       action: `[B]` int32.
       memory: `[B, ...]` the agent's notes for the next step.
       record: `[B, ...]` what is stored with the transition.
-      priority: `[B]` the replay priority of the windows that start here, until they are learned; 1
-        where None.
-      value: `[B]` what the agent has learned that the observations are worth; None where it has
-        learned no values.
+      priority: `[B]` the first replay priority of the windows that start here; 1 where None.
+      value: `[B]` the learned values of the observations; None where the agent learns no values.
       metrics: scalars, by name; the mean over the steps of a chunk is reported.
     """
 
@@ -80,8 +78,7 @@ class Rollout(struct.PyTreeNode):
     Attributes:
       transitions: `[T, B, ...]` in the order in which they happened.
       priority: `[T, B]` the replay priorities of the windows that start at the steps.
-      timestep: `[B, ...]` what the environments returned last, for a bootstrap; of the new episode
-        where the last step ended one.
+      timestep: `[B, ...]` what the environments returned last, after any reset, for a bootstrap.
     """
 
     transitions: Transition
@@ -107,13 +104,27 @@ class Rollouts:
     """The agent learns once from each rollout, which is not kept."""
 
 
+@dataclasses.dataclass(frozen=True)
+class NetworkWork:
+    """The network passes of an agent and nothing else, which a profile compares its loop with.
+
+    Attributes:
+      num_simulations: simulations of one search.
+      num_searches: states that are searched in one update.
+      act: `(state, rng_key, num_envs) -> []`, the passes of acting once in a batch of environments,
+        reduced to a number that depends on each.
+      learn: `(state, rng_key) -> state`, the passes of one update, forward and backward.
+      optimise: `state -> state`, one step of the optimiser.
+    """
+
+    num_simulations: int
+    num_searches: int
+    act: Callable[[PyTree, PRNGKey, int], Array]
+    learn: Callable[[PyTree, PRNGKey], PyTree]
+    optimise: Callable[[PyTree], PyTree]
+
+
 ActFn: TypeAlias = Callable[[PyTree, PRNGKey, Moment], ActOutput]
-
-
-def no_memory(num_envs: int) -> PyTree:
-    """The notes of an agent that takes none."""
-    del num_envs
-    return ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +142,10 @@ class Agent:
         `Rollout`. The `rng_key` is consumed.
       init_memory: `num_envs -> memory [B, ...]`, the agent's notes where an episode begins.
       observe: `(state, rollout) -> state`, called with every rollout before anything is learned
-        from it, by agents that must see each transition once; None for those that need not.
+        from it; None for an agent that need not see each transition once.
       plan: `(state, rng_key, moment) -> SearchOutput`, the search of the first greedy way of
         acting; None for an agent that does not search.
+      network_work: what a profile compares the agent's chunk with; None where it is not described.
     """
 
     data: Windows | Rollouts
@@ -141,9 +153,10 @@ class Agent:
     act: ActFn
     greedy: Mapping[str, ActFn]
     learn: Callable[[PyTree, PRNGKey, Any], LearnOutput]
-    init_memory: Callable[[int], PyTree] = no_memory
+    init_memory: Callable[[int], PyTree] = lambda num_envs: ()
     observe: Callable[[PyTree, Rollout], PyTree] | None = None
     plan: Callable[[PyTree, PRNGKey, Moment], SearchOutput] | None = None
+    network_work: NetworkWork | None = None
 
     @property
     def act_greedily(self) -> ActFn:

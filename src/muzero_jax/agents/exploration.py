@@ -19,16 +19,13 @@ def sometimes_random(
       legal_action_mask: `[B, A]` bool.
       epsilon: `[]` in [0, 1].
     """
-    changed: Array = skip_unless(
-        epsilon > 0, _sometimes_random, action, rng_key, action, legal_action_mask, epsilon
-    )
+
+    def explore(rng_key: PRNGKey, action: Array, legal: Array, epsilon: Array) -> Array:
+        choice_key, random_key = jax.random.split(rng_key)
+        random_action = random_legal_action(random_key, legal).astype(action.dtype)
+        is_random = jax.random.uniform(choice_key, action.shape) < epsilon
+        return jnp.where(is_random, random_action, action)
+
+    inputs = (rng_key, action, legal_action_mask, epsilon)
+    changed: Array = skip_unless(epsilon > 0, explore, action, *inputs)
     return changed
-
-
-def _sometimes_random(
-    rng_key: PRNGKey, action: Array, legal_action_mask: Array, epsilon: Array
-) -> Array:
-    choice_key, random_key = jax.random.split(rng_key)
-    random_action = random_legal_action(random_key, legal_action_mask).astype(action.dtype)
-    is_random = jax.random.uniform(choice_key, action.shape) < epsilon
-    return jnp.where(is_random, random_action, action)

@@ -1,13 +1,40 @@
-"""The state of a learner of networks: parameters, their slow copy, and the optimiser."""
+"""The state of a learner of networks: parameters, their slow copy, and AdamW.
+
+The optimiser's numbers arrive with every update, so that one compiled program can train members of
+a sweep that differ in them.
+"""
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 
 from muzero_jax.agents.base import Hyperparameters
-from muzero_jax.agents.optimizer import apply_gradient, init_optimizer, learning_rate_factor
 from muzero_jax.agents.settings import OptimizerConfig
 from muzero_jax.core.types import Array, Params, PyTree
+
+
+def _adamw(
+    learning_rate: Array, weight_decay: Array, max_gradient_norm: Array
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) after clipping by the global norm."""
+
+    def clip(gradient: Params, params: Params | None) -> Params:
+        del params
+        share = jnp.minimum(1.0, max_gradient_norm / (optax.tree.norm(gradient) + 1e-12))
+        return jax.tree.map(lambda g: g * share, gradient)
+
+    return optax.chain(
+        optax.stateless(clip),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+_OPTIMIZER = optax.inject_hyperparams(_adamw)(
+    learning_rate=0.0, weight_decay=0.0, max_gradient_norm=1.0
+)
 
 
 class NetworkState(struct.PyTreeNode):
@@ -41,7 +68,7 @@ class NetworkState(struct.PyTreeNode):
         return cls(
             params=params,
             target_params=jax.tree.map(jnp.copy, params) if with_target else None,
-            optimizer=init_optimizer(params),
+            optimizer=_OPTIMIZER.init(params),
             hyperparameters=jax.tree.map(jnp.float32, dict(hyperparameters)),
             num_updates=jnp.zeros((), jnp.int32),
         )
@@ -53,7 +80,7 @@ class NetworkState(struct.PyTreeNode):
         total_updates: int,
         target_update_rate: Array | float = 0.0,
     ) -> tuple["NetworkState", Array]:
-        """The state after one step of AdamW along a gradient, and the `[]` norm of the gradient.
+        """The state after one step along a gradient, and the `[]` norm of the gradient.
 
         Args:
           gradient: the gradient of the loss, of the structure of `params`.
@@ -61,16 +88,39 @@ class NetworkState(struct.PyTreeNode):
           total_updates: updates of the whole run, where the schedule ends.
           target_update_rate: share of the new parameters that is mixed into the slow copy.
         """
+        names = ("learning_rate", "weight_decay", "max_gradient_norm")
+        traced = {name: self.hyperparameters[f"optimizer.{name}"] for name in names}
         factor = learning_rate_factor(config, total_updates, self.num_updates)
-        params, optimizer, norm = apply_gradient(
-            self.params, gradient, self.optimizer, self.hyperparameters, factor
+        traced["learning_rate"] = factor * traced["learning_rate"]
+        optimizer = self.optimizer._replace(
+            hyperparams={name: jnp.asarray(x, jnp.float32) for name, x in traced.items()}
         )
+        update, optimizer = _OPTIMIZER.update(gradient, optimizer, self.params)
+        params = optax.apply_updates(self.params, update)
         target_params = self.target_params
         if target_params is not None:
             target_params = jax.tree.map(
                 lambda t, p: t + target_update_rate * (p - t), target_params, params
             )
-        state = NetworkState(
-            params, target_params, optimizer, self.hyperparameters, self.num_updates + 1
-        )
-        return state, norm
+        num_updates = self.num_updates + 1
+        state = NetworkState(params, target_params, optimizer, self.hyperparameters, num_updates)
+        return state, jnp.asarray(optax.tree.norm(gradient))
+
+
+def learning_rate_factor(config: OptimizerConfig, num_updates: int, update: Array) -> Array:
+    """The share of the peak learning rate that the schedule gives to an update, `[]`.
+
+    Args:
+      config: the schedule.
+      num_updates: updates of the whole run, where the schedule ends.
+      update: `[]` int32, the number of updates that were made before.
+    """
+    warmup = min(config.warmup_updates, num_updates)
+    rise = jnp.minimum(1.0, (update + 1) / max(warmup, 1))
+    progress = jnp.clip((update - warmup) / max(num_updates - warmup, 1), 0.0, 1.0)
+    decay = {
+        "constant": jnp.ones(()),
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+    }[config.schedule]
+    return rise * (config.final_fraction + (1.0 - config.final_fraction) * decay)

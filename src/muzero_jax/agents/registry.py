@@ -50,12 +50,8 @@ def find_definition(name: str) -> AgentDefinition:
         return built_in
     if ":" not in name:
         close = difflib.get_close_matches(name, BUILT_IN, n=2, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(BUILT_IN)}"
-        )
-        raise ConfigError(
-            f"unknown agent {name!r}; {hint.rstrip('?')}, and MODULE:DEFINITION names your own."
-        )
+        hint = f"did you mean {' or '.join(close)}" if close else f"there are {', '.join(BUILT_IN)}"
+        raise ConfigError(f"unknown agent {name!r}; {hint}, and MODULE:DEFINITION names your own.")
     definition = user_code.find(name, "agent")
     if not isinstance(definition, AgentDefinition):
         raise ConfigError(
@@ -87,25 +83,17 @@ def _check_section(agent: str, section: Any, prefix: str) -> None:
     hints = typing.get_type_hints(type(section))
     for field in dataclasses.fields(section):
         name, value, hint = f"{prefix}{field.name}", getattr(section, field.name), hints[field.name]
-        require(field.init, f"the setting {name} of {agent} must not have init=False.")
-        if dataclasses.is_dataclass(hint):
-            require_type(f"the default of {name} of {agent}", value, hint)
-            _require_replay(agent, name, hint)
-            _check_section(agent, value, f"{name}.")
-            continue
-        _require_replay(agent, name, hint)
+        told, is_section = f"the setting {name} of {agent}", dataclasses.is_dataclass(hint)
+        require(field.init, f"{told} must not have init=False.")
+        is_right = name != "replay" or hint is ReplayConfig
+        require(is_right, f"{told} must be a ReplayConfig, found {hint!r}.")
         require(
-            is_readable(hint),
-            f"the setting {name} of {agent} must be a number, a text, a boolean, a Literal of "
-            f"texts, or a tuple of such values like tuple[int, ...], found {hint!r}.",
+            is_section or is_readable(hint),
+            f"{told} must be a number, a text, a boolean, a Literal of texts, or a tuple of such "
+            f"values like tuple[int, ...], found {hint!r}.",
         )
+        is_right = hint is float or not is_traced(field)
+        require(is_right, f"{told} is traced, and must be a float, found {hint!r}.")
         require_type(f"the default of {name} of {agent}", value, hint)
-        require(
-            not is_traced(field) or hint is float,
-            f"the setting {name} of {agent} is traced, and must be a float, found {hint!r}.",
-        )
-
-
-def _require_replay(agent: str, name: str, hint: Any) -> None:
-    is_right = name != "replay" or hint is ReplayConfig
-    require(is_right, f"the setting replay of {agent} must be a ReplayConfig, found {hint!r}.")
+        if is_section:
+            _check_section(agent, value, f"{name}.")

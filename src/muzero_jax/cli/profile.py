@@ -78,14 +78,16 @@ def _profile_search(options: SearchOptions) -> None:
 
     measure_grid(
         Path(options.out),
-        run_dir=Path(options.run) if options.run else None,
-        batch=options.batch,
-        num_simulations=options.simulations,
-        num_actions=options.actions,
-        embedding=options.embedding,
-        prior=options.prior,
-        policy=options.policy,
+        axes={
+            "batch": options.batch,
+            "num_simulations": options.simulations,
+            "num_actions": options.actions,
+            "embedding": options.embedding,
+            "prior": options.prior,
+            "policy": options.policy,
+        },
         engines=options.engine,
+        run_dir=Path(options.run) if options.run else None,
         num_repeats=options.repeats,
         with_trace=options.trace,
     )
@@ -105,15 +107,16 @@ def _profile_loop(options: LoopOptions) -> None:
     """Prints the parts of one training chunk, and advice."""
     announce(f"timing a training chunk of {options.experiment}, and its parts")
     prepare_jax()
-    from muzero_jax.profiling.loop_parts import measure_loop_parts
+    from muzero_jax.profiling.loop_cost import measure_loop
 
-    parts = measure_loop_parts(options.settings, options.repeats)
+    cost = measure_loop(options.settings, options.repeats)
     if options.json:
-        return print(json.dumps({**dataclasses.asdict(parts), "advice": parts.advice()}))
-    for name, milliseconds in parts.parts.items():
-        bar = "#" * round(40 * milliseconds / parts.chunk)
-        print(f"{name:17} {milliseconds:9.2f} ms  {milliseconds / parts.chunk:4.0%}  {bar}")
-    efficiency = parts.loop_efficiency
+        found = {"chunk": cost.chunk, **dataclasses.asdict(cost), "advice": cost.advice()}
+        return print(json.dumps(found))
+    for name, milliseconds in cost.parts.items():
+        bar = "#" * round(40 * milliseconds / cost.chunk)
+        print(f"{name:17} {milliseconds:9.2f} ms  {milliseconds / cost.chunk:4.0%}  {bar}")
+    efficiency = cost.loop_efficiency
     told = "" if efficiency is None else f"  loop efficiency {efficiency:.2f}"
-    print(f"{'chunk':17} {parts.chunk:9.2f} ms{told}")
-    return print(*parts.advice(), sep="\n")
+    print(f"{'chunk':17} {cost.chunk:9.2f} ms{told}")
+    return print(*cost.advice(), sep="\n")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from muzero_jax.agents.definition import AgentDefinition, ChunkSizes, Sizes, unchanged
+from muzero_jax.agents.definition import AgentDefinition, Sizes, unchanged
 from muzero_jax.agents.registry import find_definition
 from muzero_jax.config.sections import (
     EnvironmentConfig,
@@ -45,58 +45,32 @@ class ExperimentConfig:
     evaluation: EvaluationConfig
     logging: LoggingConfig
 
-    def __init__(
-        self,
-        *,
-        name: str = "experiment",
-        seed: int = 0,
-        agent: str = "muzero",
-        environment: EnvironmentConfig | None = None,
-        learner: Any = None,
-        training: TrainingConfig | None = None,
-        evaluation: EvaluationConfig | None = None,
-        logging: LoggingConfig | None = None,
-        **learner_settings: Any,
-    ):
+    def __init__(self, **settings: Any):
         """Checks the settings, each by itself and all together.
 
         Args:
-          name: see the attribute.
-          seed: see the attribute.
-          agent: see the attribute.
-          environment: the task; the default one where None.
-          learner: the settings of the agent; its defaults where None.
-          training: the loop's sizes; the default ones where None.
-          evaluation: how the agent is evaluated; the defaults where None.
-          logging: what the run leaves behind; the defaults where None.
-          **learner_settings: fields of `learner`, which replace those that it has.
+          **settings: fields of this class, each of which has a default, and fields of `learner`,
+            which replace those that it has.
 
         Raises:
           ConfigError: a setting cannot work.
         """
-        values = {
-            "name": name,
-            "seed": seed,
-            "agent": agent,
-            "environment": environment or EnvironmentConfig(),
-            "training": training or TrainingConfig(),
-            "evaluation": evaluation or EvaluationConfig(),
-            "logging": logging or LoggingConfig(),
+        own: dict[str, Any] = {
+            "name": "experiment",
+            "seed": 0,
+            "agent": "muzero",
+            "learner": None,
+            "environment": EnvironmentConfig(),
+            "training": TrainingConfig(),
+            "evaluation": EvaluationConfig(),
+            "logging": LoggingConfig(),
         }
-        require(isinstance(agent, str), f"agent must be a string, found {agent!r}.")
-        definition = find_definition(agent)
-        if learner is None:
-            learner = definition.settings()
-        elif type(learner).__qualname__ == definition.settings.__qualname__:
-            learner = _of_type(definition.settings, learner)
-        for field, value in {**values, "learner": _changed(learner, learner_settings)}.items():
+        own |= {name: settings.pop(name) for name in own if name in settings}
+        require(isinstance(own["agent"], str), f"agent must be a string, found {own['agent']!r}.")
+        own["learner"] = _learner_of(own["agent"], own["learner"], settings)
+        for field, value in own.items():
             object.__setattr__(self, field, value)
         require_types("", self)
-        require(
-            isinstance(learner, definition.settings),
-            f"the agent {agent} needs settings of the type {definition.settings.__name__}, found "
-            f"{type(learner).__name__}.",
-        )
         require_name("name", self.name)
         require_seed("seed", self.seed)
         self._require_sizes()
@@ -114,65 +88,9 @@ class ExperimentConfig:
         return getattr(self.learner, "replay", None)
 
     def sizes(self, average: Any = unchanged) -> Sizes:
-        """The sizes with which the agent is built.
-
-        Args:
-          average: averages gradients and metrics over shards.
-        """
+        """The sizes with which the agent is built, whose `average` averages over shards."""
         training = self.training
         return Sizes(training.num_envs, training.rollout_length, self.num_updates, average)
-
-    def chunk_sizes(self) -> ChunkSizes:
-        """How much work one compiled chunk is."""
-        training = self.training
-        return ChunkSizes(
-            training.num_envs,
-            training.rollout_length,
-            training.iterations_per_chunk,
-            self.num_updates_per_iteration,
-        )
-
-    def _require_replay(self) -> None:
-        """Refuses a ring that holds no window, or too much before learning begins."""
-        replay = self.replay
-        if replay is None:
-            return
-        require(
-            self.num_updates_per_iteration >= 1,
-            f"replay.ratio ({replay.ratio:g}) with replay.batch_size "
-            f"({replay.batch_size}) gives no update in an iteration of "
-            f"{self.env_steps_per_iteration} environment steps; raise the ratio to at least "
-            f"{replay.batch_size / self.env_steps_per_iteration:g}.",
-        )
-        time_capacity = replay.capacity // self.training.num_envs
-        needed = max(self._window_length, self.training.rollout_length)
-        require(
-            time_capacity >= needed,
-            f"replay.capacity ({replay.capacity}) over training.num_envs "
-            f"({self.training.num_envs}) keeps {time_capacity} steps of each environment, "
-            f"but a window or rollout needs {needed}.",
-        )
-        require(
-            self._steps_before_learning <= self.total_env_steps,
-            f"training.num_env_steps ({self.training.num_env_steps}) ends before learning begins, "
-            f"which takes {self._steps_before_learning} steps: replay.min_size "
-            f"({replay.min_size}), or a window of {self._window_length} steps in each of "
-            f"training.num_envs ({self.training.num_envs}).",
-        )
-
-    def _require_shards(self) -> None:
-        """Refuses parts of a run that would not be equal, or have nothing to share."""
-        num_shards = self.training.num_shards
-        require(
-            num_shards == 1 or self.definition.averages,
-            f"training.num_shards must be 1 for the agent {self.agent}, found {num_shards}: the "
-            "agent does not average its gradients over shards.",
-        )
-        require(
-            self.replay is None or self.replay.batch_size % num_shards == 0,
-            f"replay.batch_size ({self.replay and self.replay.batch_size}) cannot be divided among "
-            f"training.num_shards ({num_shards}).",
-        )
 
     def _require_sizes(self) -> None:
         """Refuses products that the counters of a compiled program cannot hold."""
@@ -183,16 +101,52 @@ class ExperimentConfig:
             f"({self.training.iterations_per_chunk}) makes {self.env_steps_per_chunk:,} "
             f"environment steps in a compiled call; at most {LARGEST_INTEGER:,} are possible.",
         )
-        replay = self.replay
-        of_replay = (
-            f" with replay.ratio ({replay.ratio:g}) and replay.batch_size ({replay.batch_size})"
-            if replay
-            else ""
-        )
         require(
             self.num_updates <= LARGEST_INTEGER,
-            f"training.num_env_steps ({self.training.num_env_steps:,}){of_replay} makes "
+            f"training.num_env_steps ({self.training.num_env_steps:,}) makes "
             f"{self.num_updates:,} updates; at most {LARGEST_INTEGER:,} are counted.",
+        )
+
+    def _require_replay(self) -> None:
+        """Refuses a ring that holds no window, or too much before learning begins."""
+        replay, num_envs = self.replay, self.training.num_envs
+        if replay is None:
+            return
+        env_steps = self.env_steps_per_iteration
+        require(
+            self.num_updates_per_iteration >= 1,
+            f"replay.ratio ({replay.ratio:g}) with replay.batch_size ({replay.batch_size}) gives "
+            f"no update in an iteration of {env_steps} environment steps; raise the ratio to at "
+            f"least {replay.batch_size / env_steps:g}.",
+        )
+        time_capacity = replay.capacity // num_envs
+        needed = max(self._window_length, self.training.rollout_length)
+        require(
+            time_capacity >= needed,
+            f"replay.capacity ({replay.capacity}) over training.num_envs ({num_envs}) keeps "
+            f"{time_capacity} steps of each environment, but a window or rollout needs {needed}.",
+        )
+        require(
+            self._steps_before_learning <= self.total_env_steps,
+            f"training.num_env_steps ({self.training.num_env_steps}) ends before learning begins, "
+            f"which takes {self._steps_before_learning} steps: replay.min_size ({replay.min_size}),"
+            f" or a window of {self._window_length} steps in each of training.num_envs "
+            f"({num_envs}).",
+        )
+
+    def _require_shards(self) -> None:
+        """Refuses parts of a run that would not be equal, or have nothing to share."""
+        num_shards, replay = self.training.num_shards, self.replay
+        require(
+            num_shards == 1 or self.definition.averages,
+            f"training.num_shards must be 1 for the agent {self.agent}, found {num_shards}: the "
+            "agent does not average its gradients over shards.",
+        )
+        batch_size = num_shards if replay is None else replay.batch_size
+        require(
+            batch_size % num_shards == 0,
+            f"replay.batch_size ({batch_size}) cannot be divided among training.num_shards "
+            f"({num_shards}).",
         )
 
     @property
@@ -241,34 +195,38 @@ class ExperimentConfig:
         return round(replay.ratio * self.env_steps_per_iteration / replay.batch_size)
 
     @property
+    def num_updates_per_chunk(self) -> int:
+        """Updates of one compiled call, once learning has begun."""
+        return self.training.iterations_per_chunk * self.num_updates_per_iteration
+
+    @property
     def num_updates(self) -> int:
         """Upper bound of the updates of the whole run; the schedules end there."""
-        iterations = self.num_chunks * self.training.iterations_per_chunk
-        return iterations * self.num_updates_per_iteration
+        return self.num_chunks * self.num_updates_per_chunk
 
 
-def _changed(learner: Any, changes: dict[str, Any]) -> Any:
-    """The agent's settings with some of their fields replaced."""
+def _learner_of(agent: str, learner: Any, changes: dict[str, Any]) -> Any:
+    """The settings of an agent, its defaults where None, with some of their fields replaced."""
+    settings = find_definition(agent).settings
+    if learner is None:
+        learner = settings()
+    elif type(learner).__qualname__ == settings.__qualname__ and type(learner) is not settings:
+        # The class is the same, but another import of its file made it.
+        learner = rebuild(settings(), flatten(to_plain(learner)))
+    require(
+        isinstance(learner, settings),
+        f"the agent {agent} needs settings of the type {settings.__name__}, found "
+        f"{type(learner).__name__}.",
+    )
     names = [field.name for field in dataclasses.fields(learner)]
     unknown = [name for name in changes if name not in names]
     require(
         not unknown,
-        f"{type(learner).__name__} has no setting {', '.join(unknown)}; it has {', '.join(names)}.",
+        f"{settings.__name__} has no setting {', '.join(unknown)}; it has {', '.join(names)}.",
     )
     return dataclasses.replace(learner, **changes) if changes else learner
 
 
-def _of_type(settings: type, learner: Any) -> Any:
-    """Settings of a class, from those of the same class as another import of its file has it."""
-    if isinstance(learner, settings):
-        return learner
-    return rebuild(settings(), flatten(to_plain(learner)))
-
-
 def traced_settings(config: ExperimentConfig) -> dict[str, float]:
-    """The traced settings of a run's agent with their values, by dotted name.
-
-    Args:
-      config: the settings of the run.
-    """
+    """The traced settings of a run's agent with their values, by dotted name."""
     return traced_values(config.learner)

@@ -13,20 +13,57 @@ import numbers
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from muzero_jax.core.checks import KINDS, require_type
+from muzero_jax.core.checks import KINDS, require_range, require_type, require_types
 from muzero_jax.core.errors import ConfigError
 
-_TRACED = "traced"
+_TRACED, _RANGE = "traced", "range"
 
 
-def traced(default: float) -> Any:
+def traced(default: float, low: float | None = None, high: float | None = None) -> Any:
     """A field whose value travels in the agent's state: members of a sweep may differ in it.
 
     All other fields decide shapes or control flow of the compiled program.
+
+    Args:
+      default: the default value.
+      low: the lowest value that a `Section` allows; it allows any where None.
+      high: the highest value that a `Section` allows; see `checks.require_range` for None.
     """
-    return dataclasses.field(default=default, metadata={_TRACED: True})
+    return dataclasses.field(default=default, metadata={_TRACED: True, _RANGE: (low, high)})
+
+
+def bounded(default: float, low: float, high: float | None = None) -> Any:
+    """A field whose value a `Section` refuses outside of a range.
+
+    Args:
+      default: the default value.
+      low: the lowest value allowed.
+      high: the highest value allowed; see `checks.require_range` for None.
+    """
+    return dataclasses.field(default=default, metadata={_RANGE: (low, high)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of the settings, `class SearchConfig(Section, name="search")`, that checks itself.
+
+    It refuses values of another type than their field's, and numbers outside of the ranges that
+    `traced` and `bounded` state.
+    """
+
+    section: ClassVar[str] = ""
+
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        cls.section = cls.section if name is None else name
+
+    def __post_init__(self) -> None:
+        require_types(self.section, self)
+        for field in dataclasses.fields(self):
+            low, high = field.metadata.get(_RANGE, (None, None))
+            if low is not None:
+                require_range(self.section, self, low, high, field.name)
 
 
 def is_traced(field: dataclasses.Field[Any]) -> bool:

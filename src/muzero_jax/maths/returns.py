@@ -57,19 +57,17 @@ def n_step_returns(
 
     For a start `u`, from its last transition `t = u + n - 1` backwards,
     `G_t = r_t + d_t ((1 - lambda) v_{t+1} + lambda G_{t+1})` with `G_{u+n} = v_{u+n}`; a truncated
-    transition bootstraps at once, `G_t = r_t + d_t v_{t+1}`, and `d_t = 0` ends the sum
-    (Sutton and Barto 2018, equation 12.18 with a horizon; MuZero, appendix E, for lambda = 1).
+    transition bootstraps at once, `G_t = r_t + d_t v_{t+1}` (Sutton and Barto 2018, equation 12.18
+    with a horizon; MuZero, appendix E, for lambda = 1).
 
     Args:
       reward_t: `[L]` rewards.
-      discount_t: `[L]` discounts: 0 where terminated, negative where the next value is the
-        opponent's.
+      discount_t: `[L]` discounts: 0 where terminated, negative where the opponent moves next.
       truncated_t: `[L]` bool, whether a time limit ended the episode at the transition.
       value_tp1: `[L]` values of the states that the transitions lead to; at a truncation the value
         of the final observation.
       td_steps: n, at most `L`.
-      td_lambda: lambda; 1 is the plain n-step return, which reads `value_tp1` only at the horizon
-        and at a truncation.
+      td_lambda: lambda; 1 is the plain n-step return.
 
     Returns:
       `[L - n + 1]` returns. Returns past the window's first end mix episodes and must be masked.

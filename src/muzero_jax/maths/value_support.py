@@ -2,9 +2,8 @@
 
 MuZero (arXiv 1911.08265, appendix F) squashes scalars by h (Pohlen et al. 2018, arXiv 1805.11593,
 proposition A.2) and spreads them over two neighbouring atoms of the support ("two-hot"). In the
-paper the atoms are the integers; here they may lie closer. A cross-entropy tells two scalars apart
-the better, the more atoms lie between them: with one atom a unit it cannot rank actions whose
-values differ by hundredths, as in a game with small rewards.
+paper the atoms are the integers; here they may lie closer, because a cross-entropy with one atom a
+unit cannot rank actions whose values differ by hundredths.
 """
 
 import jax
@@ -28,8 +27,7 @@ def signed_parabolic(x: Array) -> Array:
 
     The textbook form subtracts nearly equal numbers and is wrong by 1.5e-4 near 0 in float32. Here
     `|y| = z^2 - 1` with `z = sqrt(|y| + 1) = 2 s / (1 + root)`, `s = |x| + 1 + eps` and
-    `root = sqrt(1 + 4 eps s)`; `z - 1` is written as a multiple of `|x|`, and nothing cancels; the
-    gradient at 0 is right as well.
+    `root = sqrt(1 + 4 eps s)`; `z - 1` is written as a multiple of `|x|`, and nothing cancels.
     """
     magnitude = jnp.abs(x)
     root = jnp.sqrt(1.0 + 4.0 * EPSILON * (magnitude + 1.0 + EPSILON))
@@ -39,14 +37,9 @@ def signed_parabolic(x: Array) -> Array:
 
 
 def two_hot(x: Array, support_size: int) -> Array:
-    """Spreads `x` over its two neighbours among the integers `-support_size..support_size`.
+    """Spreads `[...]` numbers over their two neighbours among the integers `-S..S`, the support.
 
-    Args:
-      x: `[...]` values on the scale of the support; values outside are clipped to its edges.
-      support_size: half-width S.
-
-    Returns:
-      `[..., 2 S + 1]` probabilities whose mean is the clipped `x`.
+    Returns `[..., 2 S + 1]` probabilities whose mean is `x`, clipped to the support's edges.
     """
     x = jnp.clip(x, -support_size, support_size)[..., None]
     atoms = jnp.arange(-support_size, support_size + 1, dtype=jnp.float32)

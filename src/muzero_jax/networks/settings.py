@@ -4,7 +4,8 @@ import dataclasses
 import math
 from typing import Literal
 
-from muzero_jax.core.checks import require, require_range, require_types
+from muzero_jax.core.checks import require
+from muzero_jax.core.settings import Section, bounded
 
 # Of a layer; a support has two atoms for each unit of its half-width.
 _WIDEST = 2**17
@@ -12,27 +13,27 @@ _KINDS = ("auto", "mlp", "resnet")
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Section, name="network"):
     """Representation, dynamics and prediction functions."""
 
     kind: str = "auto"
     """Architecture; auto takes mlp for vector observations and resnet for grids (paper: resnet);
     module:factory is a network of your own (see docs/agents.md)."""
-    embedding_size: int = 64
+    embedding_size: int = bounded(64, 1, _WIDEST)
     """mlp: width of the latent state."""
     hidden_sizes: tuple[int, ...] = (128,)
     """mlp: widths of the hidden layers of each of the three functions."""
-    stem_channels: int = 16
+    stem_channels: int = bounded(16, 0, _WIDEST)
     """mlp: channels of the 3x3 convolution that grid observations pass first; 0 for none."""
-    num_channels: int = 32
+    num_channels: int = bounded(32, 1, _WIDEST)
     """resnet: channels of the latent state (paper: 256)."""
-    num_blocks: int = 1
+    num_blocks: int = bounded(1, 0, 1_000)
     """resnet: residual blocks of representation and of dynamics (paper: 16)."""
-    downsample: int = 0
+    downsample: int = bounded(0, 0, 30)
     """resnet: stride-2 convolutions before the residual blocks (paper, Atari: 96x96 to 6x6)."""
-    head_hidden_size: int = 64
+    head_hidden_size: int = bounded(64, 1, _WIDEST)
     """resnet: width of the hidden layer of each head."""
-    support_size: int = 30
+    support_size: int = bounded(30, 1, _WIDEST)
     """Half-width S of the transformed categorical support of 2 S + 1 atoms (paper: 300). Values and
     rewards x are told apart up to sqrt(|x| + 1) - 1 + 0.001 |x| = S times support_spacing: for a
     spacing of 1, up to 117 with S 10, 905 with S 30, 58,700 with S 300. What lies beyond is clipped
@@ -45,22 +46,12 @@ class NetworkConfig:
     """Dtype of the layers' arithmetic; parameters and losses stay float32."""
 
     def __post_init__(self) -> None:
-        require_types("network", self)
+        super().__post_init__()
         require(
             self.is_own or self.kind in _KINDS,
             f"network.kind must be one of {', '.join(_KINDS)}, or MODULE:FACTORY for a network of "
             f"your own, found {self.kind!r}.",
         )
-        names = (
-            "embedding_size",
-            "num_channels",
-            "head_hidden_size",
-            "support_size",
-        )
-        require_range("network", self, 1, _WIDEST, *names)
-        require_range("network", self, 0, _WIDEST, "stem_channels")
-        require_range("network", self, 0, 1_000, "num_blocks")
-        require_range("network", self, 0, 30, "downsample")
         require(
             0 < self.support_spacing < math.inf,
             f"network.support_spacing must be above 0 and finite, found {self.support_spacing!r}.",

@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +15,36 @@ import rich.box
 from rich.console import Console
 from rich.table import Table
 
-from muzero_jax.config import SearchConfig
 from muzero_jax.core.files import write_json, write_text
 from muzero_jax.core.stages import each, stage
-from muzero_jax.profiling.search_cost import (
+from muzero_jax.profiling.search_cost import SearchCost, grid, growth_exponents, measure_search
+from muzero_jax.profiling.search_workloads import (
     SearchCell,
-    SearchCost,
-    grid,
-    growth_exponents,
-    measure_search,
+    Workload,
     toy_workload,
+    trained_workload,
 )
-from muzero_jax.profiling.search_trace import trace_search
-from muzero_jax.profiling.trained_workload import TrainedNetwork
+from muzero_jax.profiling.timing import timed_call, timed_compile
 from muzero_jax.reports.search_plots import SETTING, plot_search_costs
-
-Measured = list[tuple[SearchCell, SearchCost]]
+from muzero_jax.runs.build import load_run
 
 
 def measure_grid(
     out: Path,
     *,
-    run_dir: Path | None,
-    batch: Sequence[int],
-    num_simulations: Sequence[int],
-    num_actions: Sequence[int],
-    embedding: Sequence[int],
-    prior: Sequence[str],
-    policy: Sequence[str],
+    axes: Mapping[str, Sequence[Any]],
     engines: Sequence[str],
-    num_repeats: int,
-    with_trace: bool,
-) -> Measured:
+    run_dir: Path | None = None,
+    num_repeats: int = 7,
+    with_trace: bool = False,
+) -> list[SearchCost]:
     """Measures all combinations that `out` does not hold yet, and writes them there.
 
     Args:
       out: folder of `search_costs.csv`, which grows cell by cell, and of what is made from it.
-      run_dir: search a trained run's network; the toy network where None.
-      batch: numbers of roots.
-      num_simulations: simulations a search.
-      num_actions: actions of the toy network.
-      embedding: sizes of the toy network's embedding.
-      prior: priors of the toy network.
-      policy: policies of the search.
+      axes: the values of each field of `SearchCell`.
       engines: timed in turns.
+      run_dir: search a trained run's network; the toy network where None.
       num_repeats: timed runs of each program.
       with_trace: also write a profile of one search of the last cell.
 
@@ -64,26 +52,25 @@ def measure_grid(
       RunError: the run cannot be read.
       MissingExtraError: matplotlib is not installed; everything else is written by then.
     """
-    network = TrainedNetwork(run_dir) if run_dir else None
-    if network:
-        num_actions, embedding, prior = [network.num_actions], [0], [network.name]
-    cells = grid(batch, num_simulations, num_actions, embedding, prior, policy)
+    workload_of: Callable[[SearchCell], Workload] = toy_workload
+    if run_dir:
+        run = load_run(run_dir)
+        num_actions: Sequence[Any] = [run.env.spec.num_actions]
+        axes = {**axes, "num_actions": num_actions, "embedding": [0], "prior": [run.config.name]}
+        workload_of = functools.partial(trained_workload, run)
+    cells = grid(**axes)
     table = _Table(out / "search_costs.csv")
-    console = Console()
     missing = [cell for cell in cells if not table.holds(cell, engines)]
     for cell in each(missing, "grid cells"):
         stage(str(cell))
-        workload = network.workload(cell.batch) if network else toy_workload(cell)
-        config = network.search if network else None
-        table.add(cell, measure_search(cell, workload, engines, num_repeats, config))
-    measured = table.of(cells, engines)
-    exponents = _exponents(measured)
+        table.add(measure_search(workload_of(cell), engines, num_repeats))
+    measured = [cost for cost in table.costs if cost.cell in cells and cost.engine in engines]
+    exponents = growth_exponents(measured)
     write_json(out / "search_costs.json", _as_json(measured, exponents))
+    console = Console()
     _show(console, measured, exponents)
     if with_trace:
-        workload = network.workload(cells[-1].batch) if network else toy_workload(cells[-1])
-        config = network.search if network else SearchConfig(min_qvalue_range=1e-8)
-        trace_search(cells[-1], workload, config, out / "trace")
+        _trace(workload_of(cells[-1]), out / "trace")
         console.print(f"trace: tensorboard --logdir {out / 'trace'}", highlight=False)
     for path in plot_search_costs(out / "search_costs.csv", out):
         console.print(f"figure: {path}", highlight=False, soft_wrap=True)
@@ -91,60 +78,43 @@ def measure_grid(
 
 
 class _Table:
-    """`search_costs.csv`: a line a cell and engine, whole lines only."""
+    """`search_costs.csv`: a line for each cost, whole lines only; another version's is replaced."""
 
     def __init__(self, path: Path):
-        self.path = path
-        self.names = [f.name for kind in (SearchCell, SearchCost) for f in dataclasses.fields(kind)]
+        self.path, self.fields = path, dataclasses.fields(SearchCost)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.lines = _read_lines(path, self.names)
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        reader = csv.DictReader(io.StringIO(text))
+        is_ours = reader.fieldnames == [field.name for field in self.fields]
+        self.costs = [self._parse(row) for row in reader] if is_ours else []
+
+    def _parse(self, row: dict[str, str]) -> SearchCost:
+        types: dict[str, Any] = {field.name: field.type for field in self.fields}
+        return SearchCost(**{name: types[name](text) for name, text in row.items()})
 
     def holds(self, cell: SearchCell, engines: Sequence[str]) -> bool:
-        known = {cost.engine for other, cost in self.lines if other == cell}
-        return known.issuperset(engines)
+        return {cost.engine for cost in self.costs if cost.cell == cell}.issuperset(engines)
 
-    def add(self, cell: SearchCell, costs: Sequence[SearchCost]) -> None:
-        fresh = {cost.engine for cost in costs}
-        self.lines = [x for x in self.lines if x[0] != cell or x[1].engine not in fresh]
-        self.lines += [(cell, cost) for cost in costs]
+    def add(self, costs: Sequence[SearchCost]) -> None:
+        fresh = {(cost.cell, cost.engine) for cost in costs}
+        self.costs = [x for x in self.costs if (x.cell, x.engine) not in fresh] + list(costs)
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.names)
+        writer = csv.DictWriter(text, [field.name for field in self.fields])
         writer.writeheader()
-        for line in self.lines:
-            writer.writerow({k: v for part in line for k, v in dataclasses.asdict(part).items()})
+        writer.writerows(map(dataclasses.asdict, self.costs))
         write_text(self.path, text.getvalue())
 
-    def of(self, cells: Sequence[SearchCell], engines: Sequence[str]) -> Measured:
-        return [x for x in self.lines if x[0] in cells and x[1].engine in engines]
+
+def _trace(workload: Workload, out: Path) -> None:
+    """Runs one search after a warm-up, with JAX's profiler on, for TensorBoard and XProf."""
+    program, _ = timed_compile(workload.search("linear"), *workload.args)
+    timed_call(program, *workload.args)
+    with jax.profiler.trace(str(out)):
+        timed_call(program, *workload.args)
 
 
-def _read_lines(path: Path, names: list[str]) -> Measured:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    # A table of another version is begun again.
-    if rows and list(rows[0]) != names:
-        return []
-    return [(_parse(SearchCell, row), _parse(SearchCost, row)) for row in rows]
-
-
-def _parse(kind: Any, row: dict[str, str]) -> Any:
-    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
-    return kind(**{name: read(row[name]) for name, read in types.items()})
-
-
-def _exponents(measured: Measured) -> list[dict[str, Any]]:
-    found = []
-    for axis in ("num_simulations", "batch"):
-        for cell, engine, exponent in growth_exponents(measured, axis):
-            others = {k: v for k, v in dataclasses.asdict(cell).items() if k != axis}
-            found.append({"axis": axis, **others, "engine": engine, "exponent": exponent})
-    return found
-
-
-def _as_json(measured: Measured, exponents: list[dict[str, Any]]) -> dict[str, Any]:
-    cells = [{**dataclasses.asdict(cell), **dataclasses.asdict(cost)} for cell, cost in measured]
+def _as_json(measured: list[SearchCost], exponents: list[dict[str, Any]]) -> dict[str, Any]:
+    cells = [dataclasses.asdict(cost) for cost in measured]
     device = jax.devices()[0].device_kind
     return {"device": device, "jax": jax.__version__, "cells": cells, "exponents": exponents}
 
@@ -170,18 +140,20 @@ _PROGRAMS: _Columns = {
 }
 
 
-def _show(console: Console, measured: Measured, exponents: list[dict[str, Any]]) -> None:
+def _show(console: Console, measured: list[SearchCost], exponents: list[dict[str, Any]]) -> None:
     """Tables for each network, prior and policy, and how the time grows in it."""
-    for setting, items in itertools.groupby(sorted(measured, key=_order), key=_setting):
+    order = operator.attrgetter(*SETTING, "batch", "num_simulations", "engine")
+    setting_of = operator.attrgetter(*SETTING)
+    for setting, items in itertools.groupby(sorted(measured, key=order), key=setting_of):
         costs = list(items)
         for title, columns in ((_title(setting), _TIMES), ("the compiled programs", _PROGRAMS)):
             table = Table(title=title, title_justify="left", box=rich.box.SIMPLE)
             table.collapse_padding, table.pad_edge = True, False
             for name in ("roots", "sims", "engine", *columns):
                 table.add_column(name, justify="right", no_wrap=True)
-            for cell, cost in costs:
+            for cost in costs:
                 shown = [text(cost) for text in columns.values()]
-                table.add_row(str(cell.batch), str(cell.num_simulations), cost.engine, *shown)
+                table.add_row(str(cost.batch), str(cost.num_simulations), cost.engine, *shown)
             console.print(table)
         for line in exponents:
             if tuple(line[name] for name in SETTING) == setting:
@@ -189,14 +161,6 @@ def _show(console: Console, measured: Measured, exponents: list[dict[str, Any]])
                 fixed = ", ".join(f"{name} {line[name]}" for name in others if name in line)
                 growth = f"{line['axis']}^{line['exponent']:.2f}"
                 console.print(f"{line['engine']}: time ~ {growth} ({fixed})", highlight=False)
-
-
-def _setting(item: tuple[SearchCell, SearchCost]) -> tuple[Any, ...]:
-    return tuple(getattr(item[0], name) for name in SETTING)
-
-
-def _order(item: tuple[SearchCell, SearchCost]) -> tuple[Any, ...]:
-    return *_setting(item), item[0].batch, item[0].num_simulations, item[1].engine
 
 
 def _title(setting: tuple[Any, ...]) -> str:

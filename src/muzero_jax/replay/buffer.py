@@ -1,13 +1,12 @@
 """A ring of transitions on the device, sampled in windows of consecutive steps.
 
-Storage is `[time_capacity, num_envs, ...]`: one row for each step of all environments, written
-round and round. A window starts anywhere and runs along one environment's column; it may wrap
-around the end of the storage and span the ends of episodes, but never crosses the write head.
+Storage is `[time_capacity, num_envs, ...]`: one row for each step of all environments. A window
+runs along one environment's column; it may wrap around the end of the storage and span the ends of
+episodes, but never crosses the write head.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import chex
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.core.types import Array, PRNGKey, Transition
+from muzero_jax.replay.settings import ReplayConfig
 
 PRIORITY_FLOOR = 1e-3
 """Added to every priority, so that no window is forgotten."""
@@ -26,8 +26,7 @@ class WindowSpec:
 
     Attributes:
       length: consecutive transitions `L` in a window.
-      observation_offsets: positions in the window whose observations are read; observations are
-        large, and most of a window's are needed for nothing.
+      observation_offsets: positions in the window whose observations, which are large, are read.
     """
 
     length: int
@@ -70,109 +69,91 @@ class Replay:
     """Pure functions over a `ReplayState`.
 
     Attributes:
-      init: `transition -> state`, from one unbatched example that is only looked at for its shapes.
-      add: `(state, transitions [T, num_envs, ...], priorities [T, num_envs]) -> state`.
-      can_sample: `state -> []` bool, enough is held to learn.
-      sample: `(state, rng_key, priority_exponent, importance_exponent) -> Batch`; consumes the key.
-      update_priorities: `(state, index [B], priorities [B]) -> state`.
-    """
-
-    init: Callable[[Transition], ReplayState]
-    add: Callable[[ReplayState, Transition, Array], ReplayState]
-    can_sample: Callable[[ReplayState], Array]
-    sample: Callable[[ReplayState, PRNGKey, Array | float, Array | float], Batch]
-    update_priorities: Callable[[ReplayState, Array, Array], ReplayState]
-
-
-def make_replay(
-    *,
-    capacity: int,
-    num_envs: int,
-    window: WindowSpec,
-    batch_size: int,
-    min_size: int = 0,
-    prioritised: bool = False,
-) -> Replay:
-    """Builds the functions of a ring of `capacity` transitions.
-
-    Args:
-      capacity: transitions over all environments; rounded down to whole rows.
+      config: the settings of the ring, whose capacity is rounded down to whole rows.
+      window: what is read around each sampled start; the ring holds at least one window.
       num_envs: environments that are written side by side.
-      window: what is read around each sampled start.
-      batch_size: windows in a batch.
-      min_size: transitions that must be held before `can_sample` is true.
-      prioritised: sample by priority (Schaul et al. 2016, arXiv 1511.05952, section 3.3).
-
-    Raises:
-      ValueError: the ring could not hold one window.
     """
-    time_capacity = capacity // num_envs
-    if time_capacity < window.length:
-        raise ValueError(
-            f"a replay of {capacity} transitions over {num_envs} environments keeps "
-            f"{time_capacity} steps of each, but a window needs {window.length}."
-        )
-    min_rows = max(window.length, min(math.ceil(min_size / num_envs), time_capacity))
-    draw = _draw_by_priority if prioritised else _draw_uniformly
 
-    def init(transition: Transition) -> ReplayState:
+    config: ReplayConfig
+    window: WindowSpec
+    num_envs: int
+
+    def init(self, transition: Transition) -> ReplayState:
+        """An empty ring, from the shapes of one unbatched transition."""
+        shape = (self.config.capacity // self.num_envs, self.num_envs)
         return ReplayState(
-            transitions=jax.tree.map(
-                lambda x: jnp.zeros((time_capacity, num_envs, *x.shape), x.dtype), transition
-            ),
-            priorities=jnp.zeros((time_capacity, num_envs), jnp.float32),
+            transitions=jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), transition),
+            priorities=jnp.zeros(shape, jnp.float32),
             head=jnp.zeros((), jnp.int32),
             size=jnp.zeros((), jnp.int32),
         )
 
+    def add(self, state: ReplayState, transitions: Transition, priorities: Array) -> ReplayState:
+        """Writes `T` rows at the head.
+
+        Args:
+          state: the ring.
+          transitions: fields `[T, num_envs, ...]`.
+          priorities: `[T, num_envs]` of the windows that start at the rows.
+        """
+        chex.assert_tree_shape_prefix(transitions, priorities.shape)
+        num_rows, time_capacity = priorities.shape[0], state.priorities.shape[0]
+        if num_rows > time_capacity:
+            raise ValueError(f"cannot add {num_rows} rows to a replay of {time_capacity}.")
+        rows = (state.head + jnp.arange(num_rows)) % time_capacity
+
+        def write(stored: Array, new: Array) -> Array:
+            return stored.at[rows].set(new, unique_indices=True)
+
+        return ReplayState(
+            transitions=jax.tree.map(write, state.transitions, transitions),
+            priorities=write(state.priorities, priorities),
+            head=(state.head + num_rows) % time_capacity,
+            size=jnp.minimum(state.size + num_rows, time_capacity),
+        )
+
+    def can_sample(self, state: ReplayState) -> Array:
+        """`[]` bool, whether enough is held to learn."""
+        time_capacity = self.config.capacity // self.num_envs
+        min_rows = min(math.ceil(self.config.min_size / self.num_envs), time_capacity)
+        return state.size >= max(self.window.length, min_rows)
+
     def sample(
+        self,
         state: ReplayState,
         rng_key: PRNGKey,
         priority_exponent: Array | float = 1.0,
         importance_exponent: Array | float = 1.0,
     ) -> Batch:
+        """Draws a batch of windows.
+
+        Args:
+          state: the ring.
+          rng_key: consumed.
+          priority_exponent: exponent of the priorities (Schaul et al. 2016, arXiv 1511.05952).
+          importance_exponent: exponent of the importance weights.
+        """
+        draw = _draw_by_priority if self.config.prioritised else _draw_uniformly
         probabilities = jnp.power(state.priorities + PRIORITY_FLOOR, priority_exponent)
-        row, env, weights = draw(state, rng_key, probabilities, window.length, batch_size)
+        length, batch_size = self.window.length, self.config.batch_size
+        row, env, weights = draw(state, rng_key, probabilities, length, batch_size)
         weights = jnp.power(weights, importance_exponent)
         return Batch(
-            transitions=_read(state.transitions, row, env, window),
+            transitions=_read(state.transitions, row, env, self.window),
             importance_weights=weights / weights.max(),
-            index=row * num_envs + env,
+            index=row * self.num_envs + env,
         )
 
-    return Replay(
-        init=init,
-        add=_add,
-        can_sample=lambda state: state.size >= min_rows,
-        sample=sample,
-        update_priorities=_update_priorities,
-    )
+    def update_priorities(self, state: ReplayState, index: Array, priorities: Array) -> ReplayState:
+        """Replaces the priorities of sampled windows.
 
-
-def _add(state: ReplayState, transitions: Transition, priorities: Array) -> ReplayState:
-    """Writes `T` rows at the head."""
-    chex.assert_tree_shape_prefix(transitions, priorities.shape)
-    num_rows, time_capacity = priorities.shape[0], state.priorities.shape[0]
-    if num_rows > time_capacity:
-        raise ValueError(f"cannot add {num_rows} rows to a replay of {time_capacity}.")
-    rows = (state.head + jnp.arange(num_rows)) % time_capacity
-
-    def write(stored: Array, new: Array) -> Array:
-        return stored.at[rows].set(new, unique_indices=True)
-
-    return ReplayState(
-        transitions=jax.tree.map(write, state.transitions, transitions),
-        priorities=write(state.priorities, priorities),
-        head=(state.head + num_rows) % time_capacity,
-        size=jnp.minimum(state.size + num_rows, time_capacity),
-    )
-
-
-def _update_priorities(state: ReplayState, index: Array, priorities: Array) -> ReplayState:
-    """Writes the priorities of the windows that start at the flat positions `index` (`[B]`)."""
-    num_envs = state.priorities.shape[1]
-    updated = state.priorities.at[index // num_envs, index % num_envs].set(priorities)
-    return state.replace(priorities=updated)
+        Args:
+          state: the ring.
+          index: `[B]` where the windows start, from the `Batch`.
+          priorities: `[B]`.
+        """
+        row, env = index // self.num_envs, index % self.num_envs
+        return state.replace(priorities=state.priorities.at[row, env].set(priorities))
 
 
 def _draw_uniformly(
@@ -209,8 +190,7 @@ def _draw_by_priority(
     cumulative = jnp.cumsum(row_weights)
     total = cumulative[-1]
     strata = jax.random.permutation(order_key, batch_size)
-    strata = strata + jax.random.uniform(offset_key, (batch_size,))
-    target = strata / batch_size * total
+    target = (strata + jax.random.uniform(offset_key, (batch_size,))) / batch_size * total
     age = jnp.minimum(jnp.searchsorted(cumulative, target, side="right"), num_starts - 1)
     row = rows[age]
     before = jnp.where(age > 0, cumulative[age - 1], 0.0)

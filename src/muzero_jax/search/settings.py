@@ -4,12 +4,12 @@ import dataclasses
 import math
 from typing import Literal
 
-from muzero_jax.core.checks import require, require_range, require_types
-from muzero_jax.core.settings import traced
+from muzero_jax.core.checks import require
+from muzero_jax.core.settings import Section, bounded, traced
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(Section, name="search"):
     """The tree search that acts, and that makes the policy targets."""
 
     policy: Literal["gumbel", "muzero"] = "gumbel"
@@ -19,19 +19,19 @@ class SearchConfig:
     cpp: the same by a kernel in C++, where there is a compiler and code for the rules; mctx:
     `mctx.search`; all with the same results. auto: cpp on a CPU, where it is the fastest, and
     mctx elsewhere, where linear has one kernel only in name."""
-    num_simulations: int = 16
+    num_simulations: int = bounded(16, 1, 100_000)
     """Simulations a search (paper: 50 on Atari, 800 on boards)."""
-    max_depth: int = 0
+    max_depth: int = bounded(0, 0)
     """Longest path from the root in tree edges; 0 for no limit."""
-    max_num_considered_actions: int = 16
+    max_num_considered_actions: int = bounded(16, 1)
     """gumbel: actions sampled at the root without replacement (Gumbel paper: 16)."""
-    gumbel_scale: float = traced(1.0)
+    gumbel_scale: float = traced(1.0, 0)
     """gumbel, traced: scale of the root's exploration noise while acting; evaluation uses 0."""
-    value_scale: float = 0.1
+    value_scale: float = bounded(0.1, 0)
     """gumbel: scale c_scale of the completed Q-values (Gumbel paper: 0.1 on Atari, 1 in Go)."""
-    maxvisit_init: float = 50.0
+    maxvisit_init: float = bounded(50.0, 0)
     """gumbel: visit offset c_visit of the completed Q-values (Gumbel paper: 50)."""
-    min_qvalue_range: float = 0.1
+    min_qvalue_range: float = bounded(0.1, 1e-8)
     """gumbel: Q-values of a node are scaled to [0, 1] by their range, or by this much, in units of
     value, where they lie closer; without it, noise between equal actions looks like a preference
     (mctx: 1e-8)."""
@@ -44,37 +44,30 @@ class SearchConfig:
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
-    epsilon: float = traced(0.0)
+    epsilon: float = traced(0.0, 0, 1)
     """Traced: share of acted steps that take a random legal action instead of the searched one; a
     deterministic task is otherwise seen from few sides (paper: 0; DQN: 0.1)."""
     dirichlet_alpha: float = traced(0.3)
     """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
-    dirichlet_fraction: float = traced(0.25)
+    dirichlet_fraction: float = traced(0.25, 0, 1)
     """muzero, traced: share of noise in the root's prior while acting (paper: 0.25)."""
-    pb_c_init: float = 1.25
+    pb_c_init: float = bounded(1.25, 0)
     """muzero: constant c1 of PUCT (paper: 1.25)."""
     pb_c_base: float = 19652.0
     """muzero: constant c2 of PUCT (paper: 19652)."""
-    temperature: float = traced(1.0)
+    temperature: float = traced(1.0, 0)
     """muzero, traced: softmax temperature over visit counts at the start of training (paper: 1)."""
-    final_temperature: float = traced(0.25)
+    final_temperature: float = traced(0.25, 0)
     """muzero, traced: temperature at the end of training (paper: 0.25)."""
     temperature_decay: Literal["linear", "exponential"] = "linear"
     """muzero: how the temperature falls (paper: in steps)."""
 
     def __post_init__(self) -> None:
-        require_types("search", self)
-        require_range("search", self, 1, 100_000, "num_simulations")
-        require_range("search", self, 1, None, "max_num_considered_actions")
-        require_range("search", self, 0, None, "max_depth", "gumbel_scale", "value_scale")
-        require_range("search", self, 1e-8, None, "min_qvalue_range")
-        require_range("search", self, 0, None, "temperature", "final_temperature")
-        require_range("search", self, 0, None, "maxvisit_init", "pb_c_init")
+        super().__post_init__()
         require(
             0 < self.pb_c_base < math.inf,
             f"search.pb_c_base must be above 0 and finite, found {self.pb_c_base!r}.",
         )
-        require_range("search", self, 0, 1, "dirichlet_fraction", "epsilon")
         require(
             self.q_normalisation == "node" or (self.policy, self.engine) == ("muzero", "linear"),
             f"search.q_normalisation {self.q_normalisation} needs search.policy muzero and "

@@ -1,12 +1,11 @@
 """Rollouts that no episode outlives: cut where they end, as by samplers that collect anew."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from muzero_jax.agents.base import Rollout
 from muzero_jax.core.types import Array, PyTree, Transition
+from muzero_jax.training.chunk_metrics import Sums
 from muzero_jax.training.collect import Collect, Collector
 
 
@@ -27,13 +26,13 @@ class CutEpisodes:
 
     def __call__(
         self, agent_state: PyTree, collector: Collector
-    ) -> tuple[Collector, Rollout, dict[str, Any]]:
+    ) -> tuple[Collector, Rollout, Sums]:
         """Collects a rollout whose last step ends every episode."""
         collector, rollout, sums = self.collect(agent_state, collector)
         collector = self.begin(*jax.random.split(collector.rng_key))
         transitions = cut_at_end(rollout.transitions)
         mean = mean_discounted_return(transitions, agent_state.hyperparameters["target.discount"])
-        sums |= {"cut": {"episode/discounted_return": mean}, "cut_count": jnp.asarray(1)}
+        sums["cut"] = {"episode/discounted_return": mean}, jnp.asarray(1)
         return collector, Rollout(transitions, rollout.priority, collector.timestep), sums
 
 

@@ -5,25 +5,19 @@ import math
 from typing import Literal
 
 from muzero_jax.agents.muzero.settings import TargetConfig
-from muzero_jax.core.checks import require, require_range, require_types
-from muzero_jax.core.settings import traced
+from muzero_jax.core.checks import require
+from muzero_jax.core.settings import Section, bounded, traced
 from muzero_jax.replay.settings import ReplayConfig
 from muzero_jax.search.settings import SearchConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class _Table:
-    """A section `table`, which refuses values that cannot work."""
+class _Table(Section, name="table"):
+    """A section `table`, whose values are finite."""
 
     def __post_init__(self) -> None:
-        require_types("table", self)
-        names = {field.name for field in dataclasses.fields(self)}
-        counts = names & {"num_outcomes", "num_backups", "known_after"}
-        require_range("table", self, 1, None, *sorted(counts))
-        require_range("table", self, 0, 1, *sorted(names & {"step_size"}))
-        require_range("table", self, 0, None, *sorted(names & {"priority_threshold"}))
-        for name in sorted(names & {"optimistic_value", "initial_value"}):
-            value = getattr(self, name)
+        super().__post_init__()
+        for name in ("optimistic_value", "initial_value"):
+            value = getattr(self, name, 0.0)
             require(math.isfinite(value), f"table.{name} must be finite, found {value!r}.")
 
 
@@ -31,7 +25,7 @@ class _Table:
 class TableConfig(_Table):
     """The table that MuZero searches in the place of networks."""
 
-    num_outcomes: int = 1
+    num_outcomes: int = bounded(1, 1)
     """Outcomes of a state and action that the model keeps; a new one replaces the rarest."""
     unknown: Literal["pessimistic", "self_loop", "optimistic"] = "pessimistic"
     """How planning treats a state and action that were never tried. pessimistic: the episode ends
@@ -41,7 +35,7 @@ class TableConfig(_Table):
     """optimistic: an upper bound of the return."""
     initial_value: float = 0.0
     """Value of a state that was never learned."""
-    step_size: float = traced(0.1)
+    step_size: float = traced(0.1, 0, 1)
     """Traced: share of its distance from the target that a value moves in an update."""
     prior: Literal["uniform", "action", "search"] = "uniform"
     """Prior of the search. uniform: all actions alike. action: proportional to how often each
@@ -55,7 +49,7 @@ class QTableConfig(_Table):
 
     initial_value: float = 0.0
     """Value of a state and action that were never learned."""
-    step_size: float = traced(0.1)
+    step_size: float = traced(0.1, 0, 1)
     """Traced: share of its distance from the target that a value moves in an update."""
 
 
@@ -63,9 +57,9 @@ class QTableConfig(_Table):
 class ModelTableConfig(QTableConfig):
     """The tables of learners that plan: action values, and a model of what was observed."""
 
-    num_outcomes: int = 1
+    num_outcomes: int = bounded(1, 1)
     """Outcomes of a state and action that the model keeps; a new one replaces the rarest."""
-    num_backups: int = 10
+    num_backups: int = bounded(10, 1)
     """Backups from the model in an update."""
 
 
@@ -83,7 +77,7 @@ class DynaTableConfig(ModelTableConfig):
 class SweepingTableConfig(ModelTableConfig):
     """The tables of prioritised sweeping: action values, and a model of what was observed."""
 
-    priority_threshold: float = 1e-4
+    priority_threshold: float = bounded(1e-4, 0)
     """Changes of a value below this are not passed on."""
 
 
@@ -91,41 +85,33 @@ class SweepingTableConfig(ModelTableConfig):
 class RmaxTableConfig(_Table):
     """The tables of R-max: action values, and a model of what was observed."""
 
-    num_outcomes: int = 1
+    num_outcomes: int = bounded(1, 1)
     """Outcomes of a state and action that the model keeps; a new one replaces the rarest."""
     optimistic_value: float = 1.0
     """Value of what is not known: an upper bound of the return."""
-    known_after: int = 1
+    known_after: int = bounded(1, 1)
     """Visits after which a state and action count as known; with more than one, num_outcomes must
     hold all outcomes, since one that is replaced is no longer counted."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscountConfig:
+class DiscountConfig(Section, name="target"):
     """What the values of a table are backed up towards."""
 
-    discount: float = traced(0.997)
+    discount: float = traced(0.997, 0, 1)
     """Traced: discount of one environment step."""
 
-    def __post_init__(self) -> None:
-        require_types("target", self)
-        require_range("target", self, 0, 1, "discount")
-
 
 @dataclasses.dataclass(frozen=True)
-class ExplorationConfig:
+class ExplorationConfig(Section, name="exploration"):
     """Exploration of a learner that acts greedily on its values."""
 
-    epsilon: float = traced(0.0)
+    epsilon: float = traced(0.0, 0, 1)
     """Traced: share of the steps that take a random legal action."""
-
-    def __post_init__(self) -> None:
-        require_types("exploration", self)
-        require_range("exploration", self, 0, 1, "epsilon")
 
 
 @dataclasses.dataclass(frozen=True)
-class TableMuZeroSettings:
+class TableMuZeroSettings(Section):
     """MuZero with a table in the place of networks; nothing is unrolled."""
 
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
@@ -135,9 +121,6 @@ class TableMuZeroSettings:
         default_factory=lambda: TargetConfig(num_unroll_steps=0)
     )
 
-    def __post_init__(self) -> None:
-        require_types("", self)
-
     @property
     def window_length(self) -> int:
         """Consecutive steps of a replayed window."""
@@ -145,16 +128,13 @@ class TableMuZeroSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class QSettings:
+class QSettings(Section):
     """Q-learning from replayed steps (Sutton and Barto 2018, section 6.5)."""
 
     table: QTableConfig = dataclasses.field(default_factory=QTableConfig)
     exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
     target: DiscountConfig = dataclasses.field(default_factory=DiscountConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
-
-    def __post_init__(self) -> None:
-        require_types("", self)
 
     @property
     def window_length(self) -> int:

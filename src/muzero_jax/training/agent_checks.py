@@ -29,8 +29,7 @@ def check_agent(agent: Any, config: ExperimentConfig, env: Environment) -> None:
       ConfigError: a function fails while it is traced, or gives something else than it should.
     """
     name = config.agent
-    if not isinstance(agent, Agent):
-        raise ConfigError(f"make of {name} must return an Agent, found a {type(agent).__name__}.")
+    _require_kind(f"make of {name} must return an Agent", agent, Agent)
     _check_data(agent, config)
     if not agent.greedy:
         raise ConfigError(f"the agent {name} has no greedy way of acting, which is evaluated.")
@@ -48,46 +47,45 @@ def check_agent(agent: Any, config: ExperimentConfig, env: Environment) -> None:
     _check_learn(agent, config, collect, (state, collector))
 
 
+def _require_kind(told: str, found: Any, kind: Any) -> None:
+    if not isinstance(found, kind):
+        raise ConfigError(f"{told}, found a {type(found).__name__}.")
+
+
 def _check_data(agent: Agent, config: ExperimentConfig) -> None:
     """Checks that settings and agent agree on the replay."""
-    data, replay = agent.data, config.replay
-    if isinstance(data, Windows):
-        if replay is None or data.replay != replay:
-            raise ConfigError(
-                f"the agent {config.agent} learns from Windows, whose replay must be the field "
-                "`replay: ReplayConfig` of its settings."
-            )
-        found, told = data.spec.length, getattr(config.learner, "window_length", 1)
-        if found != told:
-            raise ConfigError(
-                f"the agent {config.agent} reads windows of {found} steps, but the window_length "
-                f"of its settings is {told}."
-            )
-    elif not isinstance(data, Rollouts):
+    name, data, replay = f"the agent {config.agent}", agent.data, config.replay
+    _require_kind(f"data of {name} must be Windows or Rollouts", data, (Windows, Rollouts))
+    if isinstance(data, Rollouts):
+        if replay is not None:
+            raise ConfigError(f"{name} learns from Rollouts, but its settings have a replay.")
+        return
+    if replay is None or data.replay != replay:
         raise ConfigError(
-            f"data of the agent {config.agent} must be Windows or Rollouts, found a "
-            f"{type(data).__name__}."
+            f"{name} learns from Windows, whose replay must be the field `replay: ReplayConfig` of "
+            "its settings."
         )
-    elif replay is not None:
+    found, told = data.spec.length, getattr(config.learner, "window_length", 1)
+    if found != told:
         raise ConfigError(
-            f"the agent {config.agent} learns from Rollouts, but its settings have a replay."
+            f"{name} reads windows of {found} steps, but the window_length of its settings is "
+            f"{told}."
         )
 
 
 def _check_action(what: str, output: Any, collector: Collector, env: Environment) -> None:
     space = env.spec.action_space
-    if not isinstance(output, ActOutput):
-        raise ConfigError(f"{what} must return an ActOutput, found a {type(output).__name__}.")
+    _require_kind(f"{what} must return an ActOutput", output, ActOutput)
     assert space is not None
     shape, is_number = (_NUM_ENVS, *space.shape), isinstance(space, Discrete)
     kind: Any = jnp.integer if is_number else jnp.floating
-    found = getattr(output.action, "shape", None)
-    if found != shape or not jnp.issubdtype(output.action.dtype, kind):
+    action = output.action
+    if getattr(action, "shape", None) != shape or not jnp.issubdtype(action.dtype, kind):
+        found = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", action)
         raise ConfigError(
             f"{what} must give an action for each environment, {list(shape)} of "
-            f"{'integers' if is_number else 'floats'}, found "
-            f"{output.action.dtype if found is not None else type(output.action).__name__}"
-            f"{list(found or ())}, where {_NUM_ENVS} is the number of environments."
+            f"{'integers' if is_number else 'floats'}, found {found}, where {_NUM_ENVS} is the "
+            "number of environments."
         )
     _require_same(f"the memory of {what}", output.memory, collector.memory)
     _check_metrics(what, output.metrics)
@@ -109,8 +107,7 @@ def _check_learn(
         data = jax.eval_shape(replay.sample, ring, key, 1.0, 1.0)
     what = f"learn of {config.agent}"
     output = _traced(what, agent.learn, state, key, data)
-    if not isinstance(output, LearnOutput):
-        raise ConfigError(f"{what} must return a LearnOutput, found a {type(output).__name__}.")
+    _require_kind(f"{what} must return a LearnOutput", output, LearnOutput)
     _require_same(f"the state from {what}", output.state, state)
     _check_metrics(what, output.metrics)
 

@@ -1,11 +1,15 @@
 """How the metrics of many steps or updates become the metrics of one chunk."""
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import jax.numpy as jnp
 
 from muzero_jax.agents.base import LARGEST_SUFFIX
 from muzero_jax.core.types import Array, Metrics
+
+Sums: TypeAlias = dict[str, tuple[Metrics, Array]]
+"""Gathered metrics of each kind of work, with the number of values that each was gathered from."""
 
 
 def is_largest(name: str) -> bool:
@@ -24,12 +28,7 @@ def nothing_gathered(names: Iterable[str]) -> Metrics:
 
 
 def chunk_metrics(gathered: Metrics, count: Array) -> Metrics:
-    """The metrics of a chunk; NaN where nothing was counted.
-
-    Args:
-      gathered: sums and largest values, from `gather`.
-      count: `[]` how many values were gathered for each metric.
-    """
+    """The means, or largest values, of `[]` gathered metrics of `count` values; NaN for none."""
     return {
         name: jnp.where(count > 0, x, jnp.nan) if is_largest(name) else x / count
         for name, x in gathered.items()

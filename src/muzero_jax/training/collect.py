@@ -1,6 +1,6 @@
 """Collecting: the agent acts in all environments for the steps of one rollout."""
 
-from typing import Any
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from muzero_jax.agents.base import Agent, Moment, Rollout
 from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
+from muzero_jax.training.chunk_metrics import Sums, gather
 
 
 class Collector(struct.PyTreeNode):
@@ -40,8 +41,6 @@ class Collector(struct.PyTreeNode):
 class Collect:
     """`(agent_state, collector) -> (collector, rollout, sums)`; it holds no state.
 
-    The sums are those of the metrics of acting and of the finished episodes, with their counts.
-
     Args:
       env: one environment, neither batched nor auto-resetting.
       agent: the learner.
@@ -55,12 +54,7 @@ class Collect:
         self.keeps_final_observation = env.spec.can_truncate
 
     def begin(self, rng_key: PRNGKey, env_key: PRNGKey) -> Collector:
-        """Starts an episode in every environment.
-
-        Args:
-          rng_key: the key of the first step.
-          env_key: consumed.
-        """
+        """Starts an episode in every environment; `rng_key` is the key of the first step."""
         env_state, timestep = self.env.reset(env_key)
         return Collector(
             env_state=env_state,
@@ -73,35 +67,25 @@ class Collect:
 
     def example(self, agent_state: PyTree, collector: Collector) -> Transition:
         """The shapes of one stored transition."""
-
-        def one(agent_state: PyTree, collector: Collector) -> Transition:
-            _, (transition, *_) = self._step(agent_state, collector)
-            return jax.tree.map(lambda x: x[0], transition)
-
-        shapes: Transition = jax.eval_shape(one, agent_state, collector)
-        return shapes
+        _, (rows, *_) = jax.eval_shape(self._step, agent_state, collector)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rows)
 
     def __call__(
         self, agent_state: PyTree, collector: Collector
-    ) -> tuple[Collector, Rollout, dict[str, Any]]:
+    ) -> tuple[Collector, Rollout, Sums]:
         """Acts for the steps of one rollout."""
-
-        def step(collector: Collector, _: None) -> tuple[Collector, tuple[Any, ...]]:
-            return self._step(agent_state, collector)
-
+        step = functools.partial(self._step, agent_state)
         collector, (transitions, priority, metrics, finished, num_finished) = jax.lax.scan(
             step, collector, None, length=self.length
         )
         sums = {
-            "act": jax.tree.map(jnp.sum, metrics),
-            "act_count": jnp.asarray(self.length),
-            "episode": {f"episode/{k}": v.sum() for k, v in finished.items()},
-            "episode_count": num_finished.sum(),
+            "act": (gather(metrics), jnp.asarray(self.length)),
+            "episode": (gather(finished), num_finished.sum()),
         }
         return collector, Rollout(transitions, priority, collector.timestep), sums
 
     def _step(
-        self, agent_state: PyTree, collector: Collector
+        self, agent_state: PyTree, collector: Collector, _: None = None
     ) -> tuple[Collector, tuple[Transition, Array, Metrics, Metrics, Array]]:
         """One batched step: the transition, its priority, and what becomes the sums."""
         rng_key, step_key = jax.random.split(collector.rng_key)
@@ -126,8 +110,8 @@ class Collect:
         episode_return = collector.episode_return + outcome.reward[:, 0]
         episode_step, last = collector.episode_step + 1, outcome.last
         finished = {
-            "return": jnp.where(last, episode_return, 0.0).sum(),
-            "length": jnp.where(last, episode_step, 0).sum().astype(jnp.float32),
+            "episode/return": jnp.where(last, episode_return, 0.0).sum(),
+            "episode/length": jnp.where(last, episode_step, 0).sum().astype(jnp.float32),
         }
         collector = Collector(
             env_state=env_state,

@@ -15,9 +15,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from muzero_jax.agents.base import Hyperparameters, Windows
 from muzero_jax.config import ExperimentConfig
-from muzero_jax.core.types import Metrics, PRNGKey, PyTree
+from muzero_jax.core.types import PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
 from muzero_jax.replay.buffer import ReplayState
+from muzero_jax.settings import apply_settings
 from muzero_jax.training.loop import Train, make_agent, make_train
 from muzero_jax.training.shards import Shards
 from muzero_jax.training.train_state import TrainState
@@ -48,22 +49,19 @@ class Layout:
         """Shards of each device."""
         return self.num_shards // len(self.devices)
 
-    def place(self, shapes: TrainState) -> TrainState:
-        """The shapes of a training state with the places where its arrays lie."""
-        mesh = self.mesh()
-
-        def place(spec: PartitionSpec, part: PyTree) -> PyTree:
-            sharding = NamedSharding(mesh, spec)
-            return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
-            )
-
-        specs = _specs(has_replay=isinstance(shapes.replay, ReplayState))
-        return _map_fields(place, specs, shapes)
-
+    @property
     def mesh(self) -> Mesh:
         """The devices along one axis."""
         return Mesh(np.asarray(self.devices), (_DEVICE,))
+
+    def place(self, shapes: TrainState) -> TrainState:
+        """The shapes of a training state with the places where its arrays lie."""
+
+        def place(spec: PartitionSpec, x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self.mesh, spec))
+
+        axes = _state_axes(has_replay=isinstance(shapes.replay, ReplayState))
+        return _map_arrays(place, _specs(axes), shapes)
 
 
 def make_layout(num_shards: int, devices: Sequence[jax.Device]) -> Layout:
@@ -72,11 +70,7 @@ def make_layout(num_shards: int, devices: Sequence[jax.Device]) -> Layout:
     return Layout(num_shards, tuple(devices[:most]))
 
 
-def make_parallel_train(
-    env: Environment,
-    config: ExperimentConfig,
-    layout: Layout,
-) -> Train:
+def make_parallel_train(env: Environment, config: ExperimentConfig, layout: Layout) -> Train:
     """The functions of a run of several shards, to be compiled like those of one.
 
     With the same number of shards they give the same results to rounding, however many devices
@@ -89,98 +83,39 @@ def make_parallel_train(
     """
     shards, part = layout.shards, shard_config(config)
     agent = make_agent(part, env, shards.average)
-    one, has_replay = make_train(env, agent, part, shards), isinstance(agent.data, Windows)
-    return Train(
-        init=_spread_init(one, layout, has_replay=has_replay),
-        train_chunk=_spread_chunk(one, layout, has_replay=has_replay),
-        learn_metric_names=one.learn_metric_names,
-    )
-
-
-def shard_config(config: ExperimentConfig) -> ExperimentConfig:
-    """The sizes of one shard: its share of environments, replay, batch and steps.
-
-    Args:
-      config: sizes of the whole run.
-    """
-    num_shards, replay, training = config.training.num_shards, config.replay, config.training
-    learner = config.learner
-    if replay is not None:
-        part = dataclasses.replace(
-            replay,
-            capacity=replay.capacity // num_shards,
-            min_size=-(-replay.min_size // num_shards),
-            batch_size=replay.batch_size // num_shards,
-        )
-        learner = dataclasses.replace(learner, replay=part)
-    return dataclasses.replace(
-        config,
-        learner=learner,
-        training=dataclasses.replace(
-            training,
-            num_shards=1,
-            num_envs=training.num_envs // num_shards,
-            num_env_steps=-(-training.num_env_steps // num_shards),
-        ),
-    )
-
-
-def _spread_init(one: Train, layout: Layout, *, has_replay: bool) -> Callable[..., TrainState]:
-    out_axes = _by_field(0, None, has_replay=has_replay)
-    specs = _specs(has_replay=has_replay)
-
-    def of_device(rng_key: PRNGKey, hyperparameters: Hyperparameters | None) -> TrainState:
-        if layout.per_device == 1:
-            return _map_fields(_add_axis, out_axes, one.init(rng_key, hyperparameters))
-        spread = jax.vmap(one.init, None, out_axes, axis_name=_SHARD, axis_size=layout.per_device)
-        state: TrainState = spread(rng_key, hyperparameters)
-        return state
-
-    spread_init = _over_devices(of_device, layout, (PartitionSpec(), PartitionSpec()), specs)
+    one = make_train(env, agent, part, shards)
+    axes = _state_axes(has_replay=isinstance(agent.data, Windows))
+    spread_init = _spread(one.init, layout, (None, None), axes)
 
     def init(rng_key: PRNGKey, hyperparameters: Hyperparameters | None = None) -> TrainState:
         state: TrainState = spread_init(rng_key, hyperparameters)
         return state
 
-    return init
+    chunk = _spread(one.train_chunk, layout, (axes,), (axes, None))
+    return Train(init, chunk, one.learn_metric_names)
 
 
-def _spread_chunk(
-    one: Train, layout: Layout, *, has_replay: bool
-) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
-    axes = _by_field(0, None, has_replay=has_replay)
-    specs = _specs(has_replay=has_replay)
-
-    def of_device(state: TrainState) -> tuple[TrainState, Metrics]:
-        if layout.per_device == 1:
-            state, metrics = one.train_chunk(_map_fields(_drop_axis, axes, state))
-            return _map_fields(_add_axis, axes, state), metrics
-        spread = jax.vmap(
-            one.train_chunk, (axes,), (axes, None), axis_name=_SHARD, axis_size=layout.per_device
-        )
-        output: tuple[TrainState, Metrics] = spread(state)
-        return output
-
-    return _over_devices(of_device, layout, (specs,), (specs, PartitionSpec()))
+def shard_config(config: ExperimentConfig) -> ExperimentConfig:
+    """The sizes of one shard: its share of the environments, replay, batch and steps of a run."""
+    num_shards, replay, training = config.training.num_shards, config.replay, config.training
+    changes = {
+        "training.num_shards": 1,
+        "training.num_envs": training.num_envs // num_shards,
+        "training.num_env_steps": -(-training.num_env_steps // num_shards),
+    }
+    if replay is not None:
+        changes |= {
+            "replay.capacity": replay.capacity // num_shards,
+            "replay.min_size": -(-replay.min_size // num_shards),
+            "replay.batch_size": replay.batch_size // num_shards,
+        }
+    return apply_settings(config, changes)
 
 
-def _over_devices(
-    function: Callable[..., Any], layout: Layout, in_specs: Any, out_specs: Any
-) -> Callable[..., Any]:
-    if len(layout.devices) == 1:
-        return function
-    # What the shards average is equal everywhere, which JAX cannot see through the search's loops.
-    return jax.shard_map(
-        function, mesh=layout.mesh(), in_specs=in_specs, out_specs=out_specs, check_vma=False
-    )
-
-
-def _specs(*, has_replay: bool) -> TrainState:
-    return _by_field(PartitionSpec(_DEVICE), PartitionSpec(), has_replay=has_replay)
-
-
-def _by_field(own: Any, shared: Any, *, has_replay: bool) -> TrainState:
-    """A prefix of a training state: what each shard has for itself, and what all have in common."""
+def _state_axes(*, has_replay: bool) -> TrainState:
+    """A prefix of a training state: 0 where each shard has its own, None for what all share."""
+    own: Any = 0
+    shared: Any = None
     ring = ReplayState(transitions=own, priorities=own, head=shared, size=shared)
     return TrainState(
         agent=shared,
@@ -191,21 +126,48 @@ def _by_field(own: Any, shared: Any, *, has_replay: bool) -> TrainState:
     )
 
 
-def _map_fields(
-    function: Callable[[Any, PyTree], PyTree], prefix: TrainState, state: TrainState
-) -> TrainState:
-    """Calls `function` with each leaf of a prefix and the part of the state that it stands for."""
+def _spread(
+    function: Callable[..., Any], layout: Layout, in_axes: PyTree, out_axes: PyTree
+) -> Callable[..., Any]:
+    """What all shards do, from what one does; the axes are prefixes of arguments and results."""
 
-    def is_leaf(x: Any) -> bool:
-        return x is None or isinstance(x, PartitionSpec)
+    def on_device(*args: PyTree) -> PyTree:
+        if layout.per_device > 1:
+            size = layout.per_device
+            return jax.vmap(function, in_axes, out_axes, axis_name=_SHARD, axis_size=size)(*args)
+        args = _map_arrays(lambda axis, x: x if axis is None else x.squeeze(axis), in_axes, args)
+        return _map_arrays(
+            lambda axis, x: x if axis is None else jnp.expand_dims(x, axis),
+            out_axes,
+            function(*args),
+        )
 
-    mapped: TrainState = jax.tree.map(function, prefix, state, is_leaf=is_leaf)
-    return mapped
+    if len(layout.devices) == 1:
+        return on_device
+    # What the shards average is equal everywhere, which JAX cannot see through the search's loops.
+    return jax.shard_map(
+        on_device,
+        mesh=layout.mesh,
+        in_specs=_specs(in_axes),
+        out_specs=_specs(out_axes),
+        check_vma=False,
+    )
 
 
-def _add_axis(axis: int | None, part: PyTree) -> PyTree:
-    return part if axis is None else jax.tree.map(lambda x: jnp.expand_dims(x, axis), part)
+def _specs(axes: PyTree) -> PyTree:
+    """Where arrays lie on the devices: divided where the axis is 0, and whole where it is None."""
+    return jax.tree.map(
+        lambda axis: PartitionSpec() if axis is None else PartitionSpec(_DEVICE),
+        axes,
+        is_leaf=lambda x: x is None,
+    )
 
 
-def _drop_axis(axis: int | None, part: PyTree) -> PyTree:
-    return part if axis is None else jax.tree.map(lambda x: jnp.squeeze(x, axis), part)
+def _map_arrays(function: Callable[[Any, Any], Any], prefix: PyTree, tree: PyTree) -> PyTree:
+    """Calls `function` with each array of a tree and the leaf of the prefix that it lies under."""
+    return jax.tree.map(
+        lambda leaf, part: jax.tree.map(lambda x: function(leaf, x), part),
+        prefix,
+        tree,
+        is_leaf=lambda x: x is None,
+    )

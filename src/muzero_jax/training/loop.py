@@ -12,15 +12,15 @@ from typing import Any, TypeAlias
 
 import jax
 
-from muzero_jax.agents.base import Agent, Hyperparameters
+from muzero_jax.agents.base import Agent, Hyperparameters, Windows
 from muzero_jax.agents.definition import unchanged
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core import user_code
 from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
-from muzero_jax.training.chunk_metrics import chunk_metrics, gather
+from muzero_jax.training.chunk_metrics import Sums, chunk_metrics, gather
 from muzero_jax.training.collect import Collect
-from muzero_jax.training.learn import causes_first, make_learn
+from muzero_jax.training.learn import Learn, LearnFromReplay, causes_first
 from muzero_jax.training.shards import ONE_SHARD, Shards
 from muzero_jax.training.train_state import StepCount, TrainState
 
@@ -82,28 +82,27 @@ def make_train(
       shards: the shards of the run; the functions are those of one of them.
       change_collect: gives another way of collecting in the place of the usual one.
     """
-    loop = _Loop(env, agent, config, shards, change_collect)
-    return Train(loop.init, loop.train_chunk, loop.learn_metric_names)
+    num_envs, length = config.training.num_envs, config.training.rollout_length
+    collect = change_collect(Collect(env, agent, num_envs, length))
+    learn, data = Learn(agent, shards), agent.data
+    if isinstance(data, Windows):
+        num_updates = config.num_updates_per_iteration
+        learn = LearnFromReplay(agent, data, num_envs, num_updates, shards)
+    loop = _Loop(agent, config, shards, collect, learn)
+    state = shards.eval_shape(loop.init, jax.random.key(0))
+    _, rollout, _ = jax.eval_shape(collect, state.agent, state.collector)
+    return Train(loop.init, loop.train_chunk, causes_first(learn.shapes(state, rollout)))
 
 
+@dataclasses.dataclass(frozen=True)
 class _Loop:
     """The functions of the loop around their static parts; it holds no state."""
 
-    def __init__(
-        self,
-        env: Environment,
-        agent: Agent,
-        config: ExperimentConfig,
-        shards: Shards,
-        change_collect: ChangeCollect,
-    ):
-        self.agent, self.config, self.shards = agent, config, shards
-        num_envs, length = config.training.num_envs, config.training.rollout_length
-        self.collect = change_collect(Collect(env, agent, num_envs, length))
-        self.learn = make_learn(agent, num_envs, config.num_updates_per_iteration, shards)
-        state = shards.eval_shape(self.init, jax.random.key(0))
-        _, rollout, _ = jax.eval_shape(self.collect, state.agent, state.collector)
-        self.learn_metric_names = causes_first(self.learn.shapes(state.learner, rollout))
+    agent: Agent
+    config: ExperimentConfig
+    shards: Shards
+    collect: Any
+    learn: Learn
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters | None = None) -> TrainState:
         settings: dict[str, Array | float] = dict(traced_settings(self.config))
@@ -117,28 +116,35 @@ class _Loop:
         collector = self.collect.begin(rng_key, env_key)
         agent_state = self.agent.init(agent_key, settings)
         learner = self.learn.begin(agent_state, self.collect.example(agent_state, collector))
-        return TrainState.of(learner, collector, StepCount.zero())
+        return TrainState(
+            agent=learner.agent,
+            replay=learner.replay,
+            first_failure=learner.first_failure,
+            collector=collector,
+            num_env_steps=StepCount.zero(),
+        )
 
     def train_chunk(self, state: TrainState) -> tuple[TrainState, Metrics]:
         length = self.config.training.iterations_per_chunk
         state, sums = jax.lax.scan(self._iteration, state, None, length=length)
-        learned = gather(sums.pop("learn"))
-        totals = jax.tree.map(lambda x: x.sum(axis=0), sums)
-        learn_totals = {"learn": learned, "learn_count": totals.pop("learn_count")}
+        totals = {name: (gather(found), count.sum()) for name, (found, count) in sums.items()}
         # Learning is the same in all shards; acting is not.
-        totals = self.shards.total(totals) | learn_totals
-        counts = {"num_updates": totals["learn_count"], "episodes": totals["episode_count"]}
+        learned = totals.pop("learn")
+        totals = {**self.shards.total(totals), "learn": learned}
+        counts = {"num_updates": learned[1], "episodes": totals["episode"][1]}
         metrics = {f"train/{name}": count for name, count in counts.items()}
-        groups = [name for name in totals if not name.endswith("_count") and name != "learn"]
-        for group in (*groups, "learn"):
-            metrics |= chunk_metrics(totals[group], totals[f"{group}_count"])
+        for total, count in totals.values():
+            metrics |= chunk_metrics(total, count)
         return state, metrics
 
-    def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
+    def _iteration(self, state: TrainState, _: None) -> tuple[TrainState, Sums]:
         collector, rollout, sums = self.collect(state.agent, state.collector)
         rng_key, learn_key = jax.random.split(collector.rng_key)
-        learner, learn_sums = self.learn(state.learner, learn_key, rollout)
+        learned: Any
+        learned, learn_sums = self.learn(state, learn_key, rollout)
         num_steps = self.config.env_steps_per_iteration * self.shards.num_shards
-        num_env_steps = state.num_env_steps.plus(num_steps)
-        state = TrainState.of(learner, collector.replace(rng_key=rng_key), num_env_steps)
+        state = learned.replace(
+            collector=collector.replace(rng_key=rng_key),
+            num_env_steps=state.num_env_steps.plus(num_steps),
+        )
         return state, {**sums, **learn_sums}

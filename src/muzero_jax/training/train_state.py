@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.core.types import Array, PyTree
+from muzero_jax.core.types import Array
 from muzero_jax.training.collect import Collector
-from muzero_jax.training.learn import FirstFailure, Learner
+from muzero_jax.training.learn import Learner
 
 
 class StepCount(struct.PyTreeNode):
@@ -34,35 +34,13 @@ class StepCount(struct.PyTreeNode):
         return (int(self.high) << 32) + int(self.low)
 
 
-class TrainState(struct.PyTreeNode):
+class TrainState(Learner):
     """Everything a run is made of; saving it and restoring it continues the run bit for bit.
 
     Attributes:
-      agent: the agent's state.
-      replay: the ring; `()` for an agent that learns from rollouts.
-      first_failure: the first update that was not applied.
       collector: where collecting is.
       num_env_steps: environment steps so far, over all environments.
     """
 
-    agent: PyTree
-    replay: PyTree
-    first_failure: FirstFailure
     collector: Collector
     num_env_steps: StepCount
-
-    @classmethod
-    def of(cls, learner: Learner, collector: Collector, num_env_steps: StepCount) -> "TrainState":
-        """The state of a run from its parts.
-
-        Args:
-          learner: what learning changes.
-          collector: where collecting is.
-          num_env_steps: environment steps so far.
-        """
-        return cls(learner.agent, learner.replay, learner.first_failure, collector, num_env_steps)
-
-    @property
-    def learner(self) -> Learner:
-        """What learning changes."""
-        return Learner(self.agent, self.replay, self.first_failure)

@@ -8,5 +8,4 @@ DEFINITION = AgentDefinition(
     settings=MuZeroSettings,
     make="muzero_jax.agents.muzero.agent:make_muzero",
     averages=True,
-    network_work="muzero_jax.agents.muzero.network_work:NetworkWork",
 )

@@ -5,11 +5,16 @@ import jax.numpy as jnp
 
 from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput, Windows
 from muzero_jax.agents.definition import Sizes
-from muzero_jax.agents.muzero.clipped_targets import clipped_share, largest_size
 from muzero_jax.agents.muzero.losses import muzero_loss
+from muzero_jax.agents.muzero.network_work import make_network_work
 from muzero_jax.agents.muzero.planning import NetworkSearchModel, Planner
 from muzero_jax.agents.muzero.settings import MuZeroSettings
-from muzero_jax.agents.muzero.targets import make_targets, make_window_spec
+from muzero_jax.agents.muzero.targets import (
+    clipped_share,
+    largest_size,
+    make_targets,
+    make_window_spec,
+)
 from muzero_jax.agents.network_state import NetworkState
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, Params, PRNGKey
@@ -18,14 +23,10 @@ from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.networks.model_checks import check_model
 from muzero_jax.replay.buffer import Batch
-from muzero_jax.search.policies import RootFnOutput
 
 
 def make_muzero(
-    settings: MuZeroSettings,
-    env: Environment,
-    sizes: Sizes,
-    model: MuZeroModel | None = None,
+    settings: MuZeroSettings, env: Environment, sizes: Sizes, model: MuZeroModel | None = None
 ) -> Agent:
     """Builds the agent.
 
@@ -50,20 +51,20 @@ def make_muzero(
 def make_muzero_model(settings: MuZeroSettings, spec: EnvironmentSpec) -> MuZeroModel:
     """The networks that MuZero's settings describe, for the observations of an environment.
 
-    Args:
-      settings: the settings of the agent.
-      spec: the description of the environment.
-
     Raises:
       ConfigError: the networks do not suit the observations.
     """
     return make_model(
         settings.network,
-        jax.ShapeDtypeStruct(spec.observation_shape, jnp.dtype(spec.observation_dtype)),
+        _observation(spec),
         spec.num_actions,
         num_players=spec.num_players,
         use_projection=settings.loss.consistency_weight > 0,
     )
+
+
+def _observation(spec: EnvironmentSpec) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(spec.observation_shape, jnp.dtype(spec.observation_dtype))
 
 
 class _MuZero:
@@ -72,9 +73,8 @@ class _MuZero:
     def __init__(
         self, settings: MuZeroSettings, spec: EnvironmentSpec, sizes: Sizes, model: MuZeroModel
     ):
-        self.settings, self.sizes, self.model = settings, sizes, model
-        observation = jax.ShapeDtypeStruct(spec.observation_shape, spec.observation_dtype)
-        num_bins = check_model(model, observation, spec.num_actions)
+        self.settings, self.spec, self.sizes, self.model = settings, spec, sizes, model
+        num_bins = check_model(model, _observation(spec), spec.num_actions)
         self.support = (num_bins - 1) // 2, model.support_spacing
         self.sign = -1.0 if spec.num_players == 2 else 1.0
         self.planner = Planner(NetworkSearchModel(model), settings.search, sizes.num_updates)
@@ -83,29 +83,27 @@ class _MuZero:
         )
 
     def as_agent(self) -> Agent:
-        return Agent(
+        return self.planner.as_agent(
             data=Windows(self.window, self.settings.replay),
             init=self.init,
-            act=self.planner.act,
-            greedy={"search": self.planner.act_greedily, "prior": self.planner.act_by_prior},
             learn=self.learn,
-            plan=self.planner.plan,
+            network_work=make_network_work(self.settings, self.spec, self.model, self.window),
         )
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> NetworkState:
         with_target = self.settings.target.bootstrap == "target_network"
-        return NetworkState.fresh(
-            self.model.init(rng_key), hyperparameters, with_target=with_target
-        )
+        params = self.model.init(rng_key)
+        return NetworkState.fresh(params, hyperparameters, with_target=with_target)
 
     def learn(self, state: NetworkState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
+        slow_params = state.params if state.target_params is None else state.target_params
         targets = make_targets(
             self.settings.target,
             self.window,
             batch.transitions,
             self.sign * state.hyperparameters["target.discount"],
-            value_fn=lambda observation: self._bootstrap_root(state, observation).value,
-            search_fn=lambda *roots: self._fresh_search(state, rng_key, *roots),
+            value_fn=lambda seen: self.planner.model.root(slow_params, seen).value,
+            search_fn=self.planner.fresh_search(state, slow_params, rng_key),
         )
 
         def loss(params: Params) -> tuple[Array, tuple[dict[str, Array], Array]]:
@@ -123,25 +121,9 @@ class _MuZero:
         metrics |= {"target/value": targets.value[:, 0].mean()}
         metrics |= clipped_share(targets, *self.support)
         gradient, metrics = self.sizes.average((gradient, metrics))
+        rate = self.settings.target.target_update_rate
         state, norm = state.descended(
-            gradient,
-            self.settings.optimizer,
-            self.sizes.num_updates,
-            self.settings.target.target_update_rate,
+            gradient, self.settings.optimizer, self.sizes.num_updates, rate
         )
         metrics |= {"gradient/norm": norm, **largest_size(targets)}
         return LearnOutput(state, metrics, priorities=error)
-
-    def _bootstrap_params(self, state: NetworkState) -> Params:
-        return state.params if state.target_params is None else state.target_params
-
-    def _bootstrap_root(self, state: NetworkState, observation: Array) -> RootFnOutput:
-        return self.planner.model.root(self._bootstrap_params(state), observation)
-
-    def _fresh_search(
-        self, state: NetworkState, rng_key: PRNGKey, observation: Array, legal_action_mask: Array
-    ) -> tuple[Array, Array]:
-        """Policies and values of noise-free searches with the bootstrap's parameters."""
-        params = self._bootstrap_params(state)
-        output = self.planner.plan_with(state, params, rng_key, observation, legal_action_mask)
-        return output.action_weights, output.search_value

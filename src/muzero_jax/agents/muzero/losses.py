@@ -1,5 +1,7 @@
 """MuZero's K-step unrolled loss (arXiv 1911.08265, equation 1 and appendix G)."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -43,38 +45,29 @@ def muzero_loss(
       of the roots' values.
     """
     output = model.unroll(params, observation[:, 0], targets.action.T)
-    support_size = (output.value_logits.shape[-1] - 1) // 2
-    num_unroll_steps = targets.action.shape[1]
-    step_weights = jnp.full(num_unroll_steps + 1, 1.0 / max(num_unroll_steps, 1)).at[0].set(1.0)
-
-    def mean(values: Array, mask: Array, weights: Array) -> Array:
-        """`[]` weighted mean of `[k, B]` values where `[B, k]` the mask holds."""
-        chex.assert_equal_shape([values, mask.T])
-        masked = jnp.where(mask.T, values, 0.0)
-        per_window = jnp.dot(weights, masked, precision=jax.lax.Precision.HIGHEST)
-        return jnp.mean(importance_weights * per_window)
-
-    def term(logits: Array, labels: Array, mask: Array, weights: Array) -> Array:
-        """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
-        cross_entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
-        return mean(cross_entropy, mask, weights)
-
-    value_labels = scalar_to_support(targets.value, support_size, model.support_spacing)
-    reward_labels = scalar_to_support(targets.reward, support_size, model.support_spacing)
+    num_steps = targets.action.shape[1]
+    weights = jnp.full(num_steps + 1, 1.0 / max(num_steps, 1)).at[0].set(1.0)
+    labels = functools.partial(
+        scalar_to_support,
+        support_size=(output.value_logits.shape[-1] - 1) // 2,
+        spacing=model.support_spacing,
+    )
+    term = functools.partial(_cross_entropy, importance_weights)
+    value_mask, reward_mask = targets.value_mask, targets.reward_mask
     terms = {
-        "policy": term(output.prior_logits, targets.policy, targets.policy_mask, step_weights),
-        "value": term(output.value_logits, value_labels, targets.value_mask, step_weights),
-        "reward": term(
-            output.reward_logits[1:], reward_labels, targets.reward_mask, step_weights[1:]
-        ),
+        "policy": term(output.prior_logits, targets.policy, targets.policy_mask, weights),
+        "value": term(output.value_logits, labels(targets.value), value_mask, weights),
+        "reward": term(output.reward_logits[1:], labels(targets.reward), reward_mask, weights[1:]),
     }
     entropy = legal_entropy(output.prior_logits, targets.legal_action_mask.swapaxes(0, 1))
-    mean_entropy = mean(entropy, targets.policy_mask, step_weights)
+    mean_entropy = _mean(importance_weights, entropy, targets.policy_mask, weights)
     total = -hyperparameters["loss.entropy_weight"] * mean_entropy
     for name, value in terms.items():
         total = total + hyperparameters[f"loss.{name}_weight"] * value
     if consistency_weight:
-        per_window = _consistency(model, params, output.embedding[1:], observation, targets)
+        seen = observation[:, 1 : num_steps + 1].swapaxes(0, 1)
+        distance = consistency(model, params, output.embedding[1:], seen)
+        per_window = jnp.where(targets.policy_mask[:, 1:].T, distance, 0.0).mean(axis=0)
         terms["consistency"] = jnp.mean(importance_weights * per_window)
         total = total + consistency_weight * terms["consistency"]
     root_value = support_to_scalar(output.value_logits[0], model.support_spacing)
@@ -83,32 +76,47 @@ def muzero_loss(
     return total, ({"loss/total": total, **metrics, "policy/entropy": mean_entropy}, error)
 
 
+def _mean(importance_weights: Array, values: Array, mask: Array, weights: Array) -> Array:
+    """`[]` weighted mean of `[k, B]` values where `[B, k]` the mask holds."""
+    chex.assert_equal_shape([values, mask.T])
+    masked = jnp.where(mask.T, values, 0.0)
+    per_window = jnp.dot(weights, masked, precision=jax.lax.Precision.HIGHEST)
+    return jnp.mean(importance_weights * per_window)
+
+
+def _cross_entropy(
+    importance_weights: Array, logits: Array, labels: Array, mask: Array, weights: Array
+) -> Array:
+    """`[]` weighted cross-entropy of `[k, B, bins]` logits with `[B, k, bins]` labels."""
+    cross_entropy = optax.softmax_cross_entropy(logits, labels.swapaxes(0, 1))
+    return _mean(importance_weights, cross_entropy, mask, weights)
+
+
 def legal_entropy(logits: Array, legal_action_mask: Array) -> Array:
     """`[...]` entropy in nats of the softmax over the legal ones of `[..., A]` actions.
 
-    Args:
-      logits: `[..., A]`, finite where an action is legal.
-      legal_action_mask: `[..., A]` bool.
+    The logits are finite where an action is legal.
     """
     lowest = jnp.finfo(logits.dtype).min
     log_probability = jax.nn.log_softmax(jnp.where(legal_action_mask, logits, lowest))
     return -jnp.sum(jnp.exp(log_probability) * log_probability, axis=-1)
 
 
-def _consistency(
-    model: MuZeroModel, params: Params, embedding: Array, observation: Array, targets: Targets
-) -> Array:
-    """`[B]` negative cosine of unrolled (`[K, B, *E]`) and encoded latents, mean over K.
+def consistency(model: MuZeroModel, params: Params, embedding: Array, observation: Array) -> Array:
+    """`[K, B]` negative cosines of unrolled latents with those of the observations at their steps.
 
     The encoded side takes no gradient (EfficientZero, section 4.1).
+
+    Args:
+      model: a model with projection heads.
+      params: the parameters of the model.
+      embedding: `[K, B, *E]` unrolled latents.
+      observation: `[K, B, ...]` observations.
     """
     assert model.project is not None and model.predict_projection is not None
-    num_steps, batch_size = embedding.shape[:2]
-    seen = observation[:, 1 : num_steps + 1].swapaxes(0, 1)
-    encoded = model.represent(params, seen.reshape((-1, *seen.shape[2:])))
+    encoded = model.represent(params, observation.reshape((-1, *observation.shape[2:])))
     target = jax.lax.stop_gradient(model.project(params, encoded))
     unrolled = model.project(params, embedding.reshape((-1, *embedding.shape[2:])))
     prediction = model.predict_projection(params, unrolled)
     similarity = optax.cosine_similarity(prediction, target, epsilon=1e-6)
-    mask = targets.policy_mask[:, 1:].T
-    return -jnp.where(mask, similarity.reshape((num_steps, batch_size)), 0.0).mean(axis=0)
+    return -similarity.reshape(embedding.shape[:2])

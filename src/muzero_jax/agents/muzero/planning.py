@@ -4,15 +4,16 @@ A planner does not learn. MuZero with networks and MuZero with tables differ in 
 change, not in how they are searched.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.agents.base import ActOutput, Hyperparameters, Moment
+from muzero_jax.agents.base import ActOutput, Agent, Moment
 from muzero_jax.agents.exploration import sometimes_random
-from muzero_jax.core.types import Array, Params, PRNGKey, TimeStep
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.search.policies import (
     RecurrentFn,
@@ -23,25 +24,6 @@ from muzero_jax.search.policies import (
     make_search,
 )
 from muzero_jax.search.settings import SearchConfig
-
-
-class PlanningState(Protocol):
-    """What a planner reads of an agent's state."""
-
-    @property
-    def params(self) -> Params:
-        """Of the model."""
-        ...
-
-    @property
-    def hyperparameters(self) -> Hyperparameters:
-        """Traced settings."""
-        ...
-
-    @property
-    def num_updates(self) -> Array:
-        """`[]` int32."""
-        ...
 
 
 class SearchRecord(struct.PyTreeNode):
@@ -69,15 +51,11 @@ class SearchModel(Protocol):
 
     def prepare(self, params: Params) -> Params:
         """Parameters that answer the same and faster, made once before each search."""
-        ...
+        return params
 
 
-class NetworkSearchModel:
-    """A `MuZeroModel` as a search calls it.
-
-    Args:
-      model: the networks.
-    """
+class NetworkSearchModel(SearchModel):
+    """A `MuZeroModel` as a search calls it."""
 
     def __init__(self, model: MuZeroModel):
         self.model = model
@@ -107,13 +85,11 @@ class NetworkSearchModel:
 
         return recurrent_fn
 
-    def prepare(self, params: Params) -> Params:
-        """The parameters themselves."""
-        return params
-
 
 class Planner:
     """Acts by searching a model; it holds no state.
+
+    The states of its agents have the fields `params`, `hyperparameters` and `num_updates`.
 
     Args:
       model: the model that is searched.
@@ -127,84 +103,58 @@ class Planner:
         self._decay = search.temperature_decay
         self._search = make_search(search)
 
-    def act(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Acts by search with the root's noise, and now and then at random; see `Agent.act`.
+    def as_agent(self, **learning: Any) -> Agent:
+        """The agent that acts by searching; the other fields of the `Agent` are given."""
+        greedy = {"search": self._act_greedily, "prior": self._act_by_prior}
+        return Agent(act=self._act, greedy=greedy, plan=self._plan, **learning)
+
+    def fresh_search(
+        self, state: PyTree, params: Params, rng_key: PRNGKey
+    ) -> Callable[[Array, Array], tuple[Array, Array]]:
+        """The function that searches without noise, for MuZero Reanalyze; see `targets.SearchFn`.
 
         Args:
-          state: the agent's state.
+          state: the agent's state, of which only the traced settings are read.
+          params: the parameters of the model.
           rng_key: consumed.
-          moment: `[B, ...]` what the agent may look at.
         """
+
+        def search(observation: Array, legal_action_mask: Array) -> tuple[Array, Array]:
+            noise = SearchNoise.none()
+            _, output = self._run(state, params, rng_key, observation, legal_action_mask, noise)
+            return output.action_weights, output.search_value
+
+        return search
+
+    def _act(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Acts by search with the root's noise, and now and then at random."""
         search_key, epsilon_key = jax.random.split(rng_key)
-        output = self._act(state, search_key, moment.timestep, self._noise(state))
+        output = self._act_by_search(state, search_key, moment, self._noise(state))
         epsilon = state.hyperparameters["search.epsilon"]
         legal = moment.timestep.legal_action_mask
         return output.replace(action=sometimes_random(epsilon_key, output.action, legal, epsilon))
 
-    def act_greedily(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Acts by search without noise; see `Agent.greedy`.
-
-        Args:
-          state: the agent's state.
-          rng_key: consumed.
-          moment: `[B, ...]` what the agent may look at.
-        """
+    def _act_greedily(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:
         search_key, _ = jax.random.split(rng_key)
-        return self._act(state, search_key, moment.timestep, SearchNoise.none())
+        return self._act_by_search(state, search_key, moment, SearchNoise.none())
 
-    def act_by_prior(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Takes the likeliest action of the root's prior, without any search.
-
-        Args:
-          state: the agent's state.
-          rng_key: consumed.
-          moment: `[B, ...]` what the agent may look at.
-        """
+    def _act_by_prior(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Takes the likeliest action of the root's prior, without any search."""
         del rng_key  # Nothing is random.
         root = self.model.root(state.params, moment.timestep.observation)
         lowest = jnp.finfo(root.prior_logits.dtype).min
         logits = jnp.where(moment.timestep.legal_action_mask, root.prior_logits, lowest)
         return ActOutput(action=jnp.argmax(logits, axis=-1).astype(jnp.int32), value=root.value)
 
-    def plan(self, state: PlanningState, rng_key: PRNGKey, moment: Moment) -> SearchOutput:
-        """The search of `moment` as the agent acts greedily; see `Agent.plan`.
+    def _plan(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> SearchOutput:
+        seen, legal = moment.timestep.observation, moment.timestep.legal_action_mask
+        return self._run(state, state.params, rng_key, seen, legal, SearchNoise.none())[1]
 
-        Args:
-          state: the agent's state.
-          rng_key: consumed.
-          moment: `[B, ...]` what the agent may look at.
-        """
-        timestep = moment.timestep
-        return self.plan_with(
-            state, state.params, rng_key, timestep.observation, timestep.legal_action_mask
-        )
-
-    def plan_with(
-        self,
-        state: PlanningState,
-        params: Params,
-        rng_key: PRNGKey,
-        observation: Array,
-        legal_action_mask: Array,
-    ) -> SearchOutput:
-        """A search without noise, with given parameters.
-
-        Args:
-          state: the agent's state, of which only the traced settings are read.
-          params: the parameters of the model.
-          rng_key: consumed.
-          observation: `[B, ...]` the observations at the roots.
-          legal_action_mask: `[B, A]` bool.
-        """
-        root, noise = self.model.root(params, observation), SearchNoise.none()
-        return self._run(state, params, rng_key, root, legal_action_mask, noise)
-
-    def _act(
-        self, state: PlanningState, search_key: PRNGKey, timestep: TimeStep, noise: SearchNoise
+    def _act_by_search(
+        self, state: PyTree, search_key: PRNGKey, moment: Moment, noise: SearchNoise
     ) -> ActOutput:
-        root = self.model.root(state.params, timestep.observation)
-        legal = timestep.legal_action_mask
-        output = self._run(state, state.params, search_key, root, legal, noise)
+        seen, legal = moment.timestep.observation, moment.timestep.legal_action_mask
+        root, output = self._run(state, state.params, search_key, seen, legal, noise)
         return ActOutput(
             action=output.action,
             record=SearchRecord(output.action_weights, output.search_value),
@@ -219,18 +169,19 @@ class Planner:
 
     def _run(
         self,
-        state: PlanningState,
+        state: PyTree,
         params: Params,
         rng_key: PRNGKey,
-        root: RootFnOutput,
-        legal_action_mask: Array,
+        observation: Array,
+        legal: Array,
         noise: SearchNoise,
-    ) -> SearchOutput:
+    ) -> tuple[RootFnOutput, SearchOutput]:
+        root = self.model.root(params, observation)
         recurrent_fn = self.model.recurrent_fn(state.hyperparameters["target.discount"])
         params = self.model.prepare(params)
-        return self._search(params, rng_key, root, recurrent_fn, legal_action_mask, noise)
+        return root, self._search(params, rng_key, root, recurrent_fn, legal, noise)
 
-    def _noise(self, state: PlanningState) -> SearchNoise:
+    def _noise(self, state: PyTree) -> SearchNoise:
         """The search's exploration; the temperature falls over the run's updates."""
         h = state.hyperparameters
         progress = jnp.minimum(1.0, state.num_updates / max(self._num_updates, 1))
@@ -238,9 +189,5 @@ class Planner:
         temperature = start + progress * (end - start)
         if self._decay == "exponential":
             temperature = start * (end / start) ** progress
-        return SearchNoise(
-            gumbel_scale=h["search.gumbel_scale"],
-            dirichlet_alpha=h["search.dirichlet_alpha"],
-            dirichlet_fraction=h["search.dirichlet_fraction"],
-            temperature=temperature,
-        )
+        names = ("gumbel_scale", "dirichlet_alpha", "dirichlet_fraction")
+        return SearchNoise(temperature=temperature, **{n: h[f"search.{n}"] for n in names})

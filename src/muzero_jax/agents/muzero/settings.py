@@ -8,40 +8,37 @@ import dataclasses
 from typing import Literal
 
 from muzero_jax.agents.settings import OptimizerConfig
-from muzero_jax.core.checks import require, require_range, require_types
-from muzero_jax.core.settings import traced
+from muzero_jax.core.checks import require
+from muzero_jax.core.settings import Section, bounded, traced
 from muzero_jax.networks.settings import NetworkConfig
 from muzero_jax.replay.settings import ReplayConfig
 from muzero_jax.search.settings import SearchConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class TargetConfig:
+class TargetConfig(Section, name="target"):
     """What the networks are trained towards."""
 
-    discount: float = traced(0.997)
+    discount: float = traced(0.997, 0, 1)
     """Traced: discount of one environment step (paper: 0.997 Atari, 1 boards)."""
-    num_unroll_steps: int = 5
+    num_unroll_steps: int = bounded(5, 0, 10_000)
     """Model unroll steps K of the loss (paper: 5)."""
-    td_steps: int = 10
+    td_steps: int = bounded(10, 0, 10_000)
     """Steps n of the value target (paper: 10; Reanalyze: 5); with 0 it is the searched value of the
     state itself, which does not depend on the action that was taken there."""
-    td_lambda: float = 1.0
+    td_lambda: float = bounded(1.0, 0, 1)
     """TD(lambda) mix of the 1- to n-step returns; 1 is the pure n-step return (paper)."""
     bootstrap: Literal["search", "network", "target_network"] = "target_network"
     """Value at the end of the n steps: search is the one stored when acting (paper), network the
     current parameters' value of the stored observation, target_network that of slow parameters."""
-    target_update_rate: float = 0.01
+    target_update_rate: float = bounded(0.01, 0, 1)
     """target_network: share of the new parameters mixed into the slow ones at each update."""
-    reanalyse_fraction: float = 0.0
+    reanalyse_fraction: float = bounded(0.0, 0, 1)
     """Share of each batch whose policies and bootstrap values come from a fresh search with the
     bootstrap's parameters (paper, Reanalyze: 0.8)."""
 
     def __post_init__(self) -> None:
-        require_types("target", self)
-        require_range("target", self, 0, 1, "discount", "td_lambda", "reanalyse_fraction")
-        require_range("target", self, 0, 1, "target_update_rate")
-        require_range("target", self, 0, 10_000, "num_unroll_steps", "td_steps")
+        super().__post_init__()
         require(
             self.td_steps > 0 or self.bootstrap == "search" or self.reanalyse_fraction == 1,
             "target.td_steps 0 needs searched values: target.bootstrap search, or "
@@ -55,30 +52,25 @@ class TargetConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Section, name="loss"):
     """Weights of the terms of the K-step unrolled loss."""
 
-    policy_weight: float = traced(1.0)
+    policy_weight: float = traced(1.0, 0)
     """Traced: cross-entropy of the prior with the search policy (paper: 1)."""
-    value_weight: float = traced(0.25)
+    value_weight: float = traced(0.25, 0)
     """Traced: cross-entropy of the value (paper: 1; Reanalyze: 0.25)."""
-    reward_weight: float = traced(1.0)
+    reward_weight: float = traced(1.0, 0)
     """Traced: cross-entropy of the reward (paper: 1)."""
-    entropy_weight: float = traced(0.0)
+    entropy_weight: float = traced(0.0, 0)
     """Traced: entropy of the prior over legal actions, subtracted; it undoes preferences that no
     Q-value supports and so keeps exploring alive (paper: 0; A3C: 0.01)."""
-    consistency_weight: float = 0.0
+    consistency_weight: float = bounded(0.0, 0)
     """Self-predictive consistency of unrolled with encoded latents; 0 leaves its heads out
     (EfficientZero, Ye et al. 2021: 2)."""
 
-    def __post_init__(self) -> None:
-        require_types("loss", self)
-        names = ("policy_weight", "value_weight", "reward_weight")
-        require_range("loss", self, 0, None, *names, "entropy_weight", "consistency_weight")
-
 
 @dataclasses.dataclass(frozen=True)
-class MuZeroSettings:
+class MuZeroSettings(Section):
     """MuZero with networks: it searches a learned model, and learns by unrolling it."""
 
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
@@ -89,7 +81,7 @@ class MuZeroSettings:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        require_types("", self)
+        super().__post_init__()
         require(
             self.loss.consistency_weight == 0 or self.target.num_unroll_steps >= 1,
             f"loss.consistency_weight ({self.loss.consistency_weight:g}) compares unrolled states, "

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.muzero.settings import TargetConfig
-from muzero_jax.core.types import Array, Transition
+from muzero_jax.core.types import Array, Metrics, Transition
 from muzero_jax.maths.returns import n_step_returns, window_ends
+from muzero_jax.maths.value_support import is_beyond_support
 from muzero_jax.replay.buffer import WindowSpec
 
 ValueFn = Callable[[Array], Array]
@@ -38,8 +39,7 @@ class Targets(struct.PyTreeNode):
       legal_action_mask: `[B, K + 1, A]` bool.
       value: `[B, K + 1]` n-step returns.
       reward: `[B, K]` rewards of the steps into states `1..K`.
-      policy_mask: `[B, K + 1]` bool.
-      value_mask: `[B, K + 1]` bool.
+      policy_mask, value_mask: `[B, K + 1]` bool.
       reward_mask: `[B, K]` bool.
     """
 
@@ -89,37 +89,69 @@ def make_targets(
       value_fn: the bootstrap's network.
       search_fn: the fresh search of the reanalysed share.
     """
-    num_unroll_steps, num_values = config.num_unroll_steps, window.length - 1
-    policy = transitions.record.action_weights[:, : num_unroll_steps + 1]
-    row_values, final_value = _bootstrap_values(config, window, transitions, value_fn)
-    if config.reanalyse_fraction > 0:
-        policy, row_values, final_value = _reanalyse(
-            config, window, transitions, policy, row_values, final_value, search_fn
-        )
+    num_steps = config.num_unroll_steps
+    old = (
+        transitions.record.action_weights[:, : num_steps + 1],
+        *_bootstrap_values(config, window, transitions, value_fn),
+    )
+    reanalyses = config.reanalyse_fraction > 0
+    policy, row_values, final_value = (
+        _reanalyse(config, window, transitions, old, search_fn) if reanalyses else old
+    )
     ends = jax.vmap(window_ends)(transitions.discount, transitions.truncated)
     reward, done = transitions.reward[:, :-1], transitions.truncated[:, :-1]
-    if config.td_steps == 0:
-        value = row_values
-    else:
-        step = jnp.arange(num_values)[None]
-        is_cut = (step == ends.first_end[:, None]) & done
+    value = row_values
+    if config.td_steps > 0:
+        is_cut = (jnp.arange(window.length - 1)[None] == ends.first_end[:, None]) & done
         value_tp1 = jnp.where(is_cut, final_value[:, None], row_values[:, 1:])
         returns = functools.partial(
             n_step_returns, td_steps=config.td_steps, td_lambda=config.td_lambda
         )
         value = jax.vmap(returns)(reward, discount * transitions.discount[:, :-1], done, value_tp1)
-    alive = ends.alive[:, : num_unroll_steps + 1]
-    known = ~ends.truncated_before[:, : num_unroll_steps + 1]
+    alive = ends.alive[:, : num_steps + 1]
+    known = ~ends.truncated_before[:, : num_steps + 1]
     return Targets(
-        action=transitions.action[:, :num_unroll_steps],
+        action=transitions.action[:, :num_steps],
         policy=policy,
-        legal_action_mask=transitions.legal_action_mask[:, : num_unroll_steps + 1],
-        value=jnp.where(alive, value[:, : num_unroll_steps + 1], 0.0),
-        reward=jnp.where(alive[:, :-1], reward[:, :num_unroll_steps], 0.0),
+        legal_action_mask=transitions.legal_action_mask[:, : num_steps + 1],
+        value=jnp.where(alive, value[:, : num_steps + 1], 0.0),
+        reward=jnp.where(alive[:, :-1], reward[:, :num_steps], 0.0),
         policy_mask=alive,
         value_mask=known,
         reward_mask=known[:, :-1],
     )
+
+
+def clipped_share(targets: Targets, support_size: int, spacing: float) -> Metrics:
+    """`target/value_clipped` and `target/reward_clipped`: shares of targets beyond the support.
+
+    A target beyond the support is trained as the support's edge, so that the networks cannot tell
+    it from any other one beyond. Masked targets are not counted.
+
+    Args:
+      targets: the targets of a batch.
+      support_size: half-width S of the support, in atoms.
+      spacing: distance of neighbouring atoms, see `maths.value_support`.
+    """
+    metrics = {}
+    for name, x, mask in _trained(targets):
+        is_clipped = mask & is_beyond_support(x, support_size, spacing)
+        count = jnp.maximum(mask.sum(dtype=jnp.float32), 1.0)
+        metrics[f"target/{name}_clipped"] = is_clipped.sum(dtype=jnp.float32) / count
+    return metrics
+
+
+def largest_size(targets: Targets) -> Metrics:
+    """`target/value_largest` and `target/reward_largest`: absolute values, of unmasked targets."""
+    return {
+        f"target/{name}_largest": jnp.where(mask, jnp.abs(x), 0.0).max(initial=0.0)
+        for name, x, mask in _trained(targets)
+    }
+
+
+def _trained(targets: Targets) -> tuple[tuple[str, Array, Array], ...]:
+    value = ("value", targets.value, targets.value_mask)
+    return value, ("reward", targets.reward, targets.reward_mask)
 
 
 def bootstrap_rows(config: TargetConfig) -> range:
@@ -159,31 +191,27 @@ def _reanalyse(
     config: TargetConfig,
     window: WindowSpec,
     transitions: Transition,
-    policy: Array,
-    row_values: Array,
-    final_value: Array,
+    old: tuple[Array, Array, Array],
     search_fn: SearchFn,
 ) -> tuple[Array, Array, Array]:
-    """Replaces the policies and values of the first share of the batch by those of a search."""
+    """Replaces the first share of a batch's policies, row values and final values by a search's."""
+    policy, row_values, final_value = old
     share = math.ceil(config.reanalyse_fraction * policy.shape[0])
     offsets = jnp.array(window.observation_offsets)
     observation = transitions.observation[:share]
-    legal = transitions.legal_action_mask[:share, offsets]
     roots = observation.reshape((-1, *observation.shape[2:]))
-    root_legal = legal.reshape((-1, legal.shape[-1]))
-    num_roots = roots.shape[0]
+    legal = transitions.legal_action_mask[:share, offsets].reshape((len(roots), -1))
+    num_roots, num_actions = legal.shape
     if transitions.final_observation is not None and config.td_steps > 0:
         # Which actions are legal after a time limit was not stored; only the value is used.
-        every = jnp.ones((share, legal.shape[-1]), bool)
         roots = jnp.concatenate([roots, transitions.final_observation[:share]])
-        root_legal = jnp.concatenate([root_legal, every])
-    fresh_policy, fresh_value = search_fn(roots, root_legal)
+        legal = jnp.concatenate([legal, jnp.ones((share, num_actions), bool)])
+    fresh_policy, fresh_value = search_fn(roots, legal)
     fresh_final = fresh_value[num_roots:]  # Empty where nothing truncates.
     final_value = final_value.at[: len(fresh_final)].set(fresh_final)
-    fresh_policy, fresh_value = fresh_policy[:num_roots], fresh_value[:num_roots]
-    row_values = row_values.at[:share, offsets].set(fresh_value.reshape((share, -1)))
+    fresh_rows = fresh_value[:num_roots].reshape((share, -1))
+    row_values = row_values.at[:share, offsets].set(fresh_rows)
     # The unrolled states are the first offsets, in order.
-    num_policies = policy.shape[1]
-    fresh_policy = fresh_policy.reshape((share, -1, policy.shape[-1]))[:, :num_policies]
-    policy = policy.at[:share].set(fresh_policy)
+    fresh_policy = fresh_policy[:num_roots].reshape((share, -1, num_actions))
+    policy = policy.at[:share].set(fresh_policy[:, : policy.shape[1]])
     return policy, row_values, final_value

@@ -78,17 +78,13 @@ class _TableMuZero:
         return state.replace(params=params)
 
     def learn(self, state: TableMuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
-        def fresh_search(observation: Array, legal: Array) -> tuple[Array, Array]:
-            output = self.planner.plan_with(state, state.params, rng_key, observation, legal)
-            return output.action_weights, output.search_value
-
         targets = make_targets(
             self.targets,
             self.window,
             batch.transitions,
             state.hyperparameters["target.discount"],
             value_fn=lambda observation: self.model.root(state.params, observation).value,
-            search_fn=fresh_search,
+            search_fn=self.planner.fresh_search(state, state.params, rng_key),
         )
         rate = state.hyperparameters["table.step_size"]
 
@@ -122,13 +118,9 @@ def make_table_muzero(settings: TableMuZeroSettings, env: Environment, sizes: Si
       ConfigError: the environment's states are not numbered.
     """
     learner = _TableMuZero(settings, env, sizes)
-    planner = learner.planner
-    return Agent(
+    return learner.planner.as_agent(
         data=Windows(learner.window, settings.replay),
         init=learner.init,
-        act=planner.act,
-        greedy={"search": planner.act_greedily, "prior": planner.act_by_prior},
         learn=learner.learn,
         observe=learner.observe,
-        plan=planner.plan,
     )
