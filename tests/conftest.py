@@ -83,6 +83,11 @@ def shared_programs() -> Iterator[None]:
         yield
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors, since some tests wait for child processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no long file is begun last, beside idle workers."""
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}

@@ -211,15 +211,37 @@ def test_other_evaluations_leave_training_as_it_is(copy: Path, short_run: Path) 
     assert run_folder.load_config(copy).evaluation.final_num_episodes == 9
 
 
-def test_a_time_limit_may_change_but_not_come_or_go(copy: Path) -> None:
-    three, four = (Programs(build(tiny(environment__time_limit=n))).shapes for n in (3, 4))
-    assert three == four
-    before = (_unfinished(copy) / "config.yaml").read_text()
-    with pytest.raises(CheckpointMismatchError, match="does not fit the settings") as told:
-        runner.resume(copy, changes={"environment.time_limit": 3})
-    assert "\n" not in str(told.value)
-    assert (copy / "config.yaml").read_text() == before
-    assert checkpoint_steps(copy / "checkpoints") == [128]
+def test_a_time_limit_can_be_given_to_a_run_that_had_none(copy: Path) -> None:
+    assert main(["train", "--resume", str(_unfinished(copy)), "--environment.time_limit", "3"]) == 0
+    assert json.loads((copy / "result.json").read_text())["length_mean"] == 3.0
+    last = json.loads((copy / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["episode/length"] == 3.0
+    # Without the option the limit stays, because it is now a setting of the run.
+    assert load_run(copy).env.spec.max_episode_steps == 3
+
+
+def test_a_run_killed_after_its_time_limit_changed_goes_on(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings then hold the limit, and the checkpoint the state of a run without a limit."""
+    whole = Path(shutil.copytree(_unfinished(copy), tmp_path / "whole"))
+    limited = {"environment.time_limit": 3}
+    runner.resume(whole, changes=limited)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_writer, "write_versions", _die)
+        with pytest.raises(_Killed):
+            runner.resume(copy, changes=limited)
+    assert run_folder.load_config(copy).environment.time_limit == 3
+    runner.resume(copy)
+    assert _reports(copy) == _reports(whole)
+
+
+def test_a_time_limit_is_not_taken_away_from_steps_that_it_cut(copy: Path) -> None:
+    limited = tiny(**CONSTANT, training__num_env_steps=256, environment__time_limit=3)
+    run_folder.write_config(_unfinished(copy), limited)
+    with pytest.raises(ConfigError, match=r"can be changed but not taken away .* has 3, catch has"):
+        runner.resume(copy, changes={"environment.time_limit": 0})
+    assert run_folder.load_config(copy) == limited
 
 
 def test_a_finished_run_without_checkpoints_is_finished(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muzero_jax.cli.benchmark import read_experiment
+from muzero_jax.cli.experiments import load_experiment
 from muzero_jax.reports.results import (
     COLUMNS,
     ResultsError,
@@ -265,7 +265,7 @@ result = dict(env_steps=2000, episodes=100, num_updates=7, **scores, **times)
 @pytest.fixture
 def run_seeds(tmp_path):
     """Calls the script with a stand-in for the muzero command, which needs no import of JAX."""
-    config = config_to_dict(read_experiment("cartpole", [], "test"))
+    config = config_to_dict(load_experiment("cartpole"))
     (tmp_path / "cartpole.json").write_text(json.dumps(config))
     program = tmp_path / "muzero"
     names = {"python": sys.executable, "config": str(tmp_path / "cartpole.json")}

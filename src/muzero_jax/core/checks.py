@@ -1,5 +1,6 @@
 """Checks with which a section of the settings refuses values that cannot work."""
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Mapping
@@ -60,8 +61,10 @@ def require_types(section: str, config: Any) -> None:
     Raises:
       ConfigError: a value is of another type.
     """
-    for name, hint in get_type_hints(type(config)).items():
-        require_type(f"{section}.{name}".strip("."), getattr(config, name), hint)
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name = field.name
+        require_type(f"{section}.{name}".strip("."), getattr(config, name), hints[name])
 
 
 def require_type(name: str, value: Any, hint: Any) -> None:

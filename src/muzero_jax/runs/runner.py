@@ -27,15 +27,18 @@ from muzero_jax.process.jax_process import find_devices, prepare_devices
 from muzero_jax.process.signals import StopRequest
 from muzero_jax.runs import multihost
 from muzero_jax.runs.build import build
+from muzero_jax.runs.changed_limit import check_limit_can_go, find_start_under_any_limit
 from muzero_jax.runs.compiled_run import Programs
 from muzero_jax.runs.continuing import continued_config, is_extended, keep_changes
 from muzero_jax.runs.host_loop import HostLoop
 from muzero_jax.runs.initial_agent import InitialAgent, load_initial_agent, load_recorded_agent
 from muzero_jax.runs.run_folder import load_config, locked, new_run_folder, read_result
-from muzero_jax.runs.run_start import Start, find_start
+from muzero_jax.runs.run_start import Start
 from muzero_jax.runs.run_writer import RunWriter
+from muzero_jax.settings import apply_settings
 from muzero_jax.tracking.progress import Listener, make_display
 from muzero_jax.tracking.wandb_sink import check_login
+from muzero_jax.training.train_state import TrainState
 
 
 def train(
@@ -114,6 +117,7 @@ def resume(
         if multihost.is_main():
             check_login([changed])
         programs = Programs(build(changed, devices))
+        check_limit_can_go(run_dir, config, changed, programs.whole_shapes)
         return _execute(programs, run_dir, started, restart=restart)
 
 
@@ -187,9 +191,15 @@ def _execute(
 
 def _find_start(programs: Programs, run_dir: Path, restart: bool) -> Start:
     """Where the run is taken up; the main process reads the checkpoint and sends its state."""
-    shapes, start = programs.whole_shapes, Start()
+    config, shapes, start = programs.experiment.config, programs.whole_shapes, Start()
+
+    def other_shapes() -> TrainState:
+        limit = 0 if config.environment.time_limit else 1
+        other = build(apply_settings(config, {"environment.time_limit": limit}))
+        return Programs(other).whole_shapes
+
     if multihost.is_main():
-        start = find_start(run_dir, shapes, restart=restart)
+        start = find_start_under_any_limit(run_dir, shapes, other_shapes, restart)
     env_steps = multihost.agree(None if start.state is None else start.counters.env_steps)
     if env_steps is None:
         return start
