@@ -98,7 +98,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Compile without most optimisations, but for tests of what optimising could change.
 
-    Compiling is most of the work of the suite, and takes a third less so.
+    Compiling is most of the work of the suite, and takes a third less so. The processes that a test
+    starts compile as the test does.
     """
-    as_users_do = any(item.get_closest_marker(name) for name in ("slow", "optimised"))
-    jax.config.update("jax_disable_most_optimizations", not as_users_do)
+    is_quick = item.get_closest_marker("optimised") is None
+    jax.config.update("jax_disable_most_optimizations", is_quick)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(is_quick)

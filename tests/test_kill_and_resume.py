@@ -126,10 +126,7 @@ def test_a_process_that_is_killed_in_a_checkpoint_is_continued(
 ) -> None:
     """The process dies while the second checkpoint is written."""
     killed = tmp_path / "killed run"
-    settings = {
-        "MUZERO_CACHE_DIR": str(jax.config.values["jax_compilation_cache_dir"]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(jax.config.values["jax_disable_most_optimizations"]),
-    }
+    settings = {"MUZERO_CACHE_DIR": str(jax.config.values["jax_compilation_cache_dir"])}
     script = Path(__file__).with_name("tiny_run.py")
     process = subprocess.run(
         [sys.executable, str(script), str(killed)], timeout=240, env={**os.environ, **settings}

@@ -27,7 +27,6 @@ def _start(*command: str) -> list[subprocess.Popen[str]]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)]),
         "MUZERO_CACHE_DIR": str(jax.config.values["jax_compilation_cache_dir"]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": "2",
         "JAX_NUM_CPU_DEVICES": "2",

@@ -322,8 +322,7 @@ def test_a_terminal_that_closes_saves_the_run(tmp_path: Path, experiment: str) -
         stderr=terminal_end,
         start_new_session=True,
         before=_TAKE_TERMINAL,
-        # A program of its own, which is compiled as quickly as may be.
-        env={"TERM": "xterm", "COLUMNS": "80", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        env={"TERM": "xterm", "COLUMNS": "80"},
     )
     os.close(terminal_end)
     shown = b""
