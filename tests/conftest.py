@@ -1,5 +1,6 @@
 """For every test: strict rank promotion, and programs compiled quickly and kept between runs."""
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import jax
 import pytest
+from jax._src import compiler
 
 from muzero_jax.core import trust, user_code
 
@@ -34,9 +36,14 @@ def finished_run(state_folder: None, tmp_path_factory: pytest.TempPathFactory) -
 
     from muzero_jax.runs.runner import train
 
-    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
-    train(TINY, run_dir)
-    return run_dir
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # One run serves all workers.
+    with (folder / "tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "tiny/result.json").exists():
+            train(TINY, folder / "tiny")
+    return folder / "tiny"
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +65,7 @@ def shared_programs() -> Iterator[None]:
     made = dict[Any, Any]()
 
     def once(make: Any, *key: Any) -> Any:
+        key = (jax.config.values["jax_disable_most_optimizations"], _Compiling.is_quickest, *key)
         if key not in made:
             made[key] = make()
         return made[key]
@@ -69,8 +77,7 @@ def shared_programs() -> Iterator[None]:
 
     def size_once(experiment: Any, num_runs: int, device: Any, memory: int, width: int) -> Any:
         key = (id(experiment), device, min(width, num_runs))
-        is_quick = jax.config.values["jax_disable_most_optimizations"]
-        return once(lambda: size(experiment, num_runs, device, memory, width), *key, is_quick)
+        return once(lambda: size(experiment, num_runs, device, memory, width), *key)
 
     def programs_once(experiment: Any, memory_bytes: int) -> Any:
         return once(lambda: programs(experiment, memory_bytes=memory_bytes), id(experiment))
@@ -94,13 +101,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow_files)
 
 
+class _Compiling:
+    """Whether programs are compiled by XLA's older emitters: twice as fast, for slower programs."""
+
+    is_quickest = False
+
+
+def _compile_options(*args: Any, **kwargs: Any) -> Any:
+    options = _usual_options(*args, **kwargs)
+    if _Compiling.is_quickest:
+        quickest = [
+            ("xla_cpu_use_fusion_emitters", False),
+            ("xla_cpu_parallel_codegen_split_count", 1),
+        ]
+        options.env_option_overrides = [*options.env_option_overrides, *quickest]
+    return options
+
+
+_usual_options = compiler.get_compile_options
+compiler.get_compile_options = _compile_options
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Compile without most optimisations, but for tests of what optimising could change.
 
-    Compiling is most of the work of the suite, and takes a third less so. The processes that a test
-    starts compile as the test does.
+    Compiling is most of the work of the suite. Slow tests start processes, and compile as these do.
     """
     is_quick = item.get_closest_marker("optimised") is None
+    _Compiling.is_quickest = is_quick and item.get_closest_marker("slow") is None
     jax.config.update("jax_disable_most_optimizations", is_quick)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(is_quick)

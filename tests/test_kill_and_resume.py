@@ -27,6 +27,9 @@ from muzero_jax.runs.build import build
 from muzero_jax.runs.run_start import split_state
 from muzero_jax.tracking import tracker
 
+# The runs of this process are compared with that of another, and are compiled as that is.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_once() -> Iterator[None]:
