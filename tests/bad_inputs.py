@@ -200,6 +200,7 @@ BAD_INPUTS = (
     BadInput("plot nowhere", "no run folder"),
     BadInput("plot RUN --out note.txt", "no PNG file", {"note.txt": "mine"}),
     BadInput("train --resume nowhere", "is not a run folder"),
+    BadInput("train --resume", "resume needs a value"),
     BadInput("train --resume RUN --seed 3", "found --seed"),
     BadInput("train --resume RUN --training.num_env_steps 64", "can only be raised"),
     BadInput("train catch --init-from nowhere", "is not a run folder", needs_env=True),

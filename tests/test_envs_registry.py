@@ -175,6 +175,7 @@ MAZE = """
 import dataclasses
 import jax.numpy as jnp
 from muzero_jax.envs.base import EnvironmentSpec, make_timestep
+from muzero_jax.envs.registry import make_environment
 
 @dataclasses.dataclass
 class Line:
@@ -187,6 +188,9 @@ class Line:
     def step(self, rng_key, state, action):
         timestep = make_timestep(state[None], num_actions=1, terminated=state + 1 >= self.length)
         return state + 1, timestep
+
+def misspelt():
+    return make_environment("cartpol")
 
 class WrongSpec:
     spec = {"num_actions": 2}
@@ -234,6 +238,7 @@ def test_a_module_of_ones_own_may_be_called_like_something_else(name):
         ("my_line:a_number", "my_line:a_number cannot be made: TypeError: 3 is not a callable"),
         ("my_line:WrongSpec", "it has no member spec, an EnvironmentSpec"),
         ("my_line:dict", "the module 'my_line' has no environment 'dict'"),
+        ("my_line:misspelt", "my_line:misspelt cannot be made: Unknown environment 'cartpol'; did"),
         ("my_broken:make", r"my_broken.py, line 1: .*a_module_that_is_missing"),
     ],
 )

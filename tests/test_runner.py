@@ -261,15 +261,16 @@ def test_later_evaluations_are_others_than_the_runs_own() -> None:
 
 
 def test_memory_needed_beside_the_state_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = compiled_run.Programs(build_module.build(TINY)).shapes
     barely = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes)) + 1
     monkeypatch.setattr(compiled_run, "device_memory_bytes", lambda device: barely)
     monkeypatch.setattr(runner, "Programs", compiled_run.Programs)
-    with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
-        runner.train(TINY, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    for init_from in (None, finished[0]):
+        with pytest.raises(DoesNotFitError, match="the compiled loop needs"):
+            runner.train(TINY, tmp_path / "run", init_from=init_from)
+        assert not (tmp_path / "run").exists()
 
 
 def test_used_folder_is_refused(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from tiny_run import TINY, tiny
 from muzero_jax.cli import main
 from muzero_jax.core import trust, user_code
 from muzero_jax.core.dotted import flatten
-from muzero_jax.core.errors import ConfigError
+from muzero_jax.core.errors import ConfigError, RunError
 from muzero_jax.core.plain_yaml import dump_yaml
 from muzero_jax.core.trust import UntrustedCodeError, admit, code_references, key_file, module_of
 from muzero_jax.envs import registry
+from muzero_jax.runs import runner
 from muzero_jax.runs.run_folder import load_config, write_config
 from muzero_jax.settings import config_to_dict
 from muzero_jax.sweeps.definition import Sweep
@@ -291,6 +292,19 @@ def test_without_a_state_folder_a_run_is_made_and_a_notice_told(user, monkeypatc
     write_config(user / "run", tiny(environment__name="trap:make"))
     assert "is not sealed, so that later commands need --trust" in capsys.readouterr().err
     assert (user / "run" / "config.yaml").exists()
+
+
+def test_a_run_that_cannot_be_sealed_is_trained_all_the_same(user, monkeypatch):
+    (user / "file").write_text("")
+    (user / "trap_catch.py").write_text("from muzero_jax.envs.catch import Catch as make\n")
+    monkeypatch.setenv("XDG_STATE_HOME", str(user / "file"))
+
+    def begin(*_):
+        raise RunError("it has begun")
+
+    monkeypatch.setattr(runner, "RunWriter", begin)
+    with pytest.raises(RunError, match="it has begun"):
+        runner.train(tiny(environment__name="trap_catch:make"), user / "run")
 
 
 def test_a_user_without_a_home_is_told_what_is_not_possible(user, mark, monkeypatch, capsys):

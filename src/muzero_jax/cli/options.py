@@ -133,11 +133,13 @@ def experiment_first(args: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def option_value(name: str, args: Sequence[str]) -> str:
-    """The value of `--name value` or `--name=value`; empty where it is missing."""
-    for arg, following in zip(args, [*args[1:], ""], strict=False):
+    """The value of `--name value` or `--name=value`; empty where the option is not given."""
+    for place, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
         if flag.replace("-", "_") == f"__{name}":
-            return value if equals else following
+            if not equals and place + 1 == len(args):
+                raise ConfigError(f"{name} needs a value.")
+            return value if equals else args[place + 1]
     return ""
 
 

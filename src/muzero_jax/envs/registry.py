@@ -76,6 +76,8 @@ def make_environment(name: str, **options: Any) -> Environment:
     except KeyboardInterrupt:
         raise
     except UnknownEnvironmentError as error:
+        if error.__cause__ is not None:  # The factory has asked for an environment in its turn.
+            raise EnvironmentCreationError(f"{bare} cannot be made: {error}") from error
         raise UnknownEnvironmentError(f"Unknown environment {bare!r}{_suggest(bare)}") from error
     except BaseException as error:  # The code of the user may try to end the program.
         reason = str(error) if isinstance(error, ConfigError) else user_code.describe_error(error)

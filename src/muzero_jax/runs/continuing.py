@@ -17,7 +17,7 @@ from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import LostCheckpointsError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, METRICS_FILE, RESULT_FILE, SCORES_FILE
 from muzero_jax.core.files import write_text
-from muzero_jax.runs.run_folder import load_config, read_result, write_config
+from muzero_jax.runs.run_folder import read_result, write_config
 from muzero_jax.settings import apply_settings
 
 # The settings, and the whole sections, that may change when a run goes on.
@@ -68,14 +68,16 @@ def is_extended(config: ExperimentConfig, changed: ExperimentConfig) -> bool:
     return changed.total_env_steps > config.total_env_steps
 
 
-def keep_changes(run_dir: Path, changed: ExperimentConfig) -> bool:
+def keep_changes(run_dir: Path, config: ExperimentConfig, changed: ExperimentConfig) -> None:
     """Writes the settings with which a run goes on, and keeps its earlier result under its steps.
 
-    The caller holds the folder's lock. Returns whether the run becomes longer.
+    Args:
+      run_dir: run folder, whose lock the caller holds.
+      config: settings of the run so far.
+      changed: settings with which the run goes on.
     """
-    config = load_config(run_dir)
     if changed == config:
-        return False
+        return
     result, scores = read_result(run_dir), run_dir / SCORES_FILE
     if result is not None:
         if scores.exists():
@@ -83,7 +85,6 @@ def keep_changes(run_dir: Path, changed: ExperimentConfig) -> bool:
         (run_dir / RESULT_FILE).replace(_under_steps(run_dir / RESULT_FILE, result))
     scores.unlink(missing_ok=True)
     write_config(run_dir, changed)
-    return is_extended(config, changed)
 
 
 def _under_steps(path: Path, result: Mapping[str, Any]) -> Path:

@@ -71,15 +71,15 @@ class HostLoop:
                     run.write_evaluation(result, agent)
                 self._stop_if_asked()
                 if not self.keep_going(self.env_steps):
-                    self._save()
+                    self.save()
                     return False
             self._tell("training")
             for part in self.slices:
                 part.train()
             self.env_steps += self.config.env_steps_per_chunk
             if self._is_due(self.config.logging.checkpoint_interval) and self._may_save():
-                self._save()
-        self._save()
+                self.save()
+        self.save()
         self._stop_if_asked()
         for run, result, agent in self._evaluate(self.config.evaluation.final_num_episodes):
             run.write_result(result, agent, self.programs.width)
@@ -102,7 +102,8 @@ class HostLoop:
         elapsed = time.perf_counter() - self._saved_at + self._save_seconds
         return self._save_seconds <= self.most_saving * elapsed
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Saves a checkpoint of every run that has not failed."""
         start = time.perf_counter()
         for part in self.slices:
             part.save()
@@ -113,7 +114,7 @@ class HostLoop:
         number = multihost.agree(self.stop.signal_number)
         if number is None:
             return
-        self._save()
+        self.save()
         told = f"stopped and saved at {self.env_steps:,} environment steps"
         raise InterruptedRunError(told, number)
 

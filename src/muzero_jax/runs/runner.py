@@ -118,7 +118,7 @@ def resume(
             check_login([changed])
         programs = Programs(build(changed, devices))
         check_limit_can_go(run_dir, config, changed, programs.whole_shapes)
-        return _execute(programs, run_dir, started, restart=restart)
+        return _execute(programs, run_dir, started, before=config, restart=restart)
 
 
 def _devices(num_devices: int) -> list[jax.Device] | None:
@@ -159,9 +159,13 @@ def _execute(
     run_dir: Path,
     started: float,
     initial: InitialAgent | None = None,
+    before: ExperimentConfig | None = None,
     restart: bool = False,
 ) -> dict[str, Any]:
-    """Trains a run until it is finished; the caller holds the folder's lock."""
+    """Trains a run until it is finished; the caller holds the folder's lock.
+
+    `before` are the settings that the run has had so far, where it goes on with others.
+    """
     config, device = programs.experiment.config, jax.local_devices()[0].device_kind
     title = f"{config.name}, seed {config.seed}, on {device}: {run_dir}"
     display = make_display(config, config.total_env_steps, title, is_silent=not multihost.is_main())
@@ -170,14 +174,16 @@ def _execute(
         start = _find_start(programs, run_dir, restart)
         if start.state is None and initial is None:
             initial = load_recorded_agent(run_dir, programs.whole_shapes.agent)
-        _keep_changes(run_dir, config, display)
+        _keep_changes(run_dir, before or config, config, display)
         with contextlib.closing(RunWriter(config, run_dir, start, display, started)) as run:
             states = [] if start.state is None else [start.state]
             del start  # The list holds the only reference to the state, which chunks overwrite.
-            if initial is not None and not states:
+            if initial is not None:  # Then the run begins.
                 states.append(multihost.collect(initial.put_into(programs.init([config]))))
-                run.save(states[0])  # The initial agent may be gone when the run is continued.
-            HostLoop(programs, [run], states, stop).finish()
+            loop = HostLoop(programs, [run], states, stop)
+            if initial is not None:
+                loop.save()  # The initial agent may be gone when the run is continued.
+            loop.finish()
         if run.failure is not None:
             raise run.failure
         if run.result is None:
@@ -207,13 +213,15 @@ def _find_start(programs: Programs, run_dir: Path, restart: bool) -> Start:
     return dataclasses.replace(start, state=multihost.share(start.state, shapes))
 
 
-def _keep_changes(run_dir: Path, config: ExperimentConfig, display: Listener) -> None:
+def _keep_changes(
+    run_dir: Path, before: ExperimentConfig, config: ExperimentConfig, display: Listener
+) -> None:
     """Writes the settings with which a run goes on, where they have changed."""
     if not multihost.is_main():
         return
     with writing(run_dir):
-        is_longer = keep_changes(run_dir, config)
-    if is_longer:
+        keep_changes(run_dir, before, config)
+    if is_extended(before, config):
         display.note(
             f"the run goes on to {config.total_env_steps:,} environment steps; schedules that "
             "follow the length of the whole run follow the new one"
