@@ -1,6 +1,7 @@
 """A training chunk taken apart, and that the bare network work is the network work of the chunk."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -164,6 +165,9 @@ def test_advice_names_what_would_help_most_first():
     assert advice[0].endswith("would make it 1.67 x faster")
     assert any("trees that cost nothing would make it 1.67 x" in line for line in advice)
     assert not any("environment" in line for line in advice)
+    # Networks may be described of an agent that does not search.
+    (line,) = dataclasses.replace(cost_of(sample=1.0), simulations=0).advice()
+    assert "half the replay.ratio" in line
     learning = cost_of(forward_backward=90.0, search_network=10.0).advice()
     assert learning == ["learning's networks take 90%; half the replay.ratio would make it "
                         "1.82 x faster"]  # fmt: skip

@@ -86,7 +86,7 @@ class LoopCost:
             halves = max(1, self.simulations // 2)
             saved |= {
                 f"search takes {search / chunk:.0%} of the chunk; {halves} simulations instead of "
-                f"{self.simulations}": search * (1 - halves / self.simulations),
+                f"{self.simulations}": search * (1 - halves / max(halves, self.simulations)),
                 f"learning's networks take {parts['forward_backward'] / chunk:.0%}; half the "
                 "replay.ratio": (chunk - parts["environment"] - search) / 2,
                 f"the search's trees take {parts['search_tree'] / chunk:.0%}; trees that cost "
