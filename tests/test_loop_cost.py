@@ -15,8 +15,10 @@ import pytest
 from tiny import tiny_config
 
 from muzero_jax.cli import main
+from muzero_jax.config import ConfigError
 from muzero_jax.profiling import loop_cost
 from muzero_jax.profiling.loop_cost import LoopCost
+from muzero_jax.profiling.timing import timed_in_turns
 from muzero_jax.runs.build import build
 
 BENCHMARK = Path(__file__).parents[1] / "scripts" / "benchmark_loop.py"
@@ -146,6 +148,23 @@ def test_every_program_runs_and_acting_does_not_learn(profile):
     _, metrics = results["acting"]
     assert metrics["train/num_updates"] == 0
     assert jnp.isfinite(metrics["search/value"])
+
+
+def test_programs_are_timed_in_turns_on_copies_after_a_call_to_warm_up():
+    x, calls = jnp.ones(2), []
+
+    def program_of(name):
+        return lambda y: calls.append((name, y is x))
+
+    programs = {name: (program_of(name), (x,)) for name in "ab"}
+    times = timed_in_turns(programs, num_repeats=2)
+    assert calls == [("a", False), ("b", False)] * 3
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 2, "b": 2}
+
+
+def test_the_chunk_of_several_shards_is_not_taken_apart():
+    with pytest.raises(ConfigError, match=r"of one shard .* found training.num_shards 2\."):
+        loop_cost.measure_loop(tiny_config(training={"num_shards": 2}))
 
 
 def cost_of(**milliseconds):
