@@ -105,6 +105,13 @@ def test_a_run_without_truncations_and_failures_says_so():
     assert train.learn_metric_names == ("loss/reward",)
 
 
+def test_a_ring_that_cannot_hold_a_window_is_refused():
+    agent = scripted_agent(parity, learn_fn=constant_learning, window=WindowSpec(33, (0,)))
+    agent = with_replay(agent, tiny_config())
+    with pytest.raises(ConfigError, match=r"\(128\) over 4 environments keeps 32 .* needs 33"):
+        make_train(Walk(), agent, tiny_config())
+
+
 def test_counts_and_episode_metrics_by_hand():
     config = tiny_config(replay={"min_size": 40})
     _, state, metrics = run(Walk(), SCRIPTED, config, num_chunks=2)

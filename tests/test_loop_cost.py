@@ -1,6 +1,7 @@
 """A training chunk taken apart, and that the bare network work is the network work of the chunk."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -14,8 +15,10 @@ import pytest
 from tiny import tiny_config
 
 from muzero_jax.cli import main
+from muzero_jax.config import ConfigError
 from muzero_jax.profiling import loop_cost
 from muzero_jax.profiling.loop_cost import LoopCost
+from muzero_jax.profiling.timing import timed_in_turns
 from muzero_jax.runs.build import build
 
 BENCHMARK = Path(__file__).parents[1] / "scripts" / "benchmark_loop.py"
@@ -147,6 +150,23 @@ def test_every_program_runs_and_acting_does_not_learn(profile):
     assert jnp.isfinite(metrics["search/value"])
 
 
+def test_programs_are_timed_in_turns_on_copies_after_a_call_to_warm_up():
+    x, calls = jnp.ones(2), []
+
+    def program_of(name):
+        return lambda y: calls.append((name, y is x))
+
+    programs = {name: (program_of(name), (x,)) for name in "ab"}
+    times = timed_in_turns(programs, num_repeats=2)
+    assert calls == [("a", False), ("b", False)] * 3
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 2, "b": 2}
+
+
+def test_the_chunk_of_several_shards_is_not_taken_apart():
+    with pytest.raises(ConfigError, match=r"of one shard .* found training.num_shards 2\."):
+        loop_cost.measure_loop(tiny_config(training={"num_shards": 2}))
+
+
 def cost_of(**milliseconds):
     names = ("environment", "search_network", "search_tree", "sample", "forward_backward")
     parts = dict.fromkeys((*names, "optimiser", "rest_of_learning"), 0.0) | milliseconds
@@ -164,6 +184,9 @@ def test_advice_names_what_would_help_most_first():
     assert advice[0].endswith("would make it 1.67 x faster")
     assert any("trees that cost nothing would make it 1.67 x" in line for line in advice)
     assert not any("environment" in line for line in advice)
+    # Networks may be described of an agent that does not search.
+    (line,) = dataclasses.replace(cost_of(sample=1.0), simulations=0).advice()
+    assert "half the replay.ratio" in line
     learning = cost_of(forward_backward=90.0, search_network=10.0).advice()
     assert learning == ["learning's networks take 90%; half the replay.ratio would make it "
                         "1.82 x faster"]  # fmt: skip

@@ -128,6 +128,11 @@ def test_every_traced_setting_stays_in_one_group():
     assert len(group_members(Sweep("tiny", TINY, (0,), settings).members())) == 1
 
 
+def test_what_somebody_wrote_into_the_file_of_a_sweep_is_written_again():
+    changed = {"x": None, "y": {"z": 1}, "hidden_sizes": [8]}
+    assert Sweep("tiny", TINY, (0,), ({},), changed=changed).to_dict()["changed"] == changed
+
+
 def test_what_a_sweep_or_study_lacks_is_told():
     with pytest.raises(ConfigError, match="seeds that differ"):
         Sweep("tiny", TINY, (1, 1), ({},))

@@ -142,3 +142,18 @@ def test_a_damaged_journal_is_one_sentence(tmp_path, damage):
     with pytest.raises(ConfigError, match=r"journal\.log is damaged") as told:
         Trials(tmp_path, STUDY)
     assert "\n" not in str(told.value)
+
+
+def test_a_trial_whose_score_is_not_finite_fails(tmp_path):
+    trials = Trials(tmp_path, STUDY)
+    with contextlib.ExitStack() as stack:
+        trials.take(stack)
+        for run_dir in tmp_path.glob("members/setting-000/*"):
+            (run_dir / "config.yaml").write_text("seed: 0\n")
+            result = '{"score_mean": NaN, "score_std": NaN, "train_seconds": 1.0}'
+            (run_dir / "result.json").write_text(result)
+    with trials.claim() as claim:
+        assert claim.members[0].setting == 1
+    first = trials.study.trials[0]
+    assert first.state.name == "FAIL"
+    assert first.user_attrs["reason"] == "a final score is not finite"

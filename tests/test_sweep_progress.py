@@ -217,6 +217,18 @@ def test_the_picture_has_a_bar_for_each_run(tmp_path):
     assert [row.share for row in progress.rows()] == [0.125, None, 0.25]
 
 
+def test_a_score_that_is_not_finite_stops_no_sweep(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    pretend_to_sweep(folder, 2, 0.0)
+    result = folder / "members/setting-001/seed-0/result.json"
+    result.write_text('{"score_mean": NaN, "score_std": NaN, "train_seconds": 1.0}')
+    progress = SweepProgress(folder, sweep_of(2), "the same sweep")
+    with progress.shown():
+        progress.finish()
+    assert progress.counts()["finished"] == 2
+    assert ",nan," in (folder / "table.csv").read_text()
+
+
 def test_runs_that_a_sweep_does_not_name_are_not_counted(tmp_path: Path) -> None:
     pretend_to_sweep(tmp_path / "sweep", num_runs=3, seconds=0.0)
     shutil.copytree(tmp_path / "sweep/members/setting-000", tmp_path / "sweep/members/setting-777")

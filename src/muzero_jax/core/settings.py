@@ -98,12 +98,12 @@ def types_of(section: type, prefix: str = "") -> Mapping[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """A section or a value as dictionaries, lists, texts, booleans and numbers."""
+    """A section or a value as dictionaries, lists, texts, booleans and numbers, where it is one."""
     if dataclasses.is_dataclass(value):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if isinstance(value, bool | str):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 

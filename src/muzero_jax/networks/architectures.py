@@ -182,9 +182,10 @@ class ResNetNetwork(MuZeroNetwork):
         x = x + embedding.astype(x.dtype)
         for block in self.transition:
             x = block(x)
+        # The latent comes before the reward: gradients are added in the reverse order of the uses.
+        following = scale_embedding(x.astype(jnp.float32))
         reward_logits = self.reward_head(self.reward_torso(x))
-        continuation = jnp.full(embedding.shape[0], self.continuation)
-        return scale_embedding(x.astype(jnp.float32)), reward_logits, continuation
+        return following, reward_logits, jnp.full(embedding.shape[0], self.continuation)
 
 
 class ResidualBlock(nn.Module):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from muzero_jax.agents.base import NetworkWork, Windows
 from muzero_jax.config import ConfigError, ExperimentConfig
+from muzero_jax.core.checks import require
 from muzero_jax.core.stages import stage
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import EnvState, random_action
@@ -86,7 +87,7 @@ class LoopCost:
             halves = max(1, self.simulations // 2)
             saved |= {
                 f"search takes {search / chunk:.0%} of the chunk; {halves} simulations instead of "
-                f"{self.simulations}": search * (1 - halves / self.simulations),
+                f"{self.simulations}": search * (1 - halves / max(halves, self.simulations)),
                 f"learning's networks take {parts['forward_backward'] / chunk:.0%}; half the "
                 "replay.ratio": (chunk - parts["environment"] - search) / 2,
                 f"the search's trees take {parts['search_tree'] / chunk:.0%}; trees that cost "
@@ -108,9 +109,12 @@ def measure_loop(config: ExperimentConfig, num_repeats: int = 5) -> LoopCost:
       num_repeats: timed runs of each program.
 
     Raises:
-      ConfigError: a setting does not suit the environment, or the agent learns without a replay, so
-        that its acting cannot be timed by itself.
+      ConfigError: a setting does not suit the environment, the run has several shards, or the agent
+        learns without a replay, so that its acting cannot be timed by itself.
     """
+    num_shards = config.training.num_shards
+    told = f"only the chunk of one shard is taken apart, found training.num_shards {num_shards}."
+    require(num_shards == 1, told)
     experiment = build(config)
     if not isinstance(experiment.agent.data, Windows):
         raise ConfigError(

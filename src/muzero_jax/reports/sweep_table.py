@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ def read_sweep(folder: Path) -> SweepRecord:
     varied = dict.fromkeys(name for setting in settings for name in setting)
     members = sorted(folder.glob(f"{MEMBERS_FOLDER}/setting-*/seed-*/{CONFIG_FILE}"))
     rows = sorted((read_member(path.parent) for path in members), key=_order)
+    for row in (row for row in rows if row["status"] == "finished"):
+        for name in ("score_mean", "train_seconds"):
+            if not math.isfinite(row[name]):
+                raise _no_number(folder / row["folder"], name)
     return SweepRecord(folder, experiment, changed, tuple(varied), tuple(rows))
 
 
@@ -145,9 +150,9 @@ def read_member(run_dir: Path) -> dict[str, Any]:
         raise SweepFolderError(f"{run_dir / OUTCOME_FILE} is damaged: {told}.")
     for name in ("score_mean", "score_std", "train_seconds") if status == "finished" else ():
         value = result.get(name)
-        if not (isinstance(value, int | float) and abs(value) < LARGEST):
-            told = f"{name} is no number in it"
-            raise SweepFolderError(f"{run_dir / RESULT_FILE} is damaged: {told}.")
+        # A score that is not finite ends no sweep, but cannot be reported.
+        if not isinstance(value, int | float) or LARGEST <= abs(value) < math.inf:
+            raise _no_number(run_dir, name)
     last = {name.removeprefix("time/"): value for name, value in metrics.items()}
     return {
         "setting": _setting_number(run_dir),
@@ -159,6 +164,10 @@ def read_member(run_dir: Path) -> dict[str, Any]:
         **{name: value for name, value in metrics.items() if "/" in name},
         **{name: value for name, value in settings.items() if name not in ("seed", "name")},
     }
+
+
+def _no_number(run_dir: Path, name: str) -> SweepFolderError:
+    return SweepFolderError(f"{run_dir / RESULT_FILE} is damaged: {name} is no number in it.")
 
 
 def _member_settings(path: Path) -> dict[str, Any]:

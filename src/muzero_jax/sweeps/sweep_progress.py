@@ -75,7 +75,7 @@ class SweepProgress:
 
     def end(self, members: Iterable[Member]) -> None:
         """Notes runs that nobody works on here any more, whether they are over or not."""
-        self._state.give_back(m for m in members if not is_over(self.folder / m.folder))
+        self._state.give_back([m for m in members if not is_over(self.folder / m.folder)])
 
     def note(self, text: str) -> None:
         """Shows a line that stays."""

@@ -7,7 +7,8 @@ next process that looks for work goes on with it.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,7 +204,7 @@ class TrialClaim(Claim):
         scores = [_score_at(run_dir, env_steps) for run_dir in self._run_dirs]
         if any(score is None for score in scores):
             return False  # A seed has failed, and with it the trial.
-        value = float(interquartile_mean(np.array(scores)))
+        value = _objective(scores)
         step = env_steps // self.members[0].config.evaluation.interval
         if self._trials.report(self._trial, step, value):
             return True
@@ -221,12 +222,19 @@ class TrialClaim(Claim):
                 told = f"another seed of this setting has {status}"
                 give_up(self.members, self.folder, status, told)
                 return self._trials.end(self._trial, status, reasons[0])
-        scores = np.array([row["score_mean"] for row in rows])
-        return self._trials.end(self._trial, "finished", float(interquartile_mean(scores)))
+        value = _objective([row["score_mean"] for row in rows])
+        if math.isnan(value):
+            return self._trials.end(self._trial, "failed", "a final score is not finite")
+        return self._trials.end(self._trial, "finished", value)
 
     def _rows(self) -> list[dict[str, Any]]:
         begun = [run_dir for run_dir in self._run_dirs if (run_dir / CONFIG_FILE).is_file()]
         return [read_member(run_dir) for run_dir in begun]
+
+
+def _objective(scores: Sequence[Any]) -> float:
+    """The interquartile mean of the scores; NaN where a score is not finite."""
+    return float(interquartile_mean(scores)) if np.isfinite(scores).all() else math.nan
 
 
 def _score_at(run_dir: Path, env_steps: int) -> float | None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.base import Agent, LearnOutput, Rollout, Windows
+from muzero_jax.core.checks import require
 from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, Transition
 from muzero_jax.replay.buffer import Replay, ReplayState
 from muzero_jax.training.chunk_metrics import Sums, gather, is_largest, nothing_gathered
@@ -110,6 +111,12 @@ class LearnFromReplay(Learn):
         self, agent: Agent, data: Windows, num_envs: int, num_updates: int, shards: Shards
     ):
         super().__init__(agent, shards)
+        num_rows = data.replay.capacity // num_envs
+        require(
+            num_rows >= data.spec.length,
+            f"replay.capacity ({data.replay.capacity}) over {num_envs} environments keeps "
+            f"{num_rows} steps of each, but a window of the agent needs {data.spec.length}.",
+        )
         self.settings, self.num_updates = data.replay, num_updates
         self.replay = make_loop_replay(data, num_envs)
         self.metric_names: tuple[str, ...] = ()

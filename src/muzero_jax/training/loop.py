@@ -81,6 +81,9 @@ def make_train(
       config: sizes of the loop, or of one shard of it.
       shards: the shards of the run; the functions are those of one of them.
       change_collect: gives another way of collecting in the place of the usual one.
+
+    Raises:
+      ConfigError: the replay could not hold a window of the agent.
     """
     num_envs, length = config.training.num_envs, config.training.rollout_length
     collect = change_collect(Collect(env, agent, num_envs, length))
