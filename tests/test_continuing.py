@@ -280,6 +280,14 @@ def test_a_run_without_its_checkpoints_is_refused(
     assert _reports(copy) == _reports(short_run)
 
 
+def test_lost_checkpoints_are_known_without_the_marker(copy: Path) -> None:
+    _unfinished(copy)
+    shutil.rmtree(copy / "checkpoints")
+    (copy / ".has_checkpoints").unlink()
+    with pytest.raises(LostCheckpointsError, match="--restart"):
+        runner.resume(copy)
+
+
 def test_a_run_that_never_had_a_checkpoint_begins_anew(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +295,9 @@ def test_a_run_that_never_had_a_checkpoint_begins_anew(
     with pytest.raises(LostCheckpointsError, match="--restart"):
         runner.resume(copy)
     (copy / ".has_checkpoints").unlink()
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text(lines[0])  # Now it looks killed before any checkpoint.
+    continuing.check_not_lost(copy)
     monkeypatch.setattr(runner, "_execute", lambda *_, **__: {"went": "on"})
     assert runner.resume(copy) == {"went": "on"}
 

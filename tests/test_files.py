@@ -1,5 +1,6 @@
 """Files are written whole or not at all, never through a link, and never over somebody else's."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -140,7 +141,10 @@ def test_an_output_file_must_be_free_or_of_its_kind(tmp_path, victim):
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     # chmod would not do, because the superuser may write everywhere.
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ConfigError, match="is not writable"):
         check_folder(tmp_path / "run", "--out")
 

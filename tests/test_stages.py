@@ -76,6 +76,32 @@ def test_a_tally_counts_for_several_threads(monkeypatch):
     assert lines[-1] == "80/80 arms done"
 
 
+def test_nobody_waits_for_a_tally_whose_terminal_is_stopped(monkeypatch):
+    lines: list[str] = []
+    goes_on = threading.Event()
+
+    def stopped_announce(text):
+        lines.append(text)
+        if text.startswith("1/"):
+            goes_on.wait(20)
+
+    monkeypatch.setattr(stages, "announce", stopped_announce)
+    tally = stages.Tally(3, "arms")
+    stopped = threading.Thread(target=tally.finish, args=["first"])
+    stopped.start()
+    while len(lines) < 2:
+        time.sleep(0.001)
+    others = [threading.Thread(target=tally.finish, args=[name]) for name in ("second", "third")]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(timeout=10)
+        assert not other.is_alive()
+    goes_on.set()
+    stopped.join()
+    assert [line.partition("/")[0] for line in lines[1:]] == ["1", "2", "3"]
+
+
 def test_each_gives_all_items_and_says_nothing_of_none(monkeypatch, capsys):
     clock = _Clock(monkeypatch)
     for number in stages.each([1, 2], "cells"):

@@ -181,21 +181,22 @@ def open_own(path: Path, flags: int) -> int:
       OSError: the file cannot be opened.
     """
     flags |= os.O_RDWR | os.O_CREAT | _NO_FOLLOW | _NO_WAIT
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise ConfigError(f"{path} is a link, and nothing is written through it.") from error
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink < 2:
-        return descriptor
-    os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{path} is no regular file; remove it.")
-    with replacing(path) as temporary:
-        shutil.copyfile(path, temporary)
-    return open_own(path, flags)
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise ConfigError(f"{path} is a link, and nothing is written through it.") from error
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink < 2:
+            return descriptor
+        os.close(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            break
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+    raise ConfigError(f"{path} is no regular file of its own; remove it.")
 
 
 def user_folder(named: str, below_home: str) -> Path:

@@ -1,6 +1,7 @@
 """Checks of the paths that a user gives for a command's output, before any work is done."""
 
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -27,8 +28,13 @@ def check_folder(path: Path, option: str) -> None:
     nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), Path("/"))
     if not nearest.is_dir():
         raise ConfigError(f"{option} {path} cannot be made: {nearest} is no folder.")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError(f"{option} {path} cannot be made: {nearest} is not writable.")
+    trial = nearest / f".muzero-{uuid.uuid4().hex}"
+    try:
+        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        trial.unlink()
+    except OSError as error:
+        told = f"{nearest} is not writable: {error.strerror}"
+        raise ConfigError(f"{option} {path} cannot be made: {told}.") from error
 
 
 def check_file(path: Path, option: str, kind: FileKind) -> None:

@@ -1,5 +1,6 @@
 """What a command says on stderr while it works, from before it loads what the work needs."""
 
+import collections
 import sys
 import threading
 import time
@@ -35,6 +36,8 @@ class Tally:
     def __init__(self, num_parts: int, name: str, details: str = ""):
         self._num_parts, self._name = num_parts, name
         self._lock = threading.Lock()
+        self._lines = collections.deque[str]()
+        self._printing = threading.Lock()
         self._num_done, self._shares = 0, dict[str, float]()
         self._began = self._told = time.monotonic()
         announce(f"{num_parts} {name}{details}")
@@ -47,19 +50,34 @@ class Tally:
         with self._lock:
             self._shares[part] = share
             if time.monotonic() - self._told >= _QUIET_SECONDS:
-                self._tell()
+                self._compose()
+        self._print()
 
     def finish(self, part: str) -> None:
         """Reports that one part is done."""
         with self._lock:
             self._shares.pop(part, None)
             self._num_done += 1
-            self._tell()
+            self._compose()
+        self._print()
 
-    def _tell(self) -> None:
-        """Prints a line; the caller holds the lock."""
+    def _compose(self) -> None:
+        """Adds a line to the queue; the caller holds the lock."""
         self._told = time.monotonic()
-        announce(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
+        self._lines.append(f"{self._num_done}/{self._num_parts} {self._name} done{self._rest()}")
+
+    def _print(self) -> None:
+        """Prints the queued lines in order, without the lock, because a terminal may be stopped.
+
+        One thread prints at a time, and nobody waits for it: it also prints lines that come while
+        it prints.
+        """
+        while self._lines and self._printing.acquire(blocking=False):
+            try:
+                while self._lines:
+                    announce(self._lines.popleft())
+            finally:
+                self._printing.release()
 
     def _rest(self) -> str:
         """The time that is left, estimated from the parts that are done."""

@@ -8,6 +8,7 @@ A run that was killed before its first checkpoint begins anew. A run that had ch
 none now is refused, because a new beginning would overwrite its reports.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,15 @@ from typing import Any
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import LostCheckpointsError
-from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, METRICS_FILE, RESULT_FILE, SCORES_FILE
-from muzero_jax.core.files import write_text
+from muzero_jax.core.file_names import (
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    SCORES_FILE,
+)
+from muzero_jax.core.files import last_json_line, write_text
+from muzero_jax.core.plain_yaml import read_yaml
 from muzero_jax.runs.run_folder import read_result, write_config
 from muzero_jax.settings import apply_settings
 
@@ -113,11 +121,29 @@ def check_not_lost(run_dir: Path, restart: bool = False) -> None:
     Raises:
       LostCheckpointsError: the run has made a checkpoint, and has none now.
     """
-    had_some = any((run_dir / name).exists() for name in (_MARKER_FILE, RESULT_FILE))
-    if restart or not had_some or checkpoint_steps(run_dir / CHECKPOINTS_FOLDER):
+    if restart or checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) or not _had_checkpoints(run_dir):
         return
     raise LostCheckpointsError(
         f"{run_dir} has been trained, but its checkpoints are gone; put them back into "
         f"{run_dir / CHECKPOINTS_FOLDER}, or begin the run anew with --restart, which overwrites "
         "what it has reported."
     )
+
+
+def _had_checkpoints(run_dir: Path) -> bool:
+    """Whether there is a marker, or a report of a step after the first checkpoint.
+
+    The marker is hidden, so that a copy of the folder may lack it.
+    """
+    if any((run_dir / name).exists() for name in (_MARKER_FILE, RESULT_FILE)):
+        return True
+    reported = last_json_line(run_dir / METRICS_FILE).get("env_steps", 0)
+    # The settings are read as they stand, because they may name code that must not be run.
+    tree = read_yaml(run_dir / CONFIG_FILE)
+    try:
+        training, interval = tree["training"], tree["logging"]["checkpoint_interval"]
+        names = ("num_envs", "rollout_length", "iterations_per_chunk")
+        chunk = math.prod(training[name] for name in names)
+        return bool(reported > -(-interval // chunk) * chunk)
+    except (KeyError, TypeError, ZeroDivisionError):
+        return False  # Whoever reads the settings next says what is wrong with them.
