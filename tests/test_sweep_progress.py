@@ -118,6 +118,14 @@ def test_a_run_that_is_found_over_before_its_worker_says_so_is_counted_once():
     assert not state.open_among([member.folder])
 
 
+def test_a_run_whose_end_is_seen_before_its_beginning_does_not_run():
+    state = SweepState([RATE], num_runs=1)
+    (member,) = sweep_of(1).members()
+    state.settle(member.folder, {"status": "finished", "setting": 0, "score_mean": 1.0})
+    state.begin(MemberProgress(member))
+    assert state.snapshot().counts["running"] == 0 and not state.snapshot().running
+
+
 def test_runs_of_other_processes_are_told_of_and_those_of_earlier_ones_counted(tmp_path, capsys):
     folder = tmp_path / "sweep"
     folder.mkdir()

@@ -101,9 +101,10 @@ class SweepState:
             self._began, self._done_before = time.perf_counter(), float(len(self._rows))
 
     def begin(self, progress: MemberProgress) -> None:
-        """Counts a run as running."""
+        """Counts a run as running, unless its end was seen first, as with a worker far away."""
         with self._lock:
-            self._running[progress.member.folder] = progress
+            if progress.member.folder not in self._rows:
+                self._running[progress.member.folder] = progress
 
     def give_back(self, members: Iterable[Member]) -> None:
         """Counts runs as waiting that nobody works on any more, and that are not over."""
