@@ -297,7 +297,7 @@ def test_a_run_that_never_had_a_checkpoint_begins_anew(
     (copy / ".has_checkpoints").unlink()
     lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
     (copy / "metrics.jsonl").write_text(lines[0])  # Now it looks killed before any checkpoint.
-    continuing.check_not_lost(copy)
+    continuing.check_not_lost(copy, SHORT)
     monkeypatch.setattr(runner, "_execute", lambda *_, **__: {"went": "on"})
     assert runner.resume(copy) == {"went": "on"}
 

@@ -89,7 +89,7 @@ def test_a_run_of_shards_is_trained_saved_and_evaluated(tmp_path):
     assert result["env_steps"] == 1024
     experiment = build(config)
     shapes = jax.eval_shape(experiment.train.init, jax.random.key(0))
-    state = find_start(tmp_path / "run", shapes).state
+    state = find_start(tmp_path / "run", config, shapes).state
     assert int(state.num_env_steps) == 1024
     assert state.replay.priorities.shape[0] == 4
 

@@ -254,7 +254,7 @@ def test_a_member_that_begins_anew_may_be_killed_at_any_moment(swept, tmp_path, 
     ):
         pass
     assert checkpoint_steps(run_dir / "checkpoints") == []
-    check_not_lost(run_dir)
+    check_not_lost(run_dir, member.config)
 
 
 def test_a_full_disk_stops_a_sweep_and_fails_no_member(swept, tmp_path, monkeypatch):

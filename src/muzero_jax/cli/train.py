@@ -99,7 +99,7 @@ def _resume(args: Sequence[str], config: ExperimentConfig | None, prog: str) -> 
             raise ConfigError(f"--resume continues {run}, where --{name} has no meaning.")
     changed = continued_config(run, saved, options.changes)
     if read_result(run) is None or is_extended(saved, changed):
-        check_not_lost(run, options.restart)
+        check_not_lost(run, saved, options.restart)
     prepare_jax(chooses_devices=True)
     from muzero_jax.runs.runner import resume
 

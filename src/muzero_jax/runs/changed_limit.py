@@ -18,7 +18,11 @@ from muzero_jax.training.train_state import TrainState
 
 
 def find_start_under_any_limit(
-    run_dir: Path, shapes: TrainState, other_shapes: Callable[[], TrainState], restart: bool = False
+    run_dir: Path,
+    config: ExperimentConfig,
+    shapes: TrainState,
+    other_shapes: Callable[[], TrainState],
+    restart: bool = False,
 ) -> Start:
     """Reads the newest checkpoint, which may have been made before the time limit changed.
 
@@ -27,6 +31,7 @@ def find_start_under_any_limit(
 
     Args:
       run_dir: run folder.
+      config: settings with which the run goes on.
       shapes: shapes of the run's state under the settings with which it goes on.
       other_shapes: function that makes the shapes with a time limit if these settings have none,
         and without one if they have one.
@@ -36,10 +41,10 @@ def find_start_under_any_limit(
       RunError: see `find_start`.
     """
     try:
-        return find_start(run_dir, shapes, restart=restart)
+        return find_start(run_dir, config, shapes, restart=restart)
     except CheckpointMismatchError:
         with contextlib.suppress(CheckpointMismatchError):
-            start = find_start(run_dir, other_shapes(), restart=restart)
+            start = find_start(run_dir, config, other_shapes(), restart=restart)
             if start.state is None:
                 return start
             return dataclasses.replace(start, state=_under_limit(start.state, shapes))

@@ -8,7 +8,6 @@ A run that was killed before its first checkpoint begins anew. A run that had ch
 none now is refused, because a new beginning would overwrite its reports.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,8 @@ from typing import Any
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
 from muzero_jax.config import ConfigError, ExperimentConfig
 from muzero_jax.core.errors import LostCheckpointsError
-from muzero_jax.core.file_names import (
-    CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
-    METRICS_FILE,
-    RESULT_FILE,
-    SCORES_FILE,
-)
+from muzero_jax.core.file_names import CHECKPOINTS_FOLDER, METRICS_FILE, RESULT_FILE, SCORES_FILE
 from muzero_jax.core.files import last_json_line, write_text
-from muzero_jax.core.plain_yaml import read_yaml
 from muzero_jax.runs.run_folder import read_result, write_config
 from muzero_jax.settings import apply_settings
 
@@ -115,13 +107,19 @@ def forget_checkpoints(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def check_not_lost(run_dir: Path, restart: bool = False) -> None:
-    """Refuses to begin a run anew that has made a checkpoint before, unless `restart` asks for it.
+def check_not_lost(run_dir: Path, config: ExperimentConfig, restart: bool = False) -> None:
+    """Refuses to begin a run anew that has made a checkpoint before.
+
+    Args:
+      run_dir: run folder.
+      config: settings of the run.
+      restart: whether the user has asked for a new beginning.
 
     Raises:
-      LostCheckpointsError: the run has made a checkpoint, and has none now.
+      LostCheckpointsError: the run has made a checkpoint, has none now, and `restart` is false.
     """
-    if restart or checkpoint_steps(run_dir / CHECKPOINTS_FOLDER) or not _had_checkpoints(run_dir):
+    has_some = bool(checkpoint_steps(run_dir / CHECKPOINTS_FOLDER))
+    if restart or has_some or not _had_checkpoints(run_dir, config):
         return
     raise LostCheckpointsError(
         f"{run_dir} has been trained, but its checkpoints are gone; put them back into "
@@ -130,7 +128,7 @@ def check_not_lost(run_dir: Path, restart: bool = False) -> None:
     )
 
 
-def _had_checkpoints(run_dir: Path) -> bool:
+def _had_checkpoints(run_dir: Path, config: ExperimentConfig) -> bool:
     """Whether there is a marker, or a report of a step after the first checkpoint.
 
     The marker is hidden, so that a copy of the folder may lack it.
@@ -138,12 +136,5 @@ def _had_checkpoints(run_dir: Path) -> bool:
     if any((run_dir / name).exists() for name in (_MARKER_FILE, RESULT_FILE)):
         return True
     reported = last_json_line(run_dir / METRICS_FILE).get("env_steps", 0)
-    # The settings are read as they stand, because they may name code that must not be run.
-    tree = read_yaml(run_dir / CONFIG_FILE)
-    try:
-        training, interval = tree["training"], tree["logging"]["checkpoint_interval"]
-        names = ("num_envs", "rollout_length", "iterations_per_chunk")
-        chunk = math.prod(training[name] for name in names)
-        return bool(reported > -(-interval // chunk) * chunk)
-    except (KeyError, TypeError, ZeroDivisionError):
-        return False  # Whoever reads the settings next says what is wrong with them.
+    chunk, interval = config.env_steps_per_chunk, config.logging.checkpoint_interval
+    return isinstance(reported, int | float) and reported > -(-interval // chunk) * chunk

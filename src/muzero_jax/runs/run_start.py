@@ -13,6 +13,7 @@ import numpy as np
 
 from muzero_jax.checkpoints.checkpoint import Restored, restore
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps, set_aside
+from muzero_jax.config import ExperimentConfig
 from muzero_jax.core.errors import InvalidRunError, NoCheckpointError
 from muzero_jax.core.file_names import CHECKPOINTS_FOLDER
 from muzero_jax.core.keys import from_numbers, is_key, to_numbers
@@ -91,12 +92,17 @@ class Start:
 
 
 def find_start(
-    run_dir: Path, shapes: TrainState, at_most: int | None = None, restart: bool = False
+    run_dir: Path,
+    config: ExperimentConfig,
+    shapes: TrainState,
+    at_most: int | None = None,
+    restart: bool = False,
 ) -> Start:
     """Reads the newest usable checkpoint of a run; a run that never had any starts anew.
 
     Args:
       run_dir: run folder.
+      config: settings of the run.
       shapes: shapes of the run's state.
       at_most: most environment steps that the checkpoint may have; None for any number.
       restart: whether a run that has lost its checkpoints starts anew as well.
@@ -110,7 +116,7 @@ def find_start(
     folder = run_dir / CHECKPOINTS_FOLDER
     all_steps = checkpoint_steps(folder)
     if not all_steps:
-        check_not_lost(run_dir, restart)
+        check_not_lost(run_dir, config, restart)
     possible = [step for step in all_steps if at_most is None or step <= at_most]
     if not possible:
         return Start()

@@ -205,7 +205,7 @@ def _find_start(programs: Programs, run_dir: Path, restart: bool) -> Start:
         return Programs(other).whole_shapes
 
     if multihost.is_main():
-        start = find_start_under_any_limit(run_dir, shapes, other_shapes, restart)
+        start = find_start_under_any_limit(run_dir, config, shapes, other_shapes, restart)
     env_steps = multihost.agree(None if start.state is None else start.counters.env_steps)
     if env_steps is None:
         return start

@@ -129,7 +129,7 @@ def _find_starts(
     starts, bad = [], []
     for member in members:
         try:
-            starts.append(find_start(folder / member.folder, programs.shapes, step))
+            starts.append(find_start(folder / member.folder, member.config, programs.shapes, step))
         except DiskError:
             raise
         except RunError as error:
