@@ -79,8 +79,9 @@ def compiled(name, rule):
 
 
 def assert_same_trees(a, b):
+    """Equal up to the rounding of two programs, whose sums another processor may order anew."""
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
