@@ -20,7 +20,8 @@ SUPPORT_SIZE, SUPPORT_SPACING = 4, 0.8
 WEIGHTS = {"policy": 1.0, "value": 0.25, "reward": 0.5}
 ENTROPY_WEIGHT = 0.1
 H = {f"loss.{name}_weight": weight for name, weight in WEIGHTS.items()}
-H["loss.entropy_weight"] = ENTROPY_WEIGHT
+UNROLLING = {"loss.unrolled_weight": 1.0, "loss.gradient_scale": 0.5}
+H |= {"loss.entropy_weight": ENTROPY_WEIGHT, **UNROLLING}
 NO_ENTROPY = {**H, "loss.entropy_weight": 0.0}
 
 
@@ -156,14 +157,30 @@ def test_loss_of_an_indifferent_model_by_hand():
     np.testing.assert_allclose(error, jnp.abs(targets.value[:, 0]), rtol=1e-5)
 
 
+def test_unrolled_states_weigh_together_what_their_setting_says():
+    targets = random_targets(4)
+    targets = targets.replace(
+        **{
+            f"{n}_mask": getattr(targets, f"{n}_mask").at[:, 0].set(False)
+            for n in ("policy", "value")
+        }
+    )
+    (once, _), (twice, _), (never, _) = (
+        loss_of(targets, h={**NO_ENTROPY, "loss.unrolled_weight": w}) for w in (1.0, 2.0, 0.0)
+    )
+    # The root's reward does not exist, and its other terms are masked here.
+    np.testing.assert_allclose(twice, 2.0 * once, rtol=1e-5)
+    assert never == 0.0
+
+
 def test_loss_terms_are_scaled_by_their_traced_weights():
     targets = random_targets(3)
     _, (metrics, _) = loss_of(targets)
     for name in WEIGHTS:
-        only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H}
+        only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H} | UNROLLING
         total, _ = loss_of(targets, h=only)
         np.testing.assert_allclose(total, 3.0 * metrics[f"loss/{name}"], rtol=1e-6)
-    only = {key: jnp.float32(key == "loss.entropy_weight") * 3.0 for key in H}
+    only = {key: jnp.float32(key == "loss.entropy_weight") * 3.0 for key in H} | UNROLLING
     total, (metrics, _) = loss_of(targets, h=only)
     np.testing.assert_allclose(total, -3.0 * metrics["policy/entropy"], rtol=1e-6)
 

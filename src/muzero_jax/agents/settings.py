@@ -23,6 +23,9 @@ class OptimizerConfig(Section, name="optimizer"):
     """Traced: decoupled weight decay, multiplied by the learning rate (paper: 1e-4, L2)."""
     max_gradient_norm: float = traced(5.0)
     """Traced: the gradient is scaled down to this global norm."""
+    average_updates: int = bounded(0, 0)
+    """Updates over which the evaluated parameters are averaged, by an exponential moving average
+    (after Polyak and Juditsky 1992); 0 evaluates the last parameters."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,6 +25,10 @@ class SearchConfig(Section, name="search"):
     """Longest path from the root in tree edges; 0 for no limit."""
     max_num_considered_actions: int = bounded(16, 1)
     """gumbel: actions sampled at the root without replacement (Gumbel paper: 16)."""
+    prior_power: float = traced(1.0, 0, 1)
+    """Traced: power of the root's prior while acting and in Reanalyse. Below 1 a preference that no
+    Q-value supports fades from search to search, instead of being its own target for ever (1: every
+    published MuZero)."""
     gumbel_scale: float = traced(1.0, 0)
     """gumbel, traced: scale of the root's exploration noise while acting; evaluation uses 0."""
     value_scale: float = bounded(0.1, 0)
@@ -47,6 +51,17 @@ class SearchConfig(Section, name="search"):
     epsilon: float = traced(0.0, 0, 1)
     """Traced: share of acted steps that take a random legal action instead of the searched one; a
     deterministic task is otherwise seen from few sides (paper: 0; DQN: 0.1)."""
+    epsilon_exponent: float = traced(0.0, 0)
+    """Traced: exponent alpha that spreads epsilon over the environments, epsilon ** (1 + alpha i /
+    (N - 1)) in the i-th of N, so that some explore much and some little (Ape-X, Horgan et al. 2018,
+    section 4.1: 7 with epsilon 0.4)."""
+    explorer_share: float = bounded(0.0, 0, 1)
+    """Share of the environments that act for novelty alone, by a small Q-learner of how seldom
+    everything was tried (agents/explorer.py); 0 learns no such values."""
+    longest_random: int = bounded(1, 1)
+    """Most steps for which a random action is repeated; the number of steps exceeds n with
+    probability 1 / (n + 1). 1 draws every random action anew (Dabney et al. 2021, arXiv 2006.01782,
+    repeat to cross plateaus)."""
     dirichlet_alpha: float = traced(0.3)
     """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
     dirichlet_fraction: float = traced(0.25, 0, 1)

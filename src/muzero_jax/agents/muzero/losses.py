@@ -25,7 +25,8 @@ def muzero_loss(
 ) -> tuple[Array, tuple[Metrics, Array]]:
     """The loss of one batch.
 
-    The root counts 1 and each of the K unrolled states 1/K, so that the loss does not grow with K.
+    The root counts 1 and the K unrolled states together `loss.unrolled_weight`, so that the loss
+    does not grow with K.
     The entropy of the prior over legal actions is subtracted (as in A3C, arXiv 1602.01783, section
     4): where the search finds no difference its target is the prior itself, and only the entropy
     keeps the prior from settling on an action that nothing speaks for.
@@ -33,7 +34,7 @@ def muzero_loss(
     Args:
       model: the model.
       params: its parameters.
-      hyperparameters: the `loss.*_weight`.
+      hyperparameters: the traced settings of the section `loss`.
       consistency_weight: 0 leaves the consistency term out.
       observation: `[B, O, ...]`; the first is the root's, and for the consistency term those of
         the next K states follow.
@@ -44,9 +45,11 @@ def muzero_loss(
       The `[]` loss, and its terms and the prior's entropy by name with the `[B]` absolute error
       of the roots' values.
     """
-    output = model.unroll(params, observation[:, 0], targets.action.T)
+    scale = hyperparameters["loss.gradient_scale"]
+    output = model.unroll(params, observation[:, 0], targets.action.T, scale)
     num_steps = targets.action.shape[1]
-    weights = jnp.full(num_steps + 1, 1.0 / max(num_steps, 1)).at[0].set(1.0)
+    unrolled_weight = hyperparameters["loss.unrolled_weight"] / max(num_steps, 1)
+    weights = jnp.full(num_steps + 1, unrolled_weight).at[0].set(1.0)
     labels = functools.partial(
         scalar_to_support,
         support_size=(output.value_logits.shape[-1] - 1) // 2,
