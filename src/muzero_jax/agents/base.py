@@ -146,6 +146,8 @@ class Agent:
       plan: `(state, rng_key, moment) -> SearchOutput`, the search of the first greedy way of
         acting; None for an agent that does not search.
       network_work: what a profile compares the agent's chunk with; None where it is not described.
+      unaveraged: `state -> state`, pure: the state whose last parameters are evaluated in the place
+        of their average; None for an agent that is evaluated with its last parameters anyway.
     """
 
     data: Windows | Rollouts
@@ -157,6 +159,7 @@ class Agent:
     observe: Callable[[PyTree, Rollout], PyTree] | None = None
     plan: Callable[[PyTree, PRNGKey, Moment], SearchOutput] | None = None
     network_work: NetworkWork | None = None
+    unaveraged: Callable[[PyTree], PyTree] | None = None
 
     @property
     def act_greedily(self) -> ActFn:
