@@ -32,7 +32,7 @@ def make_muzero(
 
     Args:
       settings: the settings of the agent.
-      env: the environment, of which only the description is read.
+      env: the environment; acting by its true model steps it, and all else reads its description.
       sizes: the sizes of the run.
       model: the networks; those that `settings.network` describes where None.
 
@@ -45,7 +45,7 @@ def make_muzero(
     model = model or make_muzero_model(settings, env.spec)
     if settings.loss.consistency_weight > 0 and model.project is None:
         raise ConfigError("loss.consistency_weight needs a model with projection heads.")
-    return _MuZero(settings, env.spec, sizes, model).as_agent()
+    return _MuZero(settings, env, sizes, model).as_agent()
 
 
 def make_muzero_model(settings: MuZeroSettings, spec: EnvironmentSpec) -> MuZeroModel:
@@ -71,13 +71,15 @@ class _MuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
     def __init__(
-        self, settings: MuZeroSettings, spec: EnvironmentSpec, sizes: Sizes, model: MuZeroModel
+        self, settings: MuZeroSettings, env: Environment, sizes: Sizes, model: MuZeroModel
     ):
+        spec = env.spec
         self.settings, self.spec, self.sizes, self.model = settings, spec, sizes, model
         num_bins = check_model(model, _observation(spec), spec.num_actions)
         self.support = (num_bins - 1) // 2, model.support_spacing
         self.sign = -1.0 if spec.num_players == 2 else 1.0
-        self.planner = Planner(NetworkSearchModel(model), settings.search, sizes.num_updates)
+        searched, num_updates = NetworkSearchModel(model), sizes.num_updates
+        self.planner = Planner(searched, settings.search, num_updates, env)
         self.window = make_window_spec(
             settings.target, all_unrolled=settings.loss.consistency_weight > 0
         )

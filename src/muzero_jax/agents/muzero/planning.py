@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.agents.base import ActOutput, Agent, Moment
+from muzero_jax.agents.base import ActOutput, Agent, Moment, Unrolled
 from muzero_jax.agents.exploration import sometimes_random
+from muzero_jax.agents.muzero.true_model import TrueModel
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
+from muzero_jax.envs.base import Environment
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.search.policies import (
     RecurrentFn,
@@ -95,10 +97,17 @@ class Planner:
       model: the model that is searched.
       search: the settings of the search.
       num_updates: updates of the whole run, over which the temperature falls.
+      env: the environment, with which the agent can act by searching the true model.
     """
 
-    def __init__(self, model: SearchModel, search: SearchConfig, num_updates: int):
-        self.model = model
+    def __init__(
+        self,
+        model: SearchModel,
+        search: SearchConfig,
+        num_updates: int,
+        env: Environment | None = None,
+    ):
+        self.model, self._env = model, env
         self._num_updates = num_updates
         self._decay = search.temperature_decay
         self._search = make_search(search)
@@ -106,7 +115,9 @@ class Planner:
     def as_agent(self, **learning: Any) -> Agent:
         """The agent that acts by searching; the other fields of the `Agent` are given."""
         greedy = {"search": self._act_greedily, "prior": self._act_by_prior}
-        return Agent(act=self._act, greedy=greedy, plan=self._plan, **learning)
+        if self._env is not None:
+            greedy["true_model"] = self._act_by_true_model
+        return Agent(act=self._act, greedy=greedy, plan=self._plan, unroll=self._unroll, **learning)
 
     def fresh_search(
         self, state: PyTree, params: Params, rng_key: PRNGKey
@@ -154,18 +165,38 @@ class Planner:
         self, state: PyTree, search_key: PRNGKey, moment: Moment, noise: SearchNoise
     ) -> ActOutput:
         seen, legal = moment.timestep.observation, moment.timestep.legal_action_mask
-        root, output = self._run(state, state.params, search_key, seen, legal, noise)
-        return ActOutput(
-            action=output.action,
-            record=SearchRecord(output.action_weights, output.search_value),
-            priority=jnp.abs(root.value - output.search_value),
-            value=root.value,
-            metrics={
-                "search/value": output.search_value.mean(),
-                "search/depth_mean": output.depth_mean.mean(),
-                "search/depth_max": output.depth_max.max().astype(jnp.float32),
-            },
+        return _acted(*self._run(state, state.params, search_key, seen, legal, noise))
+
+    def _act_by_true_model(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Acts greedily by the same search of the environment itself, see `TrueModel`."""
+        assert self._env is not None
+        search_key, _ = jax.random.split(rng_key)
+        discount = state.hyperparameters["target.discount"]
+        model = TrueModel(self._env, self.model.root, discount, reward_unit(state))
+        root, legal = model.root(state.params, moment), moment.timestep.legal_action_mask
+        noise = SearchNoise.none()
+        searched = self._search(state.params, search_key, root, model.recurrent_fn, legal, noise)
+        return _acted(root, searched)
+
+    def _unroll(self, state: PyTree, observation: Array, actions: Array) -> Unrolled:
+        """What the model predicts along actions `[K, B]`, see `Agent.unroll`."""
+        recurrent_fn, root = (
+            self.model.recurrent_fn(1.0),
+            self.model.root(state.params, observation),
         )
+        params, rng_key = self.model.prepare(state.params), jax.random.key(0)
+
+        def step(carry: PyTree, action: Array) -> tuple[PyTree, tuple[Array, Array]]:
+            embedding, goes_on = carry
+            output, embedding = recurrent_fn(params, rng_key, action, embedding)
+            reward = jnp.where(goes_on, output.reward, 0.0)
+            goes_on = goes_on & (output.discount != 0.0)
+            return (embedding, goes_on), (reward, jnp.where(goes_on, output.value, 0.0))
+
+        begin = root.embedding, jnp.ones(root.value.shape, bool)
+        _, (reward, value) = jax.lax.scan(step, begin, actions)
+        value = jnp.concatenate([root.value[None], value])
+        return Unrolled(value=value * reward_unit(state), reward=reward * reward_unit(state))
 
     def _run(
         self,
@@ -191,3 +222,26 @@ class Planner:
             temperature = start * (end / start) ** progress
         names = ("gumbel_scale", "dirichlet_alpha", "dirichlet_fraction")
         return SearchNoise(temperature=temperature, **{n: h[f"search.{n}"] for n in names})
+
+
+def reward_unit(state: PyTree) -> Array | float:
+    """The rewards of the environment that one unit of the model's predictions stands for.
+
+    This is the one place where predictions become rewards and values of the environment.
+    """
+    return getattr(state, "reward_unit", 1.0)
+
+
+def _acted(root: RootFnOutput, output: SearchOutput) -> ActOutput:
+    """What acting by a search gives, from its roots and its result."""
+    return ActOutput(
+        action=output.action,
+        record=SearchRecord(output.action_weights, output.search_value),
+        priority=jnp.abs(root.value - output.search_value),
+        value=root.value,
+        metrics={
+            "search/value": output.search_value.mean(),
+            "search/depth_mean": output.depth_mean.mean(),
+            "search/depth_max": output.depth_max.max().astype(jnp.float32),
+        },
+    )
