@@ -12,6 +12,8 @@ STUCK = {  # The stuck run of Breakout that the limits come from.
     "policy/q_agreement_share": 0.3,
     "policy/prior_entropy_where_q_agrees": 0.27,
     "policy/uniform_entropy_where_q_agrees": 1.10,
+    "model/value_error_at_depth_0_own": 1.0,
+    "model/value_bias_at_depth_0_own": 0.1,
     "model/value_error_at_depth_0_own_relative": 0.7,
     **{f"model/value_error_at_depth_{k}_own": 0.1 for k in (1, 2)},
     **{f"model/value_error_at_depth_{k}_own_relative": 0.3 for k in (1, 2)},
@@ -33,15 +35,15 @@ WELL = {
     "evaluation/score": 18.0,
 }
 SAID = {  # Words for the stuck run, and for the other one.
-    "explore/distinct_observations_share": ("few distinct observations", "varied"),
+    "explore/distinct_observations_share": ("few distinct observations", "more varied"),
     "explore/nongreedy_action_share": ("raise search.epsilon", "beside the greedy"),
     "policy/prior_entropy_where_q_agrees": ("loss.entropy_weight", "is open"),
-    "model/value_error_at_depth_0_own": ("do not tell the returns", "tell the returns"),
+    "model/value_error_at_depth_0_own": ("Chance in the environment", "tell the returns"),
     "model/value_error_own": ("fewer simulations", "stay near"),
     "model/value_error_random": ("explore more", "stay near"),
     "model/reward_error_own": ("90% of the mean reward", "sees the rewards"),
     "model/reward_error_random": ("No reward was met", "No reward was met"),
-    "evaluation/score_true_model": ("learned dynamics are the limit", "not the learned dynamics"),
+    "evaluation/score_true_model": ("learned dynamics cost", "not the learned dynamics"),
 }
 
 
@@ -67,6 +69,12 @@ def test_few_states_with_equal_values_are_said_to_be_few():
 def test_much_exploration_is_said_to_be_much():
     found = advise({"explore/nongreedy_action_share": 0.9})
     assert "Most actions differ" in found["explore/nongreedy_action_share"]
+
+
+@pytest.mark.parametrize(("bias", "words"), [(-0.6, "too low"), (0.6, "too high")])
+def test_values_on_one_side_of_the_returns_are_said_to_be(bias, words):
+    found = advise({**STUCK, "model/value_bias_at_depth_0_own": bias})
+    assert words in found["model/value_error_at_depth_0_own"]
 
 
 def test_depths_are_found_in_order():

@@ -34,7 +34,7 @@ def test_it_prints_numbers_with_advice_and_draws_the_errors(
     assert told.err.startswith(f"diagnosing {finished_run}: 40 greedy steps in each of 8 envir")
     for words in (
         "explore/distinct_observations_share",
-        "The ring is varied",
+        "The ring is more varied",
         "explore/nongreedy_action_share",
         "policy/q_agreement_share",
         "nats (uniform: 1.1)",

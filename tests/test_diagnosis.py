@@ -87,6 +87,8 @@ def test_values_are_compared_with_the_returns_of_greedy_play():
     returns, values = np.array([2 + 1 + 0.5, 2 + 1, 2]), np.array([0.0, 2.0, 4.0])
     expected = np.abs(returns - values).mean()
     assert metrics["model/value_error_at_depth_0_own"] == pytest.approx(expected, rel=1e-2)
+    bias = (values - returns).mean()
+    assert metrics["model/value_bias_at_depth_0_own"] == pytest.approx(bias, rel=1e-2)
 
 
 def test_returns_that_the_record_does_not_show_are_not_compared():

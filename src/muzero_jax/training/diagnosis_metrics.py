@@ -71,9 +71,10 @@ def _model_metrics(answers: Mapping[str, Any]) -> dict[str, float]:
     if not truths:
         return {}
     spread = float(np.std(np.concatenate(truths), dtype=np.float64))
-    errors = {}
+    errors, others = dict[str, float](), {"model/value_spread": spread}
     if "returns" in answers:
         errors["model/value_error_at_depth_0_own"] = _error(answers["returns"])
+        others["model/value_bias_at_depth_0_own"] = _bias(answers["returns"])
     for way in ways:
         for name, found in answers[way].items():
             for depth in range(len(found["truth"])):
@@ -81,12 +82,17 @@ def _model_metrics(answers: Mapping[str, Any]) -> dict[str, float]:
                 errors[f"model/{name}_error_at_depth_{depth + 1}_{way}"] = _error(at_depth)
     relative = {f"{name}_relative": _ratio(error, spread) for name, error in errors.items()}
     sizes = {f"model/reward_size_{way}": _reward_size(answers[way]["reward"]) for way in ways}
-    return {"model/value_spread": spread, **sizes, **errors, **relative}
+    return {**others, **sizes, **errors, **relative}
 
 
 def _error(found: Mapping[str, np.ndarray]) -> float:
     """The mean absolute error of what is known."""
     return mean_of(np.abs(found["value"] - found["truth"])[found["known"]])
+
+
+def _bias(found: Mapping[str, np.ndarray]) -> float:
+    """The mean error of what is known, with its sign; negative where the values are too low."""
+    return mean_of((found["value"] - found["truth"])[found["known"]])
 
 
 def _reward_size(found: Mapping[str, np.ndarray]) -> float:

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.base import Agent, Moment
-from muzero_jax.core.types import Array, PRNGKey, PyTree
+from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, random_action
 from muzero_jax.maths.returns import window_ends
 from muzero_jax.training.collect import Collect, Collector, choose_rows
 
 
 class Steps(struct.PyTreeNode):
-    """What truly happened, `[..., ]` for every step; nothing is said of rewards in later episodes.
+    """What truly happened at steps of an environment, in which episodes may follow each other.
 
     Attributes:
       action: `[..., *action_shape]` the actions.
@@ -88,16 +88,10 @@ def play_greedily(
         env_state, timestep = collect.env.step(env_key, now.env_state, output.action)
         outcome, last = env_state.outcome, env_state.outcome.last
         episode_step = now.episode_step + 1
+        # The environment's state may be that of the next episode, which no value reads.
         after = Moment(outcome, output.memory, episode_step, env_state.env_state)
-        steps = Steps(
-            action=output.action,
-            reward=outcome.reward,
-            discount=outcome.discount,
-            truncated=outcome.truncated,
-            to_play=moment.timestep.to_play,
-            next_to_play=outcome.to_play,
-            next_value=observed_value(agent, agent_state, value_key, after),
-        )
+        next_value = observed_value(agent, agent_state, value_key, after)
+        steps = _step_between(moment.timestep, output.action, outcome, next_value)
         following = now.replace(
             env_state=env_state,
             timestep=timestep,
@@ -145,18 +139,26 @@ def play_at_random(
         keys = jax.random.split(env_key, num_moments)
         env_state, timestep = jax.vmap(env.step)(keys, now.env_state, action)
         following = Moment(timestep, now.memory, now.episode_step + 1, env_state)
-        return following, Steps(
-            action=action,
-            reward=timestep.reward,
-            discount=timestep.discount,
-            truncated=timestep.truncated,
-            to_play=before.to_play,
-            next_to_play=timestep.to_play,
-            next_value=observed_value(agent, agent_state, value_key, following),
-        )
+        next_value = observed_value(agent, agent_state, value_key, following)
+        return following, _step_between(before, action, timestep, next_value)
 
     _, steps = jax.lax.scan(step, moment, jax.random.split(rng_key, num_steps))
     return steps
+
+
+def _step_between(
+    before: TimeStep, action: Array, after: TimeStep, next_value: Array | None
+) -> Steps:
+    """The steps `[B]` that lead from some time steps to others."""
+    return Steps(
+        action=action,
+        reward=after.reward,
+        discount=after.discount,
+        truncated=after.truncated,
+        to_play=before.to_play,
+        next_to_play=after.to_play,
+        next_value=next_value,
+    )
 
 
 def observed_value(

@@ -66,7 +66,7 @@ def _distinct(metrics: Metrics) -> str:
             "loss.entropy_weight), or keep a smaller ring (replay.capacity). In a task of few "
             "states it cannot hold more."
         )
-    return "The ring is varied: what is stored does not limit learning."
+    return "The ring is more varied than that of a run that is stuck for want of exploration."
 
 
 def _nongreedy(metrics: Metrics) -> str:
@@ -107,14 +107,25 @@ def _value_of_returns(metrics: Metrics) -> str:
     error = _known(metrics, "model/value_error_at_depth_0_own_relative")
     if error is None:
         return ""
-    if error > WRONG_RETURN:
-        return (
-            "The values do not tell the returns of the agent's own play: more updates "
-            "(replay.ratio), longer returns (target.td_steps), or a finer or wider support "
-            "(network.support_spacing, network.support_size). Chance in the environment adds to "
-            "this error."
+    if error <= WRONG_RETURN:
+        return "The values tell the returns of the agent's own play."
+    bias = _known(metrics, "model/value_bias_at_depth_0_own") or 0.0
+    told = "The values do not tell the returns of the agent's greedy play: "
+    if abs(bias) < 0.5 * metrics["model/value_error_at_depth_0_own"]:
+        return told + (
+            "more updates (replay.ratio), or a finer or wider support (network.support_spacing, "
+            "network.support_size). Chance in the environment adds to this error."
         )
-    return "The values tell the returns of the agent's own play."
+    if bias < 0.0:
+        return told + (
+            "they are too low, as values of exploring play are, or of too few updates: fewer "
+            "replayed steps in the targets (target.td_steps, target.reanalyse_fraction), less "
+            "exploration, or more updates (replay.ratio)."
+        )
+    return told + (
+        "they are too high: slower bootstraps (target.target_update_rate), more replayed steps in "
+        "the targets (target.td_steps)."
+    )
 
 
 def _values(metrics: Metrics, way: str) -> str:
@@ -165,9 +176,10 @@ def _true_model(metrics: Metrics) -> str:
         return ""
     if true - learned > 2 * noise:
         return (
-            "The same search of the true dynamics plays better: the learned dynamics are the limit."
+            "The same search of the true dynamics plays better: the difference is what the errors "
+            "of the learned dynamics cost."
         )
     return (
-        "The same search of the true dynamics plays no better: values, preferences and exploration "
-        "are the limit, not the learned dynamics."
+        "The same search of the true dynamics plays no better: if the score is too low, values, "
+        "preferences and exploration are the limit, not the learned dynamics."
     )

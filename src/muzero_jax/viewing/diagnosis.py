@@ -26,8 +26,9 @@ from muzero_jax.viewing.advice import advise, depths_of
 _DISTINCT = "explore/distinct_observations_share"
 _PRINTED_ALONE = (
     *(_DISTINCT, "explore/nongreedy_action_share", "policy/q_agreement_share"),
-    *("policy/prior_entropy_where_q_agrees", "model/value_error_at_depth_0_own"),
-    *("model/value_spread", "evaluation/score", "evaluation/score_true_model"),
+    *("policy/prior_entropy_where_q_agrees", "evaluation/score", "evaluation/score_true_model"),
+    *("model/value_error_at_depth_0_own", "model/value_spread"),
+    *("model/reward_size_own", "model/reward_size_random"),
 )
 
 
