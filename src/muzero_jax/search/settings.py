@@ -59,9 +59,8 @@ class SearchConfig(Section, name="search"):
     """Share of the environments that act for novelty alone, by a small Q-learner of how seldom
     everything was tried (agents/explorer.py); 0 learns no such values."""
     longest_random: int = bounded(1, 1)
-    """Most steps for which a random action is repeated; the number of steps exceeds n with
-    probability 1 / (n + 1). 1 draws every random action anew (Dabney et al. 2021, arXiv 2006.01782,
-    repeat to cross plateaus)."""
+    """Most steps of a burst of random actions; a burst is longer than n steps with probability
+    1 / (n + 1). Bursts lead further from what the agent prefers than single random actions do."""
     dirichlet_alpha: float = traced(0.3)
     """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
     dirichlet_fraction: float = traced(0.25, 0, 1)
