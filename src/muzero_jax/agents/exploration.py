@@ -48,8 +48,8 @@ class RandomActions:
         if self.longest == 1:
             return sometimes_random(rng_key, action, legal, epsilon), moment.memory
         action_key, begin_key, steps_key = jax.random.split(rng_key, 3)
-        uniform = jax.random.uniform(steps_key, action.shape, minval=1.0 / self.longest)
-        steps = jnp.clip(jnp.floor(1.0 / uniform).astype(jnp.int32), 1, self.longest)
+        uniform = jax.random.uniform(steps_key, action.shape, minval=1e-6)
+        steps = jnp.clip(jnp.floor(1.0 / uniform), 1, self.longest).astype(jnp.int32)
         begins = jax.random.uniform(begin_key, action.shape) < epsilon
         left = jnp.maximum(moment.memory, jnp.where(begins, steps, 0))
         goes_on = (left > 0).astype(jnp.float32)
