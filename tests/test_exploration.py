@@ -1,5 +1,7 @@
 """Random actions: how often, how long, and how they are spread over the environments."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,13 +23,18 @@ def moment_of(memory, legal=None):
     return Moment(timestep, memory, jnp.zeros(NUM_ENVS, jnp.int32), None)
 
 
+def settings(epsilon, exponent=None):
+    found = {"exploration.epsilon": jnp.asarray(epsilon)}
+    return found if exponent is None else found | {"exploration.epsilon_exponent": exponent}
+
+
 def act_for(num_steps, longest, epsilon, legal=None):
     """`[T, B]` actions of environments whose own action is always 0."""
     random_actions = RandomActions(longest)
 
     def step(memory, key):
         own = jnp.zeros(NUM_ENVS, jnp.int32)
-        action, memory = random_actions.act(key, own, moment_of(memory, legal), epsilon)
+        action, memory = random_actions.act(key, own, moment_of(memory, legal), settings(epsilon))
         return memory, action
 
     keys = jax.random.split(jax.random.key(0), num_steps)
@@ -52,6 +59,15 @@ def test_environments_explore_as_often_as_their_epsilon_says(longest):
     assert actions[NUM_ENVS // 2 :].astype(bool).mean() == pytest.approx(0.75 * 0.75, abs=0.04)
 
 
+def test_the_ladder_is_climbed_by_agents_that_have_an_exponent():
+    own, steps = jnp.zeros(NUM_ENVS, jnp.int32), RandomActions()
+    chosen = functools.partial(steps.act, jax.random.key(0), own, moment_of(()))
+    few = chosen(settings(1.0, 9.0))[0][NUM_ENVS // 2 :].astype(bool).mean()
+    assert few == pytest.approx(0.75, abs=0.03)  # 1 to any power is 1.
+    few = chosen(settings(0.5, 9.0))[0][NUM_ENVS // 2 :].astype(bool).mean()
+    assert few < 0.01
+
+
 def bursts_of(longest, epsilon):
     """The lengths of all whole bursts, told by which steps would go on without any epsilon."""
     random_actions, num_steps = RandomActions(longest), 60
@@ -61,7 +77,7 @@ def bursts_of(longest, epsilon):
 
     def step(memory, key):
         begins = jnp.where(memory > 0, 0.0, epsilon)
-        action, memory = random_actions.act(key, own, moment_of(memory, legal), begins)
+        action, memory = random_actions.act(key, own, moment_of(memory, legal), settings(begins))
         return memory, action == 0
 
     keys = jax.random.split(jax.random.key(0), num_steps)
@@ -88,16 +104,16 @@ def test_bursts_last_as_long_as_their_law_says():
 def test_the_actions_of_a_burst_are_drawn_anew():
     random_actions = RandomActions(100)
     memory = jnp.full(NUM_ENVS, 5, jnp.int32)
-    own, never = jnp.zeros(NUM_ENVS, jnp.int32), jnp.zeros(NUM_ENVS)
-    action, after = random_actions.act(jax.random.key(0), own, moment_of(memory), never)
+    own = jnp.zeros(NUM_ENVS, jnp.int32)
+    action, after = random_actions.act(jax.random.key(0), own, moment_of(memory), settings(0.0))
     np.testing.assert_allclose(np.bincount(action) / NUM_ENVS, 0.25, atol=0.04)
     assert (after == 4).all()
     # Illegal actions are not drawn, and without a burst the own action is taken.
     legal = jnp.ones((NUM_ENVS, NUM_ACTIONS), bool).at[:, 2].set(False)
-    action, _ = random_actions.act(jax.random.key(0), own, moment_of(memory, legal), never)
+    action, _ = random_actions.act(jax.random.key(0), own, moment_of(memory, legal), settings(0.0))
     assert (action != 2).all()
     action, after = random_actions.act(
-        jax.random.key(0), own + 2, moment_of(jnp.zeros_like(memory)), never
+        jax.random.key(0), own + 2, moment_of(jnp.zeros_like(memory)), settings(0.0)
     )
     assert (action == 2).all() and (after == 0).all()
     assert RandomActions(1).init_memory(3) == ()

@@ -100,7 +100,7 @@ def test_act_takes_a_random_legal_action_with_probability_epsilon():
     timestep = timestep_of(jnp.tile(OBSERVATION[:1], (2000, 1)), legal)
 
     def share_of_zero(epsilon, explore=True):
-        h = state.hyperparameters | {"search.epsilon": jnp.float32(epsilon)}
+        h = state.hyperparameters | {"exploration.epsilon": jnp.float32(epsilon)}
         output = act(agent, state.replace(hyperparameters=h), timestep, explore=explore)
         assert (output.action != 1).all()
         return float((output.action == 0).mean())

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.base import Moment
+from muzero_jax.agents.base import Hyperparameters, Moment
 from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.maths.skipping import skip_unless
@@ -24,14 +24,14 @@ class RandomActions:
       longest: the most steps of a burst; with 1 nothing is remembered.
     """
 
-    longest: int
+    longest: int = 1
 
     def init_memory(self, num_envs: int) -> PyTree:
         """`[num_envs]` int32 steps left of a burst where episodes begin; `()` without bursts."""
         return () if self.longest == 1 else jnp.zeros(num_envs, jnp.int32)
 
     def act(
-        self, rng_key: PRNGKey, action: Array, moment: Moment, epsilon: Array
+        self, rng_key: PRNGKey, action: Array, moment: Moment, hyperparameters: Hyperparameters
     ) -> tuple[Array, PyTree]:
         """Replaces some of `[B]` actions.
 
@@ -39,12 +39,17 @@ class RandomActions:
           rng_key: consumed.
           action: `[B]` int32.
           moment: what acting looks at.
-          epsilon: `[B]` probabilities in [0, 1] with which a burst begins.
+          hyperparameters: `exploration.epsilon`, the probability with which a burst begins, and
+            `exploration.epsilon_exponent` for agents that have it.
 
         Returns:
           The actions, and the memory for the next step.
         """
         legal = moment.timestep.legal_action_mask
+        epsilon = jnp.asarray(hyperparameters["exploration.epsilon"])
+        if "exploration.epsilon_exponent" in hyperparameters:
+            exponent = jnp.asarray(hyperparameters["exploration.epsilon_exponent"])
+            epsilon = epsilon_ladder(epsilon, exponent, len(action))
         if self.longest == 1:
             return sometimes_random(rng_key, action, legal, epsilon), moment.memory
         action_key, begin_key, steps_key = jax.random.split(rng_key, 3)

@@ -111,8 +111,9 @@ class _MuZero:
             sizes.num_updates,
             reward_unit=lambda state: state.reward_unit.size,
             env=env,
+            longest_burst=settings.exploration.longest_burst,
         )
-        num_explorers = math.ceil(settings.search.explorer_share * sizes.num_envs)
+        num_explorers = math.ceil(settings.exploration.novelty_share * sizes.num_envs)
         self.explorer = None
         if num_explorers:
             shapes = _observation(spec), spec.num_actions

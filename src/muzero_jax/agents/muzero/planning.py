@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from muzero_jax.agents.base import ActOutput, Agent, Moment, Unrolled
-from muzero_jax.agents.exploration import RandomActions, epsilon_ladder
+from muzero_jax.agents.exploration import RandomActions
 from muzero_jax.agents.muzero.true_model import TrueModel
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
@@ -99,6 +99,7 @@ class Planner:
       num_updates: updates of the whole run, over which the temperature falls.
       reward_unit: function of a state, the `[]` unit in which the model counts rewards and values.
       env: the environment, with which the agent can act by searching the true model.
+      longest_burst: most steps of a burst of random actions.
     """
 
     def __init__(
@@ -108,12 +109,13 @@ class Planner:
         num_updates: int,
         reward_unit: Callable[[PyTree], Array | float] = lambda state: 1.0,
         env: Environment | None = None,
+        longest_burst: int = 1,
     ):
         self.model, self._env, self._reward_unit = model, env, reward_unit
         self._num_updates = num_updates
         self._decay = search.temperature_decay
         self._search = make_search(search)
-        self._random = RandomActions(search.longest_random)
+        self._random = RandomActions(longest_burst)
 
     def as_agent(self, **learning: Any) -> Agent:
         """The agent that acts by searching; the other fields of the `Agent` are given."""
@@ -152,9 +154,7 @@ class Planner:
         """Acts by search with the root's noise, and now and then at random."""
         search_key, epsilon_key = jax.random.split(rng_key)
         output = self._act_by_search(state, state.params, search_key, moment, self._noise(state))
-        num_envs, h = len(output.action), state.hyperparameters
-        epsilon = epsilon_ladder(h["search.epsilon"], h["search.epsilon_exponent"], num_envs)
-        action, memory = self._random.act(epsilon_key, output.action, moment, epsilon)
+        action, memory = self._random.act(epsilon_key, output.action, moment, state.hyperparameters)
         return output.replace(action=action, memory=memory)
 
     def _act_greedily(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:

@@ -7,7 +7,7 @@ is named.
 import dataclasses
 from typing import Literal
 
-from muzero_jax.agents.settings import OptimizerConfig
+from muzero_jax.agents.settings import ExplorationConfig, OptimizerConfig
 from muzero_jax.core.checks import require
 from muzero_jax.core.settings import Section, bounded, traced
 from muzero_jax.networks.settings import NetworkConfig
@@ -84,6 +84,7 @@ class MuZeroSettings(Section):
 
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
     target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
