@@ -185,7 +185,7 @@ class _MuZero:
                 self.model,
                 params,
                 state.hyperparameters,
-                self.settings.loss.consistency_weight,
+                self.settings.loss,
                 batch.transitions.observation,
                 targets,
                 batch.importance_weights,
