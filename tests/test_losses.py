@@ -281,6 +281,10 @@ def test_consistency_by_hand_with_vectors_in_the_plane():
     _, (metrics, _) = loss(observation, targets, jnp.ones(BATCH))
     # After one turn orthogonal (0), after two opposed (-1): the mean of the negatives is 1/2.
     np.testing.assert_allclose(metrics["loss/consistency"], 0.5, atol=1e-5)
+    # Windows count by their importance: three of six whole, two by a half, and one not at all.
+    weighed = jnp.array([1.0, 1.0, 1.0, 0.5, 0.5, 0.0])
+    _, (metrics, _) = loss(observation, targets, weighed)
+    np.testing.assert_allclose(metrics["loss/consistency"], 0.5 * 4 / 6, atol=1e-5)
     # What is compared at step k is the observation k steps on.
     quarter = jnp.array([-4.0, 3.0])
     seen = jnp.stack([observation[:, 0], jnp.broadcast_to(quarter, (BATCH, 2)), -observation[:, 0]])
