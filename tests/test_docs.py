@@ -91,6 +91,8 @@ def test_an_agent_of_ones_own_goes_through_every_command(
     run = str(workplace / "dqn")
     assert main(["evaluate", run, "--episodes", "4"]) == 0
     assert main(["play", run]) == 0
+    assert main(["diagnose", run, "--steps", "40"]) == 0
+    assert "explore/distinct_observations_share" in capsys.readouterr().out
     assert main(["train", "--resume", run, "--training.num_env_steps", "1024"]) == 0
     assert "1,024 environment steps" in capsys.readouterr().out
 
@@ -119,4 +121,7 @@ def test_a_network_of_ones_own_and_an_observer(
     assert main(["inspect", "net", "--out", "pictures"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "net", "--acting", "values"]) == 2
-    assert "--acting must be one of search, prior, found 'values'" in capsys.readouterr().err
+    assert (
+        "--acting must be one of search, prior, true_model, found 'values'"
+        in capsys.readouterr().err
+    )

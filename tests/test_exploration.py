@@ -1,5 +1,7 @@
 """Random actions: how often, how long, and how they are spread over the environments."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,13 +23,9 @@ def moment_of(memory, legal=None):
     return Moment(timestep, memory, jnp.zeros(NUM_ENVS, jnp.int32), None)
 
 
-def lengths_of_repeats(actions):
-    """How long each of `[T, B]` random actions lasted, those that were cut by the end left out."""
-    found = []
-    for column in np.asarray(actions).T:
-        starts = np.flatnonzero(np.diff(column)) + 1
-        found += list(np.diff(starts))
-    return np.array(found)
+def settings(epsilon, exponent=None):
+    found = {"exploration.epsilon": jnp.asarray(epsilon)}
+    return found if exponent is None else found | {"exploration.epsilon_exponent": exponent}
 
 
 def act_for(num_steps, longest, epsilon, legal=None):
@@ -36,7 +34,7 @@ def act_for(num_steps, longest, epsilon, legal=None):
 
     def step(memory, key):
         own = jnp.zeros(NUM_ENVS, jnp.int32)
-        action, memory = random_actions.act(key, own, moment_of(memory, legal), epsilon)
+        action, memory = random_actions.act(key, own, moment_of(memory, legal), settings(epsilon))
         return memory, action
 
     keys = jax.random.split(jax.random.key(0), num_steps)
@@ -61,33 +59,61 @@ def test_environments_explore_as_often_as_their_epsilon_says(longest):
     assert actions[NUM_ENVS // 2 :].astype(bool).mean() == pytest.approx(0.75 * 0.75, abs=0.04)
 
 
-def test_random_actions_last_as_long_as_their_law_says():
-    """The number of steps exceeds k with probability 1 / (k + 1), and never the longest."""
+def test_the_ladder_is_climbed_by_agents_that_have_an_exponent():
+    own, steps = jnp.zeros(NUM_ENVS, jnp.int32), RandomActions()
+    chosen = functools.partial(steps.act, jax.random.key(0), own, moment_of(()))
+    few = chosen(settings(1.0, 9.0))[0][NUM_ENVS // 2 :].astype(bool).mean()
+    assert few == pytest.approx(0.75, abs=0.03)  # 1 to any power is 1.
+    few = chosen(settings(0.5, 9.0))[0][NUM_ENVS // 2 :].astype(bool).mean()
+    assert few < 0.01
+
+
+def bursts_of(longest, epsilon):
+    """The lengths of all whole bursts, told by which steps would go on without any epsilon."""
+    random_actions, num_steps = RandomActions(longest), 60
+    own = jnp.full(NUM_ENVS, 1, jnp.int32)
+    # Only action 0 is legal, so that every step of a burst is seen.
+    legal = jnp.zeros((NUM_ENVS, NUM_ACTIONS), bool).at[:, 0].set(True)
+
+    def step(memory, key):
+        begins = jnp.where(memory > 0, 0.0, epsilon)
+        action, memory = random_actions.act(key, own, moment_of(memory, legal), settings(begins))
+        return memory, action == 0
+
+    keys = jax.random.split(jax.random.key(0), num_steps)
+    start = random_actions.init_memory(NUM_ENVS)
+    return np.asarray(jax.jit(lambda: jax.lax.scan(step, start, keys)[1])()).T
+
+
+def test_bursts_last_as_long_as_their_law_says():
+    """A burst is longer than k steps with probability 1 / (k + 1), and never than the longest."""
     longest = 16
-    # Of three legal actions none is the own one; two neighbours in time differ in two thirds.
-    actions = act_for(4 * longest, longest, jnp.full(NUM_ENVS, 1.0))
-    starts = np.asarray(act_for(1, longest, jnp.full(NUM_ENVS, 1.0)))
-    assert set(np.unique(starts)) == {0, 1, 2, 3}
-    first_change = np.argmax(np.asarray(actions) != np.asarray(actions)[:1], axis=0)
-    changed = first_change > 0
-    # The first action is followed by the same one by chance in a quarter of the cases.
+    is_random = bursts_of(longest, jnp.full(NUM_ENVS, 0.02))
+    lengths = []
+    for row in is_random:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(int)))
+        lengths += [b - a for a, b in zip(edges[::2], edges[1::2], strict=True) if b < len(row)]
+    lengths = np.array(lengths)
+    # Two bursts that touch count as one: rarely, as few begin.
+    assert len(lengths) > 1_000
     for k in (1, 2, 4):
-        lasting = np.mean(~changed | (first_change > k))
-        assert lasting > 1 / (k + 1) - 0.03
-        assert lasting < 1 / (k + 1) + 0.25
-    assert RandomActions(1).init_memory(3) == ()
+        assert np.mean(lengths > k) == pytest.approx(1 / (k + 1), abs=0.05)
+    assert np.mean(lengths > longest) < 0.01
 
 
-def test_a_repeated_action_ends_where_it_is_illegal():
+def test_the_actions_of_a_burst_are_drawn_anew():
     random_actions = RandomActions(100)
-    memory = random_actions.init_memory(NUM_ENVS)
-    memory = memory.replace(
-        action=jnp.full(NUM_ENVS, 2, jnp.int32), steps_left=jnp.full(NUM_ENVS, 5, jnp.int32)
-    )
-    own, never = jnp.zeros(NUM_ENVS, jnp.int32), jnp.zeros(NUM_ENVS)
-    key = jax.random.key(0)
-    action, after = random_actions.act(key, own, moment_of(memory), never)
-    assert (action == 2).all() and (after.steps_left == 4).all()
+    memory = jnp.full(NUM_ENVS, 5, jnp.int32)
+    own = jnp.zeros(NUM_ENVS, jnp.int32)
+    action, after = random_actions.act(jax.random.key(0), own, moment_of(memory), settings(0.0))
+    np.testing.assert_allclose(np.bincount(action) / NUM_ENVS, 0.25, atol=0.04)
+    assert (after == 4).all()
+    # Illegal actions are not drawn, and without a burst the own action is taken.
     legal = jnp.ones((NUM_ENVS, NUM_ACTIONS), bool).at[:, 2].set(False)
-    action, after = random_actions.act(key, own, moment_of(memory, legal), never)
-    assert (action == 0).all() and (after.steps_left == 0).all()
+    action, _ = random_actions.act(jax.random.key(0), own, moment_of(memory, legal), settings(0.0))
+    assert (action != 2).all()
+    action, after = random_actions.act(
+        jax.random.key(0), own + 2, moment_of(jnp.zeros_like(memory)), settings(0.0)
+    )
+    assert (action == 2).all() and (after == 0).all()
+    assert RandomActions(1).init_memory(3) == ()

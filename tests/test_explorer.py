@@ -93,7 +93,7 @@ def test_steps_that_a_time_limit_cut_teach_nothing():
 
 @pytest.mark.parametrize("share, expected", [(0.0, 0), (0.3, 2), (1.0, 4)])
 def test_a_share_of_muzeros_environments_acts_for_novelty(share, expected):
-    config = tiny_config(search={"explorer_share": share, "gumbel_scale": 0.0})
+    config = tiny_config(search={"gumbel_scale": 0.0}, exploration={"novelty_share": share})
     agent = muzero_agent(config, tiny_spec())
     state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
     assert (state.explorer is None) == (share == 0.0)
@@ -114,7 +114,7 @@ def test_a_share_of_muzeros_environments_acts_for_novelty(share, expected):
 
 
 def test_muzero_learns_novelty_from_its_batches():
-    config = tiny_config(search={"explorer_share": 0.5})
+    config = tiny_config(exploration={"novelty_share": 0.5})
     agent = muzero_agent(config, tiny_spec())
     state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
     assert {0, 1} <= set(agent.data.spec.observation_offsets)

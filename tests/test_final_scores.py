@@ -286,7 +286,7 @@ def test_muzero_acts_last_with_its_last_parameters() -> None:
     state = state.replace(average_params=second.params)
     observation = jax.random.normal(keys[2], (5, 2))
     moment = moment_of(jax.vmap(lambda x: make_timestep(x, num_actions=3))(observation))
-    assert list(agent.greedy) == ["search", "prior", "last"]
+    assert list(agent.greedy) == ["search", "prior", "true_model", "last"]
     assert agent.unaveraged is not None
     last, average = (other.act_greedily(x, keys[3], moment) for x in (first, second))
     assert (last.value != average.value).all()
@@ -299,7 +299,7 @@ def test_muzero_acts_last_with_its_last_parameters() -> None:
 
 def test_muzero_without_an_average_has_no_such_way_of_acting() -> None:
     agent = muzero_agent(tiny_config(), tiny_spec())
-    assert list(agent.greedy) == ["search", "prior"] and agent.unaveraged is None
+    assert "last" not in agent.greedy and agent.unaveraged is None
 
 
 def _state(run_dir: Path) -> dict[str, Any]:
@@ -353,4 +353,4 @@ def test_an_agent_that_does_not_average_refuses_to_act_last(
     runner.train(config, tmp_path / "run")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), "--acting", "last", "--json"]) == 2
-    assert "--acting must be one of search, prior, found 'last'." in capsys.readouterr().err
+    assert "--acting must be one of search, prior, true_model, found 'last'." in capsys.readouterr().err

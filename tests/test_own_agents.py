@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.base import ActOutput, Agent, LearnOutput, Rollouts, Windows
+from muzero_jax.agents.base import ActOutput, Agent, LearnOutput, Rollouts, Unrolled, Windows
 from muzero_jax.agents.definition import AgentDefinition
 from muzero_jax.agents.network_state import NetworkState
 from muzero_jax.config import OptimizerConfig, ReplayConfig
@@ -83,6 +83,12 @@ MISTAKES = [
     ("9)[0], {})", '9)[0], {"x": jnp.ones(2)})', r"the metric x of learn .* one number, found \[2"),
     ('{"w": jnp.zeros(3)}', "1 + None", r"own.py, line \d+: TypeError"),
     ("state.descended(state.params", "state.descended(jnp.ones(1)", r"learn of own:IT cannot be"),
+    ("learn=learn)", "learn=learn, unroll=lambda s, o, a: a)", "must return an Unrolled, found"),
+    (
+        "learn=learn)",
+        "learn=learn, unroll=lambda s, o, a: Unrolled(jnp.zeros(a.shape), jnp.zeros(a.shape)))",
+        r"values \[3, 7\] and rewards \[2, 7\] along .* found \[2, 7\] and \[2, 7\]",
+    ),
 ]
 
 

@@ -157,7 +157,9 @@ def test_commands_speak_before_they_import_jax(tmp_path):
     script = str(EXPERIMENTS / "catch.py")
     inspect = ["inspect", str(run), "--step", "3"]
     search = ["profile", "search", "--out", "here"]
+    diagnosing = f"diagnosing {run}: 1,000 greedy steps in each of 8 environments of catch"
     commands = {
+        diagnosing: ["diagnose", str(run)],
         f"evaluating {run}: 9 greedy episodes of catch": ["evaluate", str(run), "--episodes", "9"],
         f"playing {run}: 1 greedy episode of catch": ["play", str(run)],
         f"inspecting {run}: step 3 of a greedy episode of catch": inspect,

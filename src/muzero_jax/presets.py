@@ -23,11 +23,10 @@ def vector_task(name: str, environment: str, num_env_steps: int = 100_000) -> Ex
         network=config.NetworkConfig(
             kind="mlp", stem_channels=0, support_size=60, support_spacing=0.25
         ),
-        search=config.SearchConfig(
-            num_simulations=16, min_qvalue_range=0.03, epsilon=0.05, explorer_share=0.125
-        ),
+        search=config.SearchConfig(num_simulations=16, min_qvalue_range=0.03),
+        exploration=config.ExplorationConfig(epsilon=0.05, novelty_share=0.125),
         replay=config.ReplayConfig(min_size=1_000, ratio=16.0),
-        target=config.TargetConfig(target_update_rate=0.05),
+        target=config.TargetConfig(discount=0.99, target_update_rate=0.05),
         loss=config.LossConfig(value_weight=1.0, entropy_weight=0.1),
         optimizer=config.OptimizerConfig(average_updates=200),
         training=config.TrainingConfig(num_env_steps=num_env_steps),
@@ -51,9 +50,8 @@ def grid_task(name: str, environment: str, num_env_steps: int = 1_000_000) -> Ex
         network=config.NetworkConfig(
             kind="mlp", stem_channels=0, support_size=60, support_spacing=0.1
         ),
-        search=config.SearchConfig(
-            num_simulations=16, min_qvalue_range=0.1, epsilon=0.4, epsilon_exponent=7.0
-        ),
+        search=config.SearchConfig(num_simulations=16, min_qvalue_range=0.1),
+        exploration=config.ExplorationConfig(epsilon=0.4, epsilon_exponent=7.0),
         replay=config.ReplayConfig(capacity=20_000, min_size=5_000, ratio=12.0),
         target=config.TargetConfig(discount=0.99, td_steps=5, target_update_rate=0.02),
         loss=config.LossConfig(value_weight=0.5, entropy_weight=0.1),

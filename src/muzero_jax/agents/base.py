@@ -104,6 +104,21 @@ class Rollouts:
     """The agent learns once from each rollout, which is not kept."""
 
 
+class Unrolled(struct.PyTreeNode):
+    """What a learned model predicts along given actions, in rewards of the environment.
+
+    After a step with which, by the model, the episode ends, its rewards and values are 0.
+
+    Attributes:
+      value: `[K + 1, B]` values of the states for the player to move there; the first is that of
+        the encoded observation.
+      reward: `[K, B]` rewards of the steps for the player who moves.
+    """
+
+    value: Array
+    reward: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkWork:
     """The network passes of an agent and nothing else, which a profile compares its loop with.
@@ -145,6 +160,9 @@ class Agent:
         from it; None for an agent that need not see each transition once.
       plan: `(state, rng_key, moment) -> SearchOutput`, the search of the first greedy way of
         acting; None for an agent that does not search.
+      unroll: `(state, observation [B, ...], actions [K, B]) -> Unrolled`, the predictions of the
+        learned model along given actions, which a diagnosis compares with the environment; None for
+        an agent without a model.
       network_work: what a profile compares the agent's chunk with; None where it is not described.
       unaveraged: `state -> state`, pure: the state whose last parameters are evaluated in the place
         of their average; None for an agent that is evaluated with its last parameters anyway.
@@ -158,6 +176,7 @@ class Agent:
     init_memory: Callable[[int], PyTree] = lambda num_envs: ()
     observe: Callable[[PyTree, Rollout], PyTree] | None = None
     plan: Callable[[PyTree, PRNGKey, Moment], SearchOutput] | None = None
+    unroll: Callable[[PyTree, Array, Array], Unrolled] | None = None
     network_work: NetworkWork | None = None
     unaveraged: Callable[[PyTree], PyTree] | None = None
 

@@ -4,49 +4,34 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from muzero_jax.agents.base import Moment
+from muzero_jax.agents.base import Hyperparameters, Moment
 from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.envs.base import random_legal_action
 from muzero_jax.maths.skipping import skip_unless
 
 
-class RepeatedAction(struct.PyTreeNode):
-    """The random action that an environment is in the middle of.
-
-    Attributes:
-      action: `[B]` int32.
-      steps_left: `[B]` int32, steps for which it will be taken again.
-    """
-
-    action: Array
-    steps_left: Array
-
-
 @dataclasses.dataclass(frozen=True)
 class RandomActions:
-    """Replaces actions by random legal ones, which are repeated for up to `longest` steps.
+    """Replaces actions by random legal ones, in bursts of up to `longest` steps.
 
-    The number of steps n exceeds any k below `longest` with probability 1 / (k + 1): most random
-    actions are short, and some cross a whole plateau (temporally extended epsilon-greedy, Dabney et
-    al. 2021, arXiv 2006.01782, section 4).
+    A burst is longer than k steps, for any k below `longest`, with probability 1 / (k + 1): most
+    random actions are alone, and some bursts lead far from what the agent would have seen
+    (durations as of temporally extended epsilon-greedy, Dabney et al. 2021, arXiv 2006.01782,
+    section 4, but every action of a burst is drawn anew).
 
     Attributes:
-      longest: the most steps; with 1 nothing is remembered.
+      longest: the most steps of a burst; with 1 nothing is remembered.
     """
 
-    longest: int
+    longest: int = 1
 
     def init_memory(self, num_envs: int) -> PyTree:
-        """What the agent remembers where episodes begin."""
-        if self.longest == 1:
-            return ()
-        nothing = jnp.zeros(num_envs, jnp.int32)
-        return RepeatedAction(nothing, nothing)
+        """`[num_envs]` int32 steps left of a burst where episodes begin; `()` without bursts."""
+        return () if self.longest == 1 else jnp.zeros(num_envs, jnp.int32)
 
     def act(
-        self, rng_key: PRNGKey, action: Array, moment: Moment, epsilon: Array
+        self, rng_key: PRNGKey, action: Array, moment: Moment, hyperparameters: Hyperparameters
     ) -> tuple[Array, PyTree]:
         """Replaces some of `[B]` actions.
 
@@ -54,25 +39,27 @@ class RandomActions:
           rng_key: consumed.
           action: `[B]` int32.
           moment: what acting looks at.
-          epsilon: `[B]` probabilities in [0, 1] with which a random action begins.
+          hyperparameters: `exploration.epsilon`, the probability with which a burst begins, and
+            `exploration.epsilon_exponent` for agents that have it.
 
         Returns:
           The actions, and the memory for the next step.
         """
         legal = moment.timestep.legal_action_mask
+        epsilon = jnp.asarray(hyperparameters["exploration.epsilon"])
+        if "exploration.epsilon_exponent" in hyperparameters:
+            exponent = jnp.asarray(hyperparameters["exploration.epsilon_exponent"])
+            epsilon = epsilon_ladder(epsilon, exponent, len(action))
         if self.longest == 1:
             return sometimes_random(rng_key, action, legal, epsilon), moment.memory
-        action_key, steps_key = jax.random.split(rng_key)
-        begun = sometimes_random(action_key, jnp.full_like(action, -1), legal, epsilon)
-        uniform = jax.random.uniform(steps_key, action.shape, minval=1.0 / self.longest)
-        steps = jnp.clip(jnp.floor(1.0 / uniform).astype(jnp.int32), 1, self.longest)
-        before: RepeatedAction = moment.memory
-        is_legal = jnp.take_along_axis(legal, before.action[:, None], axis=1)[:, 0]
-        goes_on = (before.steps_left > 0) & is_legal
-        begins = (begun >= 0) & ~goes_on
-        left = jnp.where(goes_on, before.steps_left - 1, jnp.where(begins, steps - 1, 0))
-        taken = jnp.where(goes_on, before.action, jnp.where(begins, begun, action))
-        return taken, RepeatedAction(taken, left)
+        action_key, begin_key, steps_key = jax.random.split(rng_key, 3)
+        uniform = jax.random.uniform(steps_key, action.shape, minval=1e-6)
+        steps = jnp.clip(jnp.floor(1.0 / uniform), 1, self.longest).astype(jnp.int32)
+        begins = jax.random.uniform(begin_key, action.shape) < epsilon
+        left = jnp.maximum(moment.memory, jnp.where(begins, steps, 0))
+        goes_on = (left > 0).astype(jnp.float32)
+        taken = sometimes_random(action_key, action, legal, goes_on)
+        return taken, jnp.maximum(left - 1, 0)
 
 
 def epsilon_ladder(epsilon: Array, exponent: Array, num_envs: int) -> Array:

@@ -25,6 +25,7 @@ usage: muzero COMMAND ...
                              many settings and seeds, in one compiled program a group
   evaluate RUN               greedy score over complete episodes
   play RUN                   watch greedy episodes; --gif FILE draws them
+  diagnose RUN               which limit binds learning: exploration, preferences, or the model
   inspect RUN                one decision: its search tree, drawn, and its numbers
   plot RUN [RUN ...]         learning curves of runs
   report SWEEP               a sweep as one HTML page
@@ -45,6 +46,7 @@ _COMMANDS: Mapping[str, str] = {
     "sweep": "muzero_jax.cli.sweep:sweep",
     "oracle": "muzero_jax.cli.oracle:oracle",
     "profile": "muzero_jax.cli.profile:profile",
+    "diagnose": "muzero_jax.cli.diagnose:diagnose",
     **{
         name: f"muzero_jax.cli.runs:{name}"
         for name in ("evaluate", "play", "inspect", "plot", "report")

@@ -21,6 +21,7 @@ from muzero_jax.envs.base import Environment, EnvironmentSpec
 from muzero_jax.envs.conformance import check_own_environment
 from muzero_jax.envs.registry import make_environment, observers_of
 from muzero_jax.envs.wrappers import TimeLimit
+from muzero_jax.replay.buffer import ReplayState
 from muzero_jax.runs.run_folder import load_config, read_result
 from muzero_jax.runs.run_start import BEST_GROUP, BestAgent
 from muzero_jax.settings import apply_settings
@@ -146,6 +147,33 @@ def load_run(
     agent = make_agent(config, env)
     state, num_env_steps = _load_agent(run_dir, checkpoint, _agent_shapes(agent, config))
     return LoadedRun(config, env, agent, state, num_env_steps)
+
+
+def load_ring(run_dir: Path, run: LoadedRun) -> tuple[ReplayState | None, int]:
+    """Reads the replay that lies beside a run's agent.
+
+    Args:
+      run_dir: the run folder.
+      run: what `load_run` has read from it.
+
+    Returns:
+      The ring, or those of all shards along a leading axis, and the environment steps after which
+      it was saved: those of the agent if there is a checkpoint of that number, and otherwise those
+      of the newest checkpoint. The ring is None where the agent learns from rollouts, or the
+      checkpoint holds none.
+
+    Raises:
+      NoCheckpointError: no checkpoint can be used.
+      CheckpointMismatchError: the ring was saved under another time limit.
+    """
+    train = build(run.config).train
+    shapes: PyTree = jax.eval_shape(train.init, jax.eval_shape(jax.random.key, 0)).replay
+    if not isinstance(shapes, ReplayState):
+        return None, run.num_env_steps
+    folder, groups = run_dir / CHECKPOINTS_FOLDER, {"agent": _agent_shapes(run.agent, run.config)}
+    named = [step for step in checkpoint_steps(folder) if step == run.num_env_steps]
+    restored = restore(folder, groups, {"replay": shapes}, named or None)
+    return restored.groups.get("replay"), restored.step
 
 
 def _load_agent(run_dir: Path, checkpoint: str, shapes: PyTree) -> tuple[PyTree, int]:

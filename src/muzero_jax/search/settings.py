@@ -48,20 +48,6 @@ class SearchConfig(Section, name="search"):
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
-    epsilon: float = traced(0.0, 0, 1)
-    """Traced: share of acted steps that take a random legal action instead of the searched one; a
-    deterministic task is otherwise seen from few sides (paper: 0; DQN: 0.1)."""
-    epsilon_exponent: float = traced(0.0, 0)
-    """Traced: exponent alpha that spreads epsilon over the environments, epsilon ** (1 + alpha i /
-    (N - 1)) in the i-th of N, so that some explore much and some little (Ape-X, Horgan et al. 2018,
-    section 4.1: 7 with epsilon 0.4)."""
-    explorer_share: float = bounded(0.0, 0, 1)
-    """Share of the environments that act for novelty alone, by a small Q-learner of how seldom
-    everything was tried (agents/explorer.py); 0 learns no such values."""
-    longest_random: int = bounded(1, 1)
-    """Most steps for which a random action is repeated; the number of steps exceeds n with
-    probability 1 / (n + 1). 1 draws every random action anew (Dabney et al. 2021, arXiv 2006.01782,
-    repeat to cross plateaus)."""
     dirichlet_alpha: float = traced(0.3)
     """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
     dirichlet_fraction: float = traced(0.25, 0, 1)

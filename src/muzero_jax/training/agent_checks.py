@@ -5,7 +5,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from muzero_jax.agents.base import ActOutput, Agent, LearnOutput, Rollout, Rollouts, Windows
+from muzero_jax.agents.base import (
+    ActOutput,
+    Agent,
+    LearnOutput,
+    Rollout,
+    Rollouts,
+    Unrolled,
+    Windows,
+)
 from muzero_jax.config import ConfigError, ExperimentConfig, traced_settings
 from muzero_jax.core import user_code
 from muzero_jax.core.types import Metrics, PyTree
@@ -47,6 +55,7 @@ def check_agent(agent: Any, config: ExperimentConfig, env: Environment) -> None:
     if agent.unaveraged is not None:
         unaveraged = _traced(f"unaveraged of {name}", agent.unaveraged, state)
         _require_same(f"the state from unaveraged of {name}", unaveraged, state)
+    _check_unroll(agent, config.agent, (state, collector))
     _check_learn(agent, config, collect, (state, collector))
 
 
@@ -92,6 +101,23 @@ def _check_action(what: str, output: Any, collector: Collector, env: Environment
         )
     _require_same(f"the memory of {what}", output.memory, collector.memory)
     _check_metrics(what, output.metrics)
+
+
+def _check_unroll(agent: Agent, name: str, parts: tuple[PyTree, Collector]) -> None:
+    """Checks the shapes that a learned model gives along two actions."""
+    if agent.unroll is None:
+        return
+    state, collector = parts
+    actions = jax.ShapeDtypeStruct((2, _NUM_ENVS), jnp.int32)
+    what, observation = f"unroll of {name}", collector.timestep.observation
+    output = _traced(what, agent.unroll, state, observation, actions)
+    _require_kind(f"{what} must return an Unrolled", output, Unrolled)
+    found = tuple(output.value.shape), tuple(output.reward.shape)
+    if found != ((3, _NUM_ENVS), (2, _NUM_ENVS)):
+        raise ConfigError(
+            f"{what} must give values [3, {_NUM_ENVS}] and rewards [2, {_NUM_ENVS}] along 2 "
+            f"actions in {_NUM_ENVS} environments, found {list(found[0])} and {list(found[1])}."
+        )
 
 
 def _check_learn(

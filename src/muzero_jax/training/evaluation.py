@@ -110,7 +110,7 @@ class Evaluate:
         """Compiles for an agent's state, or its shapes, unless that is done; from any thread."""
         with self._lock:
             if self._program is None:
-                run, key_shape = self._run, jax.eval_shape(jax.random.key, 0)
+                run, key_shape = self.run, jax.eval_shape(jax.random.key, 0)
                 if self.width > 1:
                     run = jax.vmap(run, in_axes=(0, 0, None))
                     key_shape = jax.ShapeDtypeStruct((self.width,), key_shape.dtype)
@@ -139,17 +139,25 @@ class Evaluate:
         Returns:
           A result for each agent.
         """
-        most = self.max_quota * self.num_slots
-        if not 1 <= num_episodes <= most:
-            raise ValueError(f"num_episodes must be between 1 and {most}, found {num_episodes}.")
-        each, num_long = divmod(num_episodes, self.num_slots)
-        quota = each + (np.arange(self.num_slots) < num_long).astype(np.int32)
+        quota = self.quota(num_episodes)
         keys = rng_keys[0] if self.width == 1 else jnp.stack(list(rng_keys))
         outputs = jax.device_get(self.prepare(agent_states)(agent_states, keys, quota))
         rows = [outputs]
         if self.width > 1:
             rows = [jax.tree.map(lambda x, row=row: x[row], outputs) for row in range(self.width)]
         return [self._result(quota, row) for row in rows]
+
+    def quota(self, num_episodes: int) -> np.ndarray:
+        """The `[num_slots]` numbers of episodes that the slots play.
+
+        Raises:
+          ValueError: more episodes are asked for than the config has.
+        """
+        most = self.max_quota * self.num_slots
+        if not 1 <= num_episodes <= most:
+            raise ValueError(f"num_episodes must be between 1 and {most}, found {num_episodes}.")
+        each, num_long = divmod(num_episodes, self.num_slots)
+        return each + (np.arange(self.num_slots) < num_long).astype(np.int32)
 
     def _result(self, quota: np.ndarray, outputs: PyTree) -> EvaluationResult:
         (scores, lengths, cut), answers = outputs
@@ -161,8 +169,18 @@ class Evaluate:
         num_cut = int(cut[chosen].sum())
         return EvaluationResult(scores[chosen], lengths[chosen], observed, num_cut)
 
-    def _run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> PyTree:
-        """What the episodes of one agent came to, and what it answers the observers."""
+    def run(self, agent_state: PyTree, rng_key: PRNGKey, quota: Array) -> PyTree:
+        """What the episodes of one agent came to, and what it answers the observers; pure.
+
+        Args:
+          agent_state: the state of the agent.
+          rng_key: consumed.
+          quota: `[num_slots]` episodes that the slots play.
+
+        Returns:
+          Returns, lengths and cuts `[num_slots, max_quota]`, of which each slot has filled its
+          quota, and the answers.
+        """
         answers = [
             observer.answers(agent_state, jax.random.fold_in(rng_key, _OTHER_KEYS + number))
             for number, observer in enumerate(self.observers)

@@ -47,7 +47,7 @@ def make_muzero(
 
     Args:
       settings: the settings of the agent.
-      env: the environment, of which only the description is read.
+      env: the environment; acting by its true model steps it, and all else reads its description.
       sizes: the sizes of the run.
       model: the networks; those that `settings.network` describes where None.
 
@@ -60,7 +60,7 @@ def make_muzero(
     model = model or make_muzero_model(settings, env.spec)
     if settings.loss.consistency_weight > 0 and model.project is None:
         raise ConfigError("loss.consistency_weight needs a model with projection heads.")
-    return _MuZero(settings, env.spec, sizes, model).as_agent()
+    return _MuZero(settings, env, sizes, model).as_agent()
 
 
 def make_muzero_model(settings: MuZeroSettings, spec: EnvironmentSpec) -> MuZeroModel:
@@ -98,8 +98,9 @@ class _MuZero:
     """The functions of the agent around their static parts; it holds no state."""
 
     def __init__(
-        self, settings: MuZeroSettings, spec: EnvironmentSpec, sizes: Sizes, model: MuZeroModel
+        self, settings: MuZeroSettings, env: Environment, sizes: Sizes, model: MuZeroModel
     ):
+        spec = env.spec
         self.settings, self.spec, self.sizes, self.model = settings, spec, sizes, model
         num_bins = check_model(model, _observation(spec), spec.num_actions)
         self.support = (num_bins - 1) // 2, model.support_spacing
@@ -109,8 +110,10 @@ class _MuZero:
             settings.search,
             sizes.num_updates,
             reward_unit=lambda state: state.reward_unit.size,
+            env=env,
+            longest_burst=settings.exploration.longest_burst,
         )
-        num_explorers = math.ceil(settings.search.explorer_share * sizes.num_envs)
+        num_explorers = math.ceil(settings.exploration.novelty_share * sizes.num_envs)
         self.explorer = None
         if num_explorers:
             shapes = _observation(spec), spec.num_actions
@@ -184,7 +187,7 @@ class _MuZero:
                 self.model,
                 params,
                 state.hyperparameters,
-                self.settings.loss.consistency_weight,
+                self.settings.loss,
                 batch.transitions.observation,
                 targets,
                 batch.importance_weights,

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from muzero_jax.agents.base import ActOutput, Agent, Moment
-from muzero_jax.agents.exploration import RandomActions, epsilon_ladder
+from muzero_jax.agents.base import ActOutput, Agent, Moment, Unrolled
+from muzero_jax.agents.exploration import RandomActions
+from muzero_jax.agents.muzero.true_model import TrueModel
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
+from muzero_jax.envs.base import Environment
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.search.policies import (
     RecurrentFn,
@@ -96,6 +98,8 @@ class Planner:
       search: the settings of the search.
       num_updates: updates of the whole run, over which the temperature falls.
       reward_unit: function of a state, the `[]` unit in which the model counts rewards and values.
+      env: the environment, with which the agent can act by searching the true model.
+      longest_burst: most steps of a burst of random actions.
     """
 
     def __init__(
@@ -104,21 +108,25 @@ class Planner:
         search: SearchConfig,
         num_updates: int,
         reward_unit: Callable[[PyTree], Array | float] = lambda state: 1.0,
+        env: Environment | None = None,
+        longest_burst: int = 1,
     ):
-        self.model = model
-        self._reward_unit = reward_unit
+        self.model, self._env, self._reward_unit = model, env, reward_unit
         self._num_updates = num_updates
         self._decay = search.temperature_decay
         self._search = make_search(search)
-        self._random = RandomActions(search.longest_random)
+        self._random = RandomActions(longest_burst)
 
     def as_agent(self, **learning: Any) -> Agent:
         """The agent that acts by searching; the other fields of the `Agent` are given."""
         greedy = {"search": self._act_greedily, "prior": self._act_by_prior}
+        if self._env is not None:
+            greedy["true_model"] = self._act_by_true_model
         return Agent(
             act=self._act,
             greedy=greedy,
             plan=self._plan,
+            unroll=self._unroll,
             init_memory=self._random.init_memory,
             **learning,
         )
@@ -146,9 +154,7 @@ class Planner:
         """Acts by search with the root's noise, and now and then at random."""
         search_key, epsilon_key = jax.random.split(rng_key)
         output = self._act_by_search(state, state.params, search_key, moment, self._noise(state))
-        num_envs, h = len(output.action), state.hyperparameters
-        epsilon = epsilon_ladder(h["search.epsilon"], h["search.epsilon_exponent"], num_envs)
-        action, memory = self._random.act(epsilon_key, output.action, moment, epsilon)
+        action, memory = self._random.act(epsilon_key, output.action, moment, state.hyperparameters)
         return output.replace(action=action, memory=memory)
 
     def _act_greedily(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:
@@ -182,6 +188,12 @@ class Planner:
     ) -> ActOutput:
         seen, legal = moment.timestep.observation, moment.timestep.legal_action_mask
         root, output = self._run(state, params, search_key, seen, legal, noise)
+        return self._acted(state, moment, root, output)
+
+    def _acted(
+        self, state: PyTree, moment: Moment, root: RootFnOutput, output: SearchOutput
+    ) -> ActOutput:
+        """What acting by a search gives, from its roots and its result."""
         unit = self._reward_unit(state)
         return ActOutput(
             action=output.action,
@@ -195,6 +207,35 @@ class Planner:
                 "search/depth_max": output.depth_max.max().astype(jnp.float32),
             },
         )
+
+    def _act_by_true_model(self, state: PyTree, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        """Acts greedily by the same search of the environment itself, see `TrueModel`."""
+        assert self._env is not None
+        search_key, _ = jax.random.split(rng_key)
+        discount, params = state.hyperparameters["target.discount"], _evaluated(state)
+        model = TrueModel(self._env, self.model.root, discount, self._reward_unit(state))
+        root, legal = model.root(params, moment), moment.timestep.legal_action_mask
+        noise = SearchNoise.none()
+        searched = self._search(params, search_key, root, model.recurrent_fn, legal, noise)
+        return self._acted(state, moment, root, searched)
+
+    def _unroll(self, state: PyTree, observation: Array, actions: Array) -> Unrolled:
+        """What the model predicts along actions `[K, B]`, see `Agent.unroll`."""
+        params, unit, rng_key = _evaluated(state), self._reward_unit(state), jax.random.key(0)
+        recurrent_fn, root = self.model.recurrent_fn(1.0), self.model.root(params, observation)
+        params = self.model.prepare(params)
+
+        def step(carry: PyTree, action: Array) -> tuple[PyTree, tuple[Array, Array]]:
+            embedding, goes_on = carry
+            output, embedding = recurrent_fn(params, rng_key, action, embedding)
+            reward = jnp.where(goes_on, output.reward, 0.0)
+            goes_on = goes_on & (output.discount != 0.0)
+            return (embedding, goes_on), (reward, jnp.where(goes_on, output.value, 0.0))
+
+        begin = root.embedding, jnp.ones(root.value.shape, bool)
+        _, (reward, value) = jax.lax.scan(step, begin, actions)
+        value = jnp.concatenate([root.value[None], value])
+        return Unrolled(value=value * unit, reward=reward * unit)
 
     def _run(
         self,

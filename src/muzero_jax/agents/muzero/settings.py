@@ -7,7 +7,7 @@ is named.
 import dataclasses
 from typing import Literal
 
-from muzero_jax.agents.settings import OptimizerConfig
+from muzero_jax.agents.settings import ExplorationConfig, OptimizerConfig
 from muzero_jax.core.checks import require
 from muzero_jax.core.settings import Section, bounded, traced
 from muzero_jax.networks.settings import NetworkConfig
@@ -73,6 +73,9 @@ class LossConfig(Section, name="loss"):
     entropy_weight: float = traced(0.0, 0)
     """Traced: entropy of the prior over legal actions, subtracted; it undoes preferences that no
     Q-value supports and so keeps exploring alive (paper: 0; A3C: 0.01)."""
+    label_width: float = bounded(0.0, 0, 10)
+    """Standard deviation, in atoms, of the labels of values and rewards (HL-Gauss, Farebrother et
+    al. 2024: 0.75); 0 for two-hot labels (paper)."""
     consistency_weight: float = bounded(0.0, 0)
     """Self-predictive consistency of unrolled with encoded latents; 0 leaves its heads out
     (EfficientZero, Ye et al. 2021: 2)."""
@@ -84,6 +87,7 @@ class MuZeroSettings(Section):
 
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
     target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -144,10 +144,12 @@ def clipped_share(targets: Targets, support_size: int, spacing: float) -> Metric
     return metrics
 
 
-def largest_size(targets: Targets, reward_unit: Array) -> Metrics:
+def largest_size(targets: Targets, reward_unit: Array | float = 1.0) -> Metrics:
     """`target/value_largest` and `target/reward_largest`: absolute values, of unmasked targets.
 
-    The targets are measured in the `[]` unit; the metrics are in the environment's rewards.
+    Args:
+      targets: the targets, counted in `reward_unit`.
+      reward_unit: `[]` the unit; the metrics are in the environment's rewards.
     """
     return {
         f"target/{name}_largest": reward_unit * jnp.where(mask, jnp.abs(x), 0.0).max(initial=0.0)
