@@ -124,3 +124,24 @@ def test_muzero_learns_novelty_from_its_batches():
         lambda x, y: bool((x != y).any()), state.explorer.params, new.explorer.params
     )
     assert any(jax.tree.leaves(moved))
+
+
+def test_muzeros_environments_stop_acting_for_novelty_where_the_settings_say():
+    exploration = {"novelty_share": 1.0, "novelty_until": 0.25}
+    config = tiny_config(search={"gumbel_scale": 0.0}, exploration=exploration)
+    agent = muzero_agent(config, tiny_spec())
+    state = jax.jit(agent.init)(jax.random.key(0), traced_settings(config))
+    observation = jnp.ones((4, 2))
+    moment = moment_of(jax.vmap(lambda o: make_timestep(o, num_actions=3))(observation))
+    own = jax.jit(agent.act_greedily)(state, jax.random.key(0), moment).action
+    state = state.replace(
+        explorer=agent.observe(state, seen(observation[None], own[None])).explorer
+    )
+    act, batch = jax.jit(agent.act), make_batch(agent.data.spec, 8, 3)
+    last = config.num_updates // 4
+    for num_updates, is_young in ((last, True), (last + 1, False)):
+        aged = state.replace(num_updates=jnp.int32(num_updates))
+        assert ((act(aged, jax.random.key(1), moment).action != own) == is_young).all()
+        new = jax.jit(agent.learn)(aged, jax.random.key(0), batch).state.explorer
+        moved = jax.tree.map(lambda x, y: bool((x != y).any()), new.params, aged.explorer.params)
+        assert any(jax.tree.leaves(moved)) == is_young

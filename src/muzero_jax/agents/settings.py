@@ -24,6 +24,9 @@ class ExplorationConfig(Section, name="exploration"):
     novelty_share: float = bounded(0.0, 0, 1)
     """Share of the environments that act for novelty alone, by a small Q-learner of how seldom
     everything was tried (agents/explorer.py); 0 learns no such values."""
+    novelty_until: float = bounded(0.5, 0, 1)
+    """Share of the run's updates after which these environments act as the others do, so that what
+    is learned last is what the agent needs."""
 
 
 @dataclasses.dataclass(frozen=True)

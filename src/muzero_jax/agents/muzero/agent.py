@@ -140,10 +140,17 @@ class _MuZero:
         return dataclasses.replace(agent, act=functools.partial(self.act, agent.act))
 
     def act(self, act: ActFn, state: MuZeroState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
-        """Acts by search, and in some environments for novelty."""
+        """Acts by search, and in some environments for novelty while the run is young."""
         assert self.explorer is not None and state.explorer is not None
         output = act(state, rng_key, moment)
-        return output.replace(action=self.explorer.act(state.explorer, output.action, moment))
+        novel = functools.partial(self.explorer.act, state.explorer, moment=moment)
+        action = jax.lax.cond(self._seeks_novelty(state), novel, lambda own: own, output.action)
+        return output.replace(action=action)
+
+    def _seeks_novelty(self, state: MuZeroState) -> Array:
+        """Whether the explorers still act and learn, `[]` bool."""
+        last = self.settings.exploration.novelty_until * self.sizes.num_updates
+        return jnp.asarray(state.num_updates <= last)
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> MuZeroState:
         explorer_key = jax.random.fold_in(rng_key, 1)
@@ -171,6 +178,11 @@ class _MuZero:
         return self.sign * jnp.asarray(state.hyperparameters["target.discount"])
 
     def learn(self, state: MuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
+        if self.explorer is not None and state.explorer is not None:
+            learned = functools.partial(self.explorer.learned, steps=batch.transitions)
+            goes_on = self._seeks_novelty(state)
+            explorer = jax.lax.cond(goes_on, learned, lambda old: old, state.explorer)
+            state = state.replace(explorer=explorer)
         slow_params = state.params if state.target_params is None else state.target_params
         unit = state.reward_unit.size
         targets = make_targets(
@@ -201,8 +213,5 @@ class _MuZero:
         state, norm = state.descended(
             gradient, self.settings.optimizer, self.sizes.num_updates, rate
         )
-        if self.explorer is not None and state.explorer is not None:
-            explorer = self.explorer.learned(state.explorer, batch.transitions)
-            state = state.replace(explorer=explorer)
         metrics |= {"gradient/norm": norm, **largest_size(targets, unit)}
         return LearnOutput(state, metrics, priorities=error)
