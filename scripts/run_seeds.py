@@ -4,7 +4,8 @@
         --results experiments/results/cartpole.csv --threshold 475 [--any.setting value]
 
 The same command, run again, goes on where it was interrupted: it skips finished seeds and resumes
-others.
+others. Without the run folders it goes on from the results alone: it skips the seeds that they hold
+for the same command.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from muzero_jax.core.dotted import flatten
 from muzero_jax.core.file_names import CONFIG_FILE, RESULT_FILE, VERSIONS_FILE
 from muzero_jax.core.files import read_json
 from muzero_jax.core.terminal import run_program
-from muzero_jax.reports.results import IDENTITY, read_scores, update_scores
+from muzero_jax.reports.results import IDENTITY, read_scores, update_curves, update_scores
 from muzero_jax.reports.runs import read_run
 from muzero_jax.settings import config_to_dict
 
@@ -58,6 +59,7 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--out", type=Path, required=True, help="folder of the run folders seed-0, seed-1, ...")
     add("--results", type=Path, required=True, help="the CSV that gets a row for each seed")
     add("--name", help="name of the rows (default: the experiment's name)")
+    add("--curves", type=Path, help="a CSV that gets a row for each evaluation of each seed")
     add("--threshold", type=float, help="record the steps of the first evaluation at this score")
     add("--device", help="name of the device in the rows (default: the accelerator or processor)")
     program = str(Path(sys.executable).with_name("muzero"))
@@ -74,6 +76,9 @@ def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) 
     if changed := _changed_settings(run_dir, options.experiment, [*overrides, f"--seed={seed}"]):
         print(f"{title}: {run_dir} has other settings: {', '.join(changed)}", file=sys.stderr)
         return False
+    if not run_dir.exists() and _is_recorded(options, seed, command):
+        print(f"{title}: recorded before")
+        return True
     was_done = (run_dir / RESULT_FILE).exists()
     total_seconds = None if was_done else _train(options.program, arguments, command, run_dir)
     if not (run_dir / RESULT_FILE).exists():
@@ -83,6 +88,8 @@ def _run_seed(options: argparse.Namespace, overrides: Sequence[str], seed: int) 
     if was_done and _holds(options.results, row):
         print(f"{title}: done before")
         return True
+    if options.curves:
+        update_curves(options.curves, row["experiment"], seed, read_run(run_dir).evaluation)
     update_scores(options.results, row)
     print(f"{title}: {_describe(row)}", flush=True)
     return True
@@ -120,6 +127,17 @@ def _train(program: str, arguments: Sequence[str], command: str, run_dir: Path) 
             process.wait()
             raise
     return None if resumes else time.perf_counter() - start
+
+
+def _is_recorded(options: argparse.Namespace, seed: int, command: str) -> bool:
+    """Whether the results have a row of the seed by the same command, on the device if named."""
+    if not options.results.exists():
+        return False
+    table = read_scores(options.results)
+    same = {"experiment": options.name or options.experiment, "seed": seed, "command": command}
+    if options.device:
+        same["device"] = options.device
+    return bool((table[list(same)] == list(same.values())).all(axis=1).any())
 
 
 def _holds(path: Path, row: Mapping[str, Any]) -> bool:

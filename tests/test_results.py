@@ -249,7 +249,8 @@ else:
             section = section[part]
         section[last] = json.loads(value)
     (run_dir / "config.yaml").write_text(json.dumps(config))
-    (run_dir / "evaluation.csv").write_text("env_steps,score_mean\\n1000,400\\n2000,480\\n")
+    curve = "env_steps,episodes,score_mean\\n1000,9,400\\n2000,9,480\\n"
+    (run_dir / "evaluation.csv").write_text(curve)
     assert os.environ["MUZERO_CACHE_DIR"] == "" and "JAX_COMPILATION_CACHE_DIR" not in os.environ
     versions = {{"python": "3.11", "packages": {{"jax": "0.10.2"}}, "device": "cpu"}}
     (run_dir / "versions.json").write_text(json.dumps(versions))
@@ -298,6 +299,31 @@ def test_finished_seeds_are_skipped_and_their_rows_kept(tmp_path, capsys, run_se
     assert run_seeds("cartpole", "--seeds", "0", "1") == 0
     assert known(read_scores(tmp_path / "cartpole.csv"))[0] == before
     assert "seed 0: done before" in capsys.readouterr().out
+
+
+def test_without_the_run_folders_the_results_say_what_is_done(tmp_path, capsys, run_seeds):
+    run_seeds("cartpole", "--seeds", "0", "--device", "a device")
+    shutil.rmtree(tmp_path / "runs")
+    assert run_seeds("cartpole", "--seeds", "0", "--device", "a device") == 0
+    assert "seed 0: recorded before" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    # Another command or device is another run.
+    run_seeds("cartpole", "--seeds", "0", "--device", "another")
+    assert (tmp_path / "runs" / "seed-0").exists()
+    shutil.rmtree(tmp_path / "runs")
+    run_seeds("cartpole", "--seeds", "0", "--device", "a device", "--replay.ratio", "8")
+    assert (tmp_path / "runs" / "seed-0").exists()
+
+
+def test_the_curves_hold_every_evaluation_of_every_seed_once(tmp_path, run_seeds):
+    curves = tmp_path / "curves.csv"
+    for _ in range(2):
+        run_seeds("cartpole", "--seeds", "3", "0", "--curves", str(curves))
+        (tmp_path / "runs" / "seed-0" / "result.json").unlink()
+    rows = list(csv.DictReader(curves.read_text().splitlines()))
+    assert [(row["seed"], row["env_steps"], row["evaluation_score"]) for row in rows] == [
+        (seed, steps, score) for seed in "03" for steps, score in (("1000", "400"), ("2000", "480"))
+    ]
 
 
 def test_an_interrupted_seed_is_resumed_with_an_unknown_wall_clock(tmp_path, run_seeds):

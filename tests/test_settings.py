@@ -69,7 +69,7 @@ def test_pairs_need_only_suit_in_the_end() -> None:
         ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, or MODULE"),
         ({"agent": 3}, "agent must be a string, found 3"),
         ({"agent": "q_lerning"}, "unknown agent 'q_lerning'; did you mean q_learning"),
-        ({"agent": "rmax", "exploration.epsilon": 0}, "unknown setting exploration.epsilon"),
+        ({"agent": "rmax", "search.epsilon": 0}, "unknown setting search.epsilon"),
         ({"network.hidden_sizes": None}, "network.hidden_sizes must be a list, found None"),
         ({"network.hidden_sizes": ["a"]}, "network.hidden_sizes must be an integer, found 'a'"),
         ({"environment": 3}, "environment is a section; give its settings by name, such as env"),
@@ -94,5 +94,5 @@ def test_another_agent_keeps_the_sections_that_both_declare() -> None:
     assert config.training == OTHER.training and config.learner.table.step_size == 0.5
     told = describe_other_agent(OTHER, config)
     assert "search, replay, target keep the values" in told
-    assert "table: the agent's defaults" in told
+    assert "table, exploration: the agent's defaults" in told
     assert not describe_other_agent(OTHER, OTHER)

@@ -28,7 +28,7 @@ def vector_task(name: str, environment: str, num_env_steps: int = 100_000) -> Ex
         replay=config.ReplayConfig(min_size=1_000, ratio=16.0),
         target=config.TargetConfig(discount=0.99, target_update_rate=0.05),
         loss=config.LossConfig(value_weight=1.0, entropy_weight=0.1, label_width=0.75),
-        optimizer=config.OptimizerConfig(average_updates=800),
+        optimizer=config.OptimizerConfig(average_updates=1_000),
         training=config.TrainingConfig(num_env_steps=num_env_steps),
     )
 

@@ -158,14 +158,14 @@ def _moved(slow: Params | None, params: Params, rate: Array | float) -> Params |
 def average_rate(config: OptimizerConfig, update: Array) -> Array:
     """The share of the new parameters in their average, `[]`.
 
-    It begins near 1, so that the average forgets the first parameters (as TensorFlow's
-    `ExponentialMovingAverage` with `num_updates`).
+    It begins at 1 and falls, so that the average is about over the last third of the updates
+    until that third is as long as the settings ask.
 
     Args:
       config: the settings of the average.
       update: `[]` int32, the number of updates that were made before.
     """
-    return jnp.maximum(1.0 / max(config.average_updates, 1), 9.0 / (update + 10.0))
+    return jnp.maximum(1.0 / max(config.average_updates, 1), 3.0 / (update + 3.0))
 
 
 def learning_rate_factor(config: OptimizerConfig, num_updates: int, update: Array) -> Array:

@@ -70,6 +70,31 @@ def update_scores(path: Path, row: Mapping[str, Any]) -> None:
     write_text(path, ordered.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
+def update_curves(
+    path: Path, experiment: str, seed: int, evaluation: Mapping[str, np.ndarray]
+) -> None:
+    """Puts the evaluations of a run into a file of curves, in place of those of the same seed.
+
+    Args:
+      path: a CSV with a row for each evaluation; its folder is made.
+      experiment: the name of the experiment.
+      seed: the run's seed.
+      evaluation: the run's `env_steps`, `episodes` and `score_mean`, by evaluation.
+    """
+    pandas, key = _pandas(), ["experiment", "seed"]
+    names = {"env_steps": "env_steps", "episodes": "episodes", "score_mean": "evaluation_score"}
+    columns = {new: evaluation[old] for old, new in names.items()}
+    table = pandas.DataFrame({"experiment": experiment, "seed": seed, **columns})
+    table = table.astype({"env_steps": "int64", "episodes": "int64"})
+    if path.exists():
+        old = pandas.read_csv(path)
+        others = (old[key] != [experiment, seed]).any(axis=1)
+        table = pandas.concat([old[others], table])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = table.sort_values([*key, "env_steps"])
+    write_text(path, ordered.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
 def _pandas() -> types.ModuleType:
     return import_extra("pandas", purpose="Tables of results", package="pandas")
 
