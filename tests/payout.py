@@ -20,7 +20,7 @@ class Payout:
     """One step, which pays the action and a share of 1 that is drawn where the episode begins."""
 
     spec = EnvironmentSpec(
-        "payout", (1,), "float32", max_episode_steps=1, action_space=Box((1,), 0.0, 1000.0)
+        "payout", (1,), "float32", max_episode_steps=1, action_space=Box((1,), 0.0, 2000.0)
     )
 
     def reset(self, rng_key):
@@ -59,13 +59,13 @@ class HolderState(struct.PyTreeNode):
 
 
 def averaged_after(num_updates, peak):
-    """The average after so many updates: 1000 at the peak, and 100 less for each update away."""
-    return 100.0 * (10.0 - abs(num_updates - peak))
+    """The average after so many updates: highest at the peak, and 100 less for each update away."""
+    return 1000.0 - 100.0 * abs(num_updates - peak) + peak
 
 
-def last_after(num_updates):
+def last_after(num_updates, peak):
     """The last parameters after so many updates."""
-    return 100.0 + num_updates
+    return 100.0 + num_updates + 10.0 * peak
 
 
 def _make(averages):
@@ -87,7 +87,7 @@ def _make(averages):
     def learn(state, rng_key, rollout):
         del rng_key, rollout
         num_updates, peak = state.num_updates + 1, state.hyperparameters["peak"]
-        held = last_after(num_updates), averaged_after(num_updates, peak)
+        held = last_after(num_updates, peak), averaged_after(num_updates, peak)
         last, average = (jnp.full(1, x, jnp.float32) for x in held)
         return LearnOutput(state.replace(last=last, average=average, num_updates=num_updates))
 
