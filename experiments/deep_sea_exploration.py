@@ -15,7 +15,7 @@ SIMULATIONS = {"search.num_simulations": 2}
 CONFIG = apply_settings(tabular("deep_sea_exploration", "deep_sea:size=10"), SIMULATIONS)
 
 SMALL, LARGE = (2, 3, 4, 6), (4, 6, 8, 10, 12, 15, 20, 30)
-NOISE = {"search.gumbel_scale": 1.0, "search.epsilon": 0.1, "table.initial_value": 0.0}
+NOISE = {"search.gumbel_scale": 1.0, "exploration.epsilon": 0.1, "table.initial_value": 0.0}
 RANDOM = {"exploration.epsilon": 1.0}
 # Learner, settings, sizes and the most episodes of each arm.
 ARMS = {

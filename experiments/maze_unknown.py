@@ -11,7 +11,7 @@ from muzero_jax.tabular.presets import tabular
 CONFIG = apply_settings(tabular("maze_unknown", "maze"), {"training.num_env_steps": 5_000})
 
 # Without optimism something else must make the agent try what it does not know.
-NOISE = {"search.gumbel_scale": 1.0, "search.epsilon": 0.1}
+NOISE = {"search.gumbel_scale": 1.0, "exploration.epsilon": 0.1}
 OPTIMISTIC = {"table.unknown": "optimistic", "table.initial_value": 1.0}
 PESSIMISTIC = {"table.unknown": "pessimistic", "table.initial_value": 0.0}
 SELF_LOOP = {"table.unknown": "self_loop", "table.initial_value": 0.0}

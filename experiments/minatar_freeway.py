@@ -1,8 +1,8 @@
 """Freeway of MinAtar as gymnax has it, one million steps."""
 
-from muzero_jax.presets import minatar
+from muzero_jax.presets import grid_task
 
-CONFIG = minatar("Freeway")
+CONFIG = grid_task("minatar_freeway", "gymnax:Freeway-MinAtar")
 
 if __name__ == "__main__":
     from muzero_jax.cli import train_experiment

@@ -36,7 +36,7 @@ WELL = {
 }
 SAID = {  # Words for the stuck run, and for the other one.
     "explore/distinct_observations_share": ("few distinct observations", "more varied"),
-    "explore/nongreedy_action_share": ("raise search.epsilon", "beside the greedy"),
+    "explore/nongreedy_action_share": ("raise exploration.epsilon", "beside the greedy"),
     "policy/prior_entropy_where_q_agrees": ("loss.entropy_weight", "is open"),
     "model/value_error_at_depth_0_own": ("Chance in the environment", "tell the returns"),
     "model/value_error_own": ("fewer simulations", "stay near"),

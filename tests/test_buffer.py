@@ -209,6 +209,21 @@ def test_prioritised_sampling_follows_the_proportions(exponent):
     assert (counts[expected == 0] == 0).all()
 
 
+def test_a_window_without_priority_is_drawn_by_the_floor():
+    """A thousandth is added to every priority: 0 and 0.002 are drawn as 1 to 3."""
+    replay, state = prioritised_state(np.array([[0.0, 0.002]]))
+    batch = jax.jit(replay.sample)(state, jax.random.key(0), 1.0, 1.0)
+    np.testing.assert_allclose((np.asarray(batch.index) == 0).mean(), 0.25, atol=0.02)
+    np.testing.assert_allclose(batch.importance_weights[batch.index == 0], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(batch.importance_weights[batch.index == 1], 1 / 3, rtol=1e-5)
+    # Where no window has any priority, all are drawn alike.
+    replay, state = prioritised_state(np.zeros((3, 2)))
+    batch = jax.jit(replay.sample)(state, jax.random.key(0), 1.0, 1.0)
+    counts = np.bincount(batch.index, minlength=6)
+    assert np.abs(counts - 8192 / 6).max() < 200
+    np.testing.assert_allclose(batch.importance_weights, 1.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize("importance_exponent", [0.0, 0.4, 1.0])
 def test_importance_weights_by_hand(importance_exponent):
     priorities = np.array([[1.0, 3.0], [0.5, 0.5]]) - PRIORITY_FLOOR

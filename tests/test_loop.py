@@ -155,6 +155,9 @@ def test_reward_is_that_of_the_player_who_moved(cells, winner):
     np.testing.assert_array_equal(stored.to_play[first, 0], [*(np.arange(length) % 2), 0])
     assert stored.to_play[length - 1, 0] == winner
     np.testing.assert_array_equal(stored.legal_action_mask[length, 0], True)
+    # The mask of a row is that of the state whose observation is stored: its free cells.
+    free = stored.observation[first, 0].sum(axis=-1).reshape((length + 1, 9)) == 0
+    np.testing.assert_array_equal(stored.legal_action_mask[first, 0], free)
 
 
 def test_priorities_of_acting_are_stored_and_those_of_learning_written_back():

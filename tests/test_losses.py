@@ -10,7 +10,7 @@ import reference
 
 from muzero_jax.agents.muzero.losses import legal_entropy, muzero_loss
 from muzero_jax.agents.muzero.targets import Targets
-from muzero_jax.config import NetworkConfig
+from muzero_jax.config import LossConfig, NetworkConfig
 from muzero_jax.maths.value_support import scalar_to_support
 from muzero_jax.networks.factory import make_model
 from muzero_jax.networks.model import MuZeroModel
@@ -20,7 +20,9 @@ SUPPORT_SIZE, SUPPORT_SPACING = 4, 0.8
 WEIGHTS = {"policy": 1.0, "value": 0.25, "reward": 0.5}
 ENTROPY_WEIGHT = 0.1
 H = {f"loss.{name}_weight": weight for name, weight in WEIGHTS.items()}
-H["loss.entropy_weight"] = ENTROPY_WEIGHT
+UNROLLING = {"loss.unrolled_weight": 1.0, "loss.gradient_scale": 0.5}
+H |= {"loss.entropy_weight": ENTROPY_WEIGHT, **UNROLLING}
+CONSISTENT = LossConfig(consistency_weight=1.0)
 NO_ENTROPY = {**H, "loss.entropy_weight": 0.0}
 
 
@@ -76,7 +78,8 @@ def loss_and_gradient(
     params = params or model_and_params(use_projection)[1]
     h = {name: jnp.float32(value) for name, value in h.items()}
     run = compiled_loss(use_projection)
-    return run(params, h, consistency_weight, observation, targets, weights)
+    settings = LossConfig(consistency_weight=consistency_weight)
+    return run(params, h, settings, observation, targets, weights)
 
 
 def loss_of(targets, **given):
@@ -145,7 +148,7 @@ def test_loss_of_an_indifferent_model_by_hand():
     full = {"policy_mask": (BATCH, 5), "value_mask": (BATCH, 5), "reward_mask": (BATCH, 4)}
     targets = targets.replace(**{name: jnp.ones(shape, bool) for name, shape in full.items()})
     arguments = (jnp.ones((BATCH, 1, 2)), targets, jnp.ones(BATCH))
-    loss = jax.jit(functools.partial(muzero_loss, flat, {}, NO_ENTROPY, 0.0))
+    loss = jax.jit(functools.partial(muzero_loss, flat, {}, NO_ENTROPY, LossConfig()))
     total, (metrics, error) = loss(*arguments)
     expected = {"policy": 2 * math.log(3), "value": 2 * math.log(9), "reward": math.log(9)}
     for name, value in expected.items():
@@ -156,14 +159,45 @@ def test_loss_of_an_indifferent_model_by_hand():
     np.testing.assert_allclose(error, jnp.abs(targets.value[:, 0]), rtol=1e-5)
 
 
+def test_values_and_rewards_are_labelled_by_the_width_of_the_settings():
+    targets = random_targets(2)
+    model, params = model_and_params()
+    observation = jax.random.normal(jax.random.key(2), (BATCH, 1, 2))
+    wide = LossConfig(label_width=0.75)
+    _, (metrics, _) = jax.jit(functools.partial(muzero_loss, model, params, NO_ENTROPY, wide))(
+        observation, targets, jnp.ones(BATCH)
+    )
+    output = jax.jit(model.unroll)(params, observation[:, 0], targets.action.T)
+    labels = scalar_to_support(targets.reward, SUPPORT_SIZE, SUPPORT_SPACING, 0.75)
+    errors = optax.softmax_cross_entropy(output.reward_logits[1:], labels.swapaxes(0, 1))
+    expected = jnp.where(targets.reward_mask.T, errors, 0.0).sum(0).mean() / 2
+    np.testing.assert_allclose(metrics["loss/reward"], expected, rtol=1e-5)
+
+
+def test_unrolled_states_weigh_together_what_their_setting_says():
+    targets = random_targets(4)
+    targets = targets.replace(
+        **{
+            f"{n}_mask": getattr(targets, f"{n}_mask").at[:, 0].set(False)
+            for n in ("policy", "value")
+        }
+    )
+    (once, _), (twice, _), (never, _) = (
+        loss_of(targets, h={**NO_ENTROPY, "loss.unrolled_weight": w}) for w in (1.0, 2.0, 0.0)
+    )
+    # The root's reward does not exist, and its other terms are masked here.
+    np.testing.assert_allclose(twice, 2.0 * once, rtol=1e-5)
+    assert never == 0.0
+
+
 def test_loss_terms_are_scaled_by_their_traced_weights():
     targets = random_targets(3)
     _, (metrics, _) = loss_of(targets)
     for name in WEIGHTS:
-        only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H}
+        only = {key: jnp.float32(key == f"loss.{name}_weight") * 3.0 for key in H} | UNROLLING
         total, _ = loss_of(targets, h=only)
         np.testing.assert_allclose(total, 3.0 * metrics[f"loss/{name}"], rtol=1e-6)
-    only = {key: jnp.float32(key == "loss.entropy_weight") * 3.0 for key in H}
+    only = {key: jnp.float32(key == "loss.entropy_weight") * 3.0 for key in H} | UNROLLING
     total, (metrics, _) = loss_of(targets, h=only)
     np.testing.assert_allclose(total, -3.0 * metrics["policy/entropy"], rtol=1e-6)
 
@@ -243,10 +277,14 @@ def test_consistency_by_hand_with_vectors_in_the_plane():
     )
     targets = random_targets(2).replace(policy_mask=jnp.ones((BATCH, 3), bool))
     observation = jnp.broadcast_to(jnp.array([3.0, 4.0]), (BATCH, 3, 2))
-    loss = jax.jit(functools.partial(muzero_loss, model, {}, H, 1.0))
+    loss = jax.jit(functools.partial(muzero_loss, model, {}, H, CONSISTENT))
     _, (metrics, _) = loss(observation, targets, jnp.ones(BATCH))
     # After one turn orthogonal (0), after two opposed (-1): the mean of the negatives is 1/2.
     np.testing.assert_allclose(metrics["loss/consistency"], 0.5, atol=1e-5)
+    # Windows count by their importance: three of six whole, two by a half, and one not at all.
+    weighed = jnp.array([1.0, 1.0, 1.0, 0.5, 0.5, 0.0])
+    _, (metrics, _) = loss(observation, targets, weighed)
+    np.testing.assert_allclose(metrics["loss/consistency"], 0.5 * 4 / 6, atol=1e-5)
     # What is compared at step k is the observation k steps on.
     quarter = jnp.array([-4.0, 3.0])
     seen = jnp.stack([observation[:, 0], jnp.broadcast_to(quarter, (BATCH, 2)), -observation[:, 0]])
@@ -274,7 +312,9 @@ def test_consistency_takes_no_gradient_through_the_encoded_side():
     zero = dict.fromkeys(H, 0.0)
 
     def loss(params):
-        return muzero_loss(model, params, zero, 1.0, observation, targets, jnp.ones(BATCH))[0]
+        return muzero_loss(model, params, zero, CONSISTENT, observation, targets, jnp.ones(BATCH))[
+            0
+        ]
 
     gradient = jax.jit(jax.grad(loss))({"a": 1.0, "b": 0.7})
     assert gradient["b"] == 0.0 and gradient["a"] != 0.0

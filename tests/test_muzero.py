@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from test_networks import NnxToy
 from tiny import (
+    Described,
     counting_model,
     gradient_mean,
     make_batch,
@@ -17,6 +19,7 @@ from tiny import (
     tiny_spec,
 )
 
+from muzero_jax.agents.muzero.agent import make_muzero
 from muzero_jax.config import ConfigError, traced_settings
 from muzero_jax.envs.base import make_timestep
 from muzero_jax.networks.factory import model_from_nnx
@@ -100,7 +103,7 @@ def test_act_takes_a_random_legal_action_with_probability_epsilon():
     timestep = timestep_of(jnp.tile(OBSERVATION[:1], (2000, 1)), legal)
 
     def share_of_zero(epsilon, explore=True):
-        h = state.hyperparameters | {"search.epsilon": jnp.float32(epsilon)}
+        h = state.hyperparameters | {"exploration.epsilon": jnp.float32(epsilon)}
         output = act(agent, state.replace(hyperparameters=h), timestep, explore=explore)
         assert (output.action != 1).all()
         return float((output.action == 0).mean())
@@ -188,6 +191,38 @@ def test_learn_reanalyses_bootstrap_and_truncation_with_the_bootstraps_parameter
     np.testing.assert_allclose(value, 2 + fresh[1] / 4, rtol=1e-4)
 
 
+def test_learn_asks_nothing_of_a_model_that_is_right():
+    """Windows of a process whose dynamics are those of the counting model, with its own values.
+
+    Each term is then the entropy of its labels. A step that is unrolled along the action of another
+    one leads to another state, whose reward and value have other labels.
+    """
+    num_steps, size = 3, 16
+    target = {"num_unroll_steps": num_steps, "td_steps": 0, "bootstrap": "search"}
+    _, agent, state = counting_agent(target=target)
+    rng = np.random.default_rng(0)
+    action = rng.integers(0, 3, (size, num_steps + 1))
+    reward = action + 1.0
+    climbed = 10.0 * np.cumsum(reward, axis=1)[:, :-1]
+    height = rng.uniform(0.0, 30.0, (size, 1)) + np.pad(climbed, ((0, 0), (1, 0)))
+    batch = make_batch(agent.data.spec, size, 3, action=action.astype(np.int32), reward=reward)
+    record = batch.transitions.record.replace(search_value=jnp.float32(height))
+    observation = jnp.float32(np.stack([height[:, :1], 0.0 * height[:, :1]], axis=-1))
+    transitions = batch.transitions.replace(record=record, observation=observation)
+    output = jax.jit(agent.learn)(state, jax.random.key(0), batch.replace(transitions=transitions))
+
+    def entropy(x):
+        labels = np.array([reference.two_hot(value, 20) for value in x.ravel()])
+        terms = np.where(labels > 0, -labels * np.log(np.maximum(labels, 1e-9)), 0.0)
+        return terms.sum(axis=1).reshape(x.shape).mean(axis=0)
+
+    value, paid = entropy(height), entropy(reward[:, :num_steps])
+    expected = {"value": value[0] + value[1:].mean(), "reward": paid.mean()}
+    for name, number in expected.items():
+        np.testing.assert_allclose(output.metrics[f"loss/{name}"], number, atol=1e-3)
+    np.testing.assert_allclose(output.priorities, 0.0, atol=0.05)
+
+
 @functools.cache
 def network_agent():
     """MuZero with networks, its compiled `learn`, and a batch."""
@@ -247,6 +282,33 @@ def test_learn_priorities_are_the_distances_of_the_roots_values():
     output = jax.jit(agent.learn)(state, jax.random.key(0), batch.replace(transitions=transitions))
     expected = jnp.abs(height - transitions.reward[:, 0])
     np.testing.assert_allclose(output.priorities, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_learn_weighs_each_window_by_its_importance():
+    _, agent, state = counting_agent(target={"num_unroll_steps": 1, "td_steps": 1})
+    batch, learn = make_batch(agent.data.spec, 4, 3), jax.jit(agent.learn)
+    terms = ("loss/total", "loss/policy", "loss/value", "loss/reward")
+
+    def losses(weights):
+        weighed = batch.replace(importance_weights=jnp.array(weights))
+        metrics = learn(state, jax.random.key(0), weighed).metrics
+        return np.array([metrics[name] for name in terms])
+
+    alone = np.array([losses(np.eye(4, dtype=np.float32)[i]) for i in range(4)])
+    assert np.ptp(alone[:, 0]) > 0.1
+    weights = np.array([1.0, 0.5, 0.25, 0.0], np.float32)
+    np.testing.assert_allclose(losses(weights), weights @ alone, rtol=1e-4)
+
+
+def test_learn_averages_gradients_and_metrics_over_the_shards():
+    """An average over shards that trebles everything makes the gradient three times as long."""
+    config, _, learn, state, batch = network_agent()
+    treble = config.sizes(lambda tree: jax.tree.map(lambda x: 3.0 * x, tree))
+    trebled = make_muzero(config.learner, Described(tiny_spec()), treble)
+    plain = learn(state, jax.random.key(0), batch)
+    other = jax.jit(trebled.learn)(state, jax.random.key(0), batch)
+    for name in ("gradient/norm", "loss/total", "loss/consistency", "target/value"):
+        np.testing.assert_allclose(other.metrics[name], 3.0 * plain.metrics[name], rtol=1e-4)
 
 
 def test_learn_keeps_traced_settings_as_float32_scalars():

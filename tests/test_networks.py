@@ -10,7 +10,12 @@ from tiny import counting_model
 
 from muzero_jax.config import ConfigError, NetworkConfig
 from muzero_jax.maths.value_support import support_to_scalar
-from muzero_jax.networks.architectures import scale_embedding
+from muzero_jax.networks.architectures import (
+    BOUND_LATENT,
+    normalise_embedding,
+    scale_embedding,
+    simplex_embedding,
+)
 from muzero_jax.networks.factory import make_model, model_from_nnx
 from muzero_jax.networks.model import MuZeroModel, scale_gradient
 
@@ -146,8 +151,9 @@ def test_scale_gradient_is_the_identity_with_exactly_half_the_gradient():
     np.testing.assert_array_equal(gradient, x)
 
 
-def test_unroll_halves_the_gradient_once_for_each_step_into_the_dynamics():
-    """With a linear latent, the root's share of step k's output is worth 2^-(k-1)."""
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_unroll_scales_the_gradient_once_for_each_step_into_the_dynamics(scale):
+    """With a linear latent, the root's share of step k's output is worth scale^(k-1)."""
     model = MuZeroModel(
         init=lambda key: {"w": jnp.ones(())},
         represent=lambda params, observation: params["w"] * observation,
@@ -156,11 +162,11 @@ def test_unroll_halves_the_gradient_once_for_each_step_into_the_dynamics():
     )
 
     def prior(w, k):
-        output = model.unroll({"w": w}, jnp.ones((1, 1)), jnp.zeros((3, 1), jnp.int32))
+        output = model.unroll({"w": w}, jnp.ones((1, 1)), jnp.zeros((3, 1), jnp.int32), scale)
         return output.prior_logits[k].sum()
 
     # The root and the first step are not scaled: the first is the root's own encoding.
-    expected = [1.0, 1.0, 0.5, 0.25]
+    expected = [1.0, 1.0, scale, scale**2]
     np.testing.assert_allclose([jax.grad(prior)(1.0, k) for k in range(4)], expected)
 
 
@@ -171,6 +177,41 @@ def test_scale_embedding_spans_the_unit_interval_for_each_item():
     np.testing.assert_allclose(y.max((1, 2, 3)), 1.0, rtol=1e-5)
     # Items do not influence each other.
     np.testing.assert_array_equal(scale_embedding(x[:1]), y[:1])
+
+
+def test_normalised_embeddings_have_mean_0_and_variance_1_for_each_item():
+    x = jax.random.normal(jax.random.key(0), (4, 3, 3, 8)) * 100 + 7
+    y = normalise_embedding(x)
+    np.testing.assert_allclose(y.mean((1, 2, 3)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(y.var((1, 2, 3)), 1.0, rtol=1e-4)
+    assert jnp.isfinite(normalise_embedding(jnp.full((2, 6), 3.0))).all()
+
+
+def test_simplex_embeddings_are_softmaxes_of_eight_entries_each():
+    x = jax.random.normal(jax.random.key(0), (4, 16))
+    y = simplex_embedding(x)
+    np.testing.assert_allclose(y.reshape((4, 2, 8)).sum(-1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(y[:, 8:], jax.nn.softmax(x[:, 8:]), rtol=1e-6)
+    with pytest.raises(ConfigError, match="latent simplex needs widths that are multiples of 8"):
+        NetworkConfig(kind="mlp", latent="simplex", embedding_size=20)
+
+
+@pytest.mark.parametrize("latent", ["layer_norm", "simplex"])
+@pytest.mark.parametrize("kind", ["mlp", "resnet"])
+def test_every_latent_state_of_an_unroll_is_in_bounds(kind, latent):
+    config = NetworkConfig(
+        kind=kind, latent=latent, embedding_size=8, num_channels=8, hidden_sizes=(8,)
+    )
+    model = make_model(config, jax.ShapeDtypeStruct((3, 3, 2), jnp.float32), 2)
+    params = model.init(jax.random.key(0))
+    observation = 100 * jax.random.normal(jax.random.key(1), (2, 3, 3, 2))
+    states = jax.jit(model.unroll)(params, observation, jnp.ones((2, 2), jnp.int32)).embedding
+    bound = BOUND_LATENT[latent]
+    flat = states.reshape((-1, *states.shape[2:]))
+    if latent == "layer_norm":
+        np.testing.assert_allclose(bound(flat), flat, atol=1e-4)
+    else:
+        np.testing.assert_allclose(flat.reshape((len(flat), -1, 8)).sum(-1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -1e6])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from muzero_jax.agents.network_state import NetworkState, learning_rate_factor
+from muzero_jax.agents.network_state import NetworkState, average_rate, learning_rate_factor
 from muzero_jax.config import OptimizerConfig
 
 H = {
@@ -102,3 +102,25 @@ def test_members_of_a_vmap_differ_by_their_settings():
         return descended(fresh(params, learning_rate=rate, weight_decay=0.0), params)[0].params
 
     np.testing.assert_allclose(jax.vmap(step)(rates)[:, 0], 1.0 - rates, rtol=1e-5)
+
+
+def test_the_average_forgets_the_first_parameters_and_then_lags_by_its_updates():
+    config = OptimizerConfig(schedule="constant", warmup_updates=0, average_updates=50)
+    rates = [float(average_rate(config, jnp.int32(n))) for n in (0, 10, 440, 10_000)]
+    np.testing.assert_allclose(rates, [0.9, 0.45, 0.02, 0.02], rtol=1e-6)
+
+
+def test_a_step_moves_the_average_towards_the_new_parameters():
+    config = OptimizerConfig(schedule="constant", warmup_updates=0, average_updates=2)
+    settings = H | {"optimizer.weight_decay": 0.0}
+    state = NetworkState.fresh(jnp.array([1.0]), settings, with_target=False, with_average=True)
+    np.testing.assert_array_equal(state.evaluated_params, [1.0])
+    new, _ = state.descended(jnp.array([0.3]), config, total_updates=100)
+    np.testing.assert_allclose(new.average_params, 1.0 + 0.9 * (new.params - 1.0), rtol=1e-6)
+    np.testing.assert_array_equal(new.evaluated_params, new.average_params)
+    assert fresh(jnp.array([1.0])).average_params is None
+
+
+def test_without_an_average_the_last_parameters_are_evaluated():
+    state, _ = descended(fresh(jnp.array([1.0])), jnp.array([0.3]))
+    np.testing.assert_array_equal(state.evaluated_params, state.params)

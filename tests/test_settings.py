@@ -69,7 +69,7 @@ def test_pairs_need_only_suit_in_the_end() -> None:
         ({"network.kind": "cnn"}, "network.kind must be one of auto, mlp, resnet, or MODULE"),
         ({"agent": 3}, "agent must be a string, found 3"),
         ({"agent": "q_lerning"}, "unknown agent 'q_lerning'; did you mean q_learning"),
-        ({"agent": "rmax", "search.epsilon": 0}, "unknown setting search.epsilon"),
+        ({"agent": "rmax", "exploration.epsilon": 0}, "unknown setting exploration.epsilon"),
         ({"network.hidden_sizes": None}, "network.hidden_sizes must be a list, found None"),
         ({"network.hidden_sizes": ["a"]}, "network.hidden_sizes must be an integer, found 'a'"),
         ({"environment": 3}, "environment is a section; give its settings by name, such as env"),

@@ -69,6 +69,18 @@ def test_what_is_beyond_the_support_does_not_come_back():
     np.testing.assert_array_equal(is_beyond_support(x, 20, 0.25), changes)
 
 
+def test_the_settings_suffice_for_rewards_in_the_unit_of_the_networks():
+    network = NetworkConfig(support_size=30, support_spacing=0.5)
+    loud = QUIET | {"target/reward_clipped": 0.4, "target/reward_largest": 5e5}
+    told = SupportWarning(ExperimentConfig(network=network)).watch(
+        loud | {"target/reward_unit": 100.0}
+    )
+    assert told is not None and "5e+05" in told
+    (size,) = re.findall(r"network\.support_size to (\d+)", told)
+    assert not is_beyond_support(jnp.float32(5000.0), int(size), 0.5)
+    assert is_beyond_support(jnp.float32(5000.0), int(size) // 2, 0.5)
+
+
 def test_the_warning_comes_once_and_names_settings_that_suffice():
     network = NetworkConfig(support_size=30, support_spacing=0.5)
     warning = SupportWarning(ExperimentConfig(network=network))

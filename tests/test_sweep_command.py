@@ -61,7 +61,10 @@ def test_a_file_says_the_same(script, asked, tmp_path):
         "experiment": script,
         "seeds": [1, 4],
         "set": {"learning_rate": [1e-3, 1e-2]},
-        "list": [{"td_steps": 2, "search.epsilon": 0.1}, {"td_steps": 3, "search.epsilon": 0}],
+        "list": [
+            {"td_steps": 2, "exploration.epsilon": 0.1},
+            {"td_steps": 3, "exploration.epsilon": 0},
+        ],
         "base": {"td_lambda": 0.5},
     }
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
@@ -72,7 +75,7 @@ def test_a_file_says_the_same(script, asked, tmp_path):
     sweep = asked[0][0]
     assert sweep.seeds == (1, 4)
     assert sweep.base.learner.target.td_lambda == 0.5
-    names = ("target.td_steps", "search.epsilon", "optimizer.learning_rate")
+    names = ("target.td_steps", "exploration.epsilon", "optimizer.learning_rate")
     assert [tuple(setting[name] for name in names) for setting in sweep.settings] == [
         (2, 0.1, 1e-3),
         (2, 0.1, 1e-2),

@@ -75,7 +75,7 @@ OF_THE_CHAIN = {
         "table__step_size": 0.02,
         "table__initial_value": 0.0,
         "table__optimistic_value": 2.0,
-        "search__epsilon": 0.5,
+        "exploration__epsilon": 0.5,
     },
     "q_learning": {"table__step_size": 0.02},
     "dyna_q": {"table__num_outcomes": 4, "table__step_size": 0.1},

@@ -79,6 +79,16 @@ def test_targets_by_hand_while_the_episode_lives():
         assert mask.all()
 
 
+def test_step_k_of_the_unroll_has_the_action_and_the_reward_of_transition_k():
+    """Action and reward say their row; the policy of a state is that of the search that acted."""
+    action = np.array([[2, 0, 1, 2, 0]], np.int32)
+    reward = 1.0 + action + 10.0 * np.arange(5)
+    batch, targets = targets_of(config(), reward=reward, action=action)
+    np.testing.assert_array_equal(targets.action, [[2, 0]])
+    np.testing.assert_allclose(targets.reward, [[3.0, 11.0]])
+    np.testing.assert_array_equal(targets.policy, batch.transitions.record.action_weights[:, :3])
+
+
 def test_targets_of_a_window_that_starts_at_a_terminal_transition():
     discount = [[0.0, 1.0, 1.0, 1.0, 1.0]]
     _, targets = targets_of(config(), reward=REWARD, discount=discount)
@@ -167,6 +177,38 @@ def test_reanalyse_replaces_the_first_share_of_the_batch(bootstrap, truncates):
     np.testing.assert_allclose(targets.value[2:, 2], 3 + (values[:, 3] + last) / 4, rtol=1e-5)
 
 
+def test_reanalyse_searches_the_windows_that_it_replaces():
+    """Of four windows, whose rows say which window they are of, the first two are reanalysed."""
+    settings = config(num_unroll_steps=1, td_steps=1, reanalyse_fraction=0.5)
+    window = make_window_spec(settings, all_unrolled=False)
+    number = 100.0 * np.arange(4)
+    row_value = number[:, None] + 10.0 * np.arange(3)
+    final = number + 77.0
+    # The only legal action of row r of window b is (b + r) % 3.
+    action = np.add.outer(np.arange(4), np.arange(3)) % 3
+    truncated = np.zeros((4, 3), bool)
+    truncated[[1, 3], 1] = True
+    fields = {
+        "observation": np.stack([row_value, row_value], axis=-1),
+        "final_observation": np.stack([final, final], axis=-1),
+        "legal_action_mask": np.eye(3, dtype=bool)[action],
+        "reward": np.ones((4, 3)),
+        "truncated": truncated,
+    }
+    batch = make_batch(window, 4, 3, **fields)
+    make = compiled(settings, observed, searched)
+    targets = make(batch.transitions, discount=jnp.float32(0.5))
+    # A search finds 1000 more than the network, in the rows and in the final observations.
+    found = np.array([1000.0, 1000.0, 0.0, 0.0])
+    after = np.where(truncated[:, 1], final, row_value[:, 2])
+    np.testing.assert_allclose(targets.value[:, 0], 1 + (row_value[:, 1] + found) / 2)
+    np.testing.assert_allclose(targets.value[:, 1], 1 + (after + found) / 2)
+    np.testing.assert_array_equal(targets.policy[:2], np.eye(3)[action[:2, :2]])
+    np.testing.assert_array_equal(
+        targets.policy[2:], batch.transitions.record.action_weights[2:, :2]
+    )
+
+
 def test_reanalyse_searches_once_with_the_right_masks():
     """Every state is searched under its own mask; final observations, under none."""
     seen = []
@@ -244,6 +286,7 @@ def test_targets_match_the_plain_python_reference(num_unroll_steps, td_steps, td
         expected = reference.make_targets(
             rows, num_unroll_steps, td_steps, td_lambda, discount, float(t.final_observation[b, 1])
         )
+        np.testing.assert_array_equal(targets.action[b], t.action[b, :num_unroll_steps])
         for k, row in enumerate(expected):
             for name in ("policy_mask", "value_mask"):
                 assert getattr(targets, name)[b, k] == row[name], (name, b, k)

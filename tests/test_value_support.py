@@ -5,6 +5,7 @@ import pytest
 import reference
 
 from muzero_jax.maths.value_support import (
+    gaussian_labels,
     scalar_to_support,
     signed_hyperbolic,
     signed_parabolic,
@@ -110,3 +111,25 @@ def test_support_to_scalar_takes_bfloat16_logits_in_float32():
     value = support_to_scalar(logits)
     assert value.dtype == jnp.float32
     np.testing.assert_allclose(value, support_to_scalar(logits.astype(jnp.float32)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("width", [0.5, 0.75, 2.0])
+def test_gaussian_labels_sum_to_one_and_have_their_number_for_a_mean(width):
+    x = jnp.array([-3.3, -0.4, 0.0, 0.25, 2.0])
+    labels = gaussian_labels(x, 20, width)
+    np.testing.assert_allclose(labels.sum(-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(labels @ jnp.arange(-20.0, 21.0), x, atol=2e-2)
+    distance = jnp.arange(-20.0, 21.0)[None] - x[:, None]
+    deviation = jnp.sqrt((labels * distance**2).sum(-1))
+    # Sorting into intervals of length 1 adds about 1/12 to the variance.
+    np.testing.assert_allclose(deviation, np.sqrt(width**2 + 1 / 12), rtol=0.05)
+
+
+def test_gaussian_labels_beyond_the_support_are_those_of_its_edge():
+    np.testing.assert_array_equal(
+        gaussian_labels(jnp.array([7.0]), 4, 0.75), gaussian_labels(jnp.array([4.0]), 4, 0.75)
+    )
+    there_and_back = support_to_scalar(
+        jnp.log(scalar_to_support(jnp.array([2.5]), 30, 0.5, 0.75)), 0.5
+    )
+    np.testing.assert_allclose(there_and_back, 2.5, rtol=1e-2)

@@ -4,6 +4,8 @@ The optimiser's numbers arrive with every update, so that one compiled program c
 a sweep that differ in them.
 """
 
+from typing import Any, Self
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -43,6 +45,8 @@ class NetworkState(struct.PyTreeNode):
     Attributes:
       params: the parameters of the networks.
       target_params: a slow copy of `params`; None for a learner without one.
+      average_params: the average of `params` over the latest updates, which is evaluated; None for
+        a learner that is evaluated with its last parameters.
       optimizer: the optimiser's state.
       hyperparameters: the traced settings, by dotted name.
       num_updates: `[]` int32, the updates so far.
@@ -53,24 +57,40 @@ class NetworkState(struct.PyTreeNode):
     optimizer: PyTree
     hyperparameters: Hyperparameters
     num_updates: Array
+    average_params: Params | None = None
+
+    @property
+    def evaluated_params(self) -> Params:
+        """The parameters of greedy acting: the average where there is one, or else the last."""
+        return self.params if self.average_params is None else self.average_params
 
     @classmethod
     def fresh(
-        cls, params: Params, hyperparameters: Hyperparameters, *, with_target: bool
-    ) -> "NetworkState":
+        cls,
+        params: Params,
+        hyperparameters: Hyperparameters,
+        *,
+        with_target: bool,
+        with_average: bool = False,
+        **learned: Any,
+    ) -> Self:
         """The state before the first update.
 
         Args:
           params: the first parameters.
           hyperparameters: the traced settings, by dotted name.
           with_target: whether to keep a slow copy of the parameters.
+          with_average: whether to keep an average of the parameters for evaluations.
+          **learned: the fields that a learner's own kind of state has beside those of this class.
         """
         return cls(
             params=params,
             target_params=jax.tree.map(jnp.copy, params) if with_target else None,
+            average_params=jax.tree.map(jnp.copy, params) if with_average else None,
             optimizer=_OPTIMIZER.init(params),
             hyperparameters=jax.tree.map(jnp.float32, dict(hyperparameters)),
             num_updates=jnp.zeros((), jnp.int32),
+            **learned,
         )
 
     def descended(
@@ -79,7 +99,7 @@ class NetworkState(struct.PyTreeNode):
         config: OptimizerConfig,
         total_updates: int,
         target_update_rate: Array | float = 0.0,
-    ) -> tuple["NetworkState", Array]:
+    ) -> tuple[Self, Array]:
         """The state after one step along a gradient, and the `[]` norm of the gradient.
 
         Args:
@@ -97,14 +117,36 @@ class NetworkState(struct.PyTreeNode):
         )
         update, optimizer = _OPTIMIZER.update(gradient, optimizer, self.params)
         params = optax.apply_updates(self.params, update)
-        target_params = self.target_params
-        if target_params is not None:
-            target_params = jax.tree.map(
-                lambda t, p: t + target_update_rate * (p - t), target_params, params
-            )
-        num_updates = self.num_updates + 1
-        state = NetworkState(params, target_params, optimizer, self.hyperparameters, num_updates)
+        state = self.replace(
+            params=params,
+            target_params=_moved(self.target_params, params, target_update_rate),
+            average_params=_moved(
+                self.average_params, params, average_rate(config, self.num_updates)
+            ),
+            optimizer=optimizer,
+            num_updates=self.num_updates + 1,
+        )
         return state, jnp.asarray(optax.tree.norm(gradient))
+
+
+def _moved(slow: Params | None, params: Params, rate: Array | float) -> Params | None:
+    """Slow parameters, if there are any, after the share `rate` of the new ones is mixed in."""
+    if slow is None:
+        return None
+    return jax.tree.map(lambda s, p: s + rate * (p - s), slow, params)
+
+
+def average_rate(config: OptimizerConfig, update: Array) -> Array:
+    """The share of the new parameters in their average, `[]`.
+
+    It begins near 1, so that the average forgets the first parameters (as TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`).
+
+    Args:
+      config: the settings of the average.
+      update: `[]` int32, the number of updates that were made before.
+    """
+    return jnp.maximum(1.0 / max(config.average_updates, 1), 9.0 / (update + 10.0))
 
 
 def learning_rate_factor(config: OptimizerConfig, num_updates: int, update: Array) -> Array:

@@ -6,6 +6,7 @@ Nothing here imports JAX, so that ``muzero train --help`` stays quick.
 from muzero_jax.agents.muzero.settings import LossConfig as LossConfig
 from muzero_jax.agents.muzero.settings import MuZeroSettings as MuZeroSettings
 from muzero_jax.agents.muzero.settings import TargetConfig as TargetConfig
+from muzero_jax.agents.settings import ExplorationConfig as ExplorationConfig
 from muzero_jax.agents.settings import OptimizerConfig as OptimizerConfig
 from muzero_jax.config.experiment import ExperimentConfig as ExperimentConfig
 from muzero_jax.config.experiment import traced_settings as traced_settings

@@ -47,15 +47,38 @@ def two_hot(x: Array, support_size: int) -> Array:
     return jnp.maximum(0.0, 1.0 - jnp.abs(x - atoms))
 
 
-def scalar_to_support(x: Array, support_size: int, spacing: float = 1.0) -> Array:
-    """Converts `[...]` scalars to `[..., 2 S + 1]` target probabilities: transform, then two-hot.
+def gaussian_labels(x: Array, support_size: int, width: float) -> Array:
+    """Spreads `[...]` numbers over the integers `-S..S` by a normal distribution around them.
+
+    The atoms get the probability of the interval of length 1 around them (HL-Gauss, Farebrother et
+    al. 2024, arXiv 2403.03950, section 3.1).
+
+    Args:
+      x: numbers, which are clipped to the support's edges.
+      support_size: half-width S.
+      width: standard deviation of the normal distribution, in atoms.
+    """
+    x = jnp.clip(x, -support_size, support_size)[..., None]
+    edges = jnp.arange(-support_size, support_size + 2, dtype=jnp.float32) - 0.5
+    edges = edges.reshape((1,) * (x.ndim - 1) + edges.shape)
+    below = jax.scipy.stats.norm.cdf((edges - x) / width)
+    labels = below[..., 1:] - below[..., :-1]
+    return labels / (below[..., -1:] - below[..., :1])
+
+
+def scalar_to_support(
+    x: Array, support_size: int, spacing: float = 1.0, width: float = 0.0
+) -> Array:
+    """Converts `[...]` scalars to `[..., 2 S + 1]` target probabilities, which are transformed.
 
     Args:
       x: scalars.
       support_size: half-width S, in atoms.
       spacing: distance of neighbouring atoms, in units of the transformed scalar.
+      width: standard deviation of the labels in atoms; 0 for two-hot labels.
     """
-    return two_hot(signed_hyperbolic(x) / spacing, support_size)
+    atom = signed_hyperbolic(x) / spacing
+    return gaussian_labels(atom, support_size, width) if width else two_hot(atom, support_size)
 
 
 def is_beyond_support(x: Array, support_size: int, spacing: float = 1.0) -> Array:

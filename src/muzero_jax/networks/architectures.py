@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from muzero_jax.core.types import Array
+from muzero_jax.networks.settings import SIMPLEX_SIZE
 
 
 def scale_embedding(x: Array) -> Array:
@@ -17,6 +18,30 @@ def scale_embedding(x: Array) -> Array:
     axes = tuple(range(1, x.ndim))
     low = x.min(axes, keepdims=True)
     return (x - low) / (x.max(axes, keepdims=True) - low + 1e-5)
+
+
+def normalise_embedding(x: Array) -> Array:
+    """Gives each latent state of a batch `[B, *E]` mean 0 and variance 1."""
+    axes = tuple(range(1, x.ndim))
+    centred = x - x.mean(axes, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
+
+
+def simplex_embedding(x: Array) -> Array:
+    """Softmaxes of neighbouring entries of `[B, ..., E]` latent states (SimNorm).
+
+    Groups of `SIMPLEX_SIZE` entries share one softmax.
+    """
+    groups = x.reshape((*x.shape[:-1], -1, SIMPLEX_SIZE))
+    return jax.nn.softmax(groups, axis=-1).reshape(x.shape)
+
+
+BOUND_LATENT = {
+    "min_max": scale_embedding,
+    "layer_norm": normalise_embedding,
+    "simplex": simplex_embedding,
+}
+"""The functions that keep latent states in bounds, by the names of `NetworkConfig.latent`."""
 
 
 class MLP(nn.Module):
@@ -72,6 +97,7 @@ class MuZeroNetwork(nn.Module):
       num_bins: atoms of the support of values and rewards.
       continuation: the discount of every step: 1 for one player, -1 where two alternate.
       use_projection: whether to build the heads of the consistency loss.
+      latent: how latent states are kept in bounds, see `NetworkConfig.latent`.
       dtype: dtype of the layers' arithmetic.
     """
 
@@ -79,7 +105,12 @@ class MuZeroNetwork(nn.Module):
     num_bins: int
     continuation: float
     use_projection: bool
+    latent: str
     dtype: jnp.dtype
+
+    def bound(self, embedding: Array) -> Array:
+        """Latent states `[B, *E]` in bounds, in float32."""
+        return BOUND_LATENT[self.latent](embedding.astype(jnp.float32))
 
     def setup_heads(self, projection_size: int) -> None:
         """Builds the output heads and, where asked for, those of the consistency loss."""
@@ -131,7 +162,7 @@ class MLPNetwork(MuZeroNetwork):
         if x.ndim == 4 and self.stem_channels:
             x = nn.relu(self.stem(x))
         x = self.representation(x.reshape((x.shape[0], -1)))
-        return scale_embedding(self.representation_out(x).astype(jnp.float32))
+        return self.bound(self.representation_out(x))
 
     def dynamics(self, embedding: Array, action: Array) -> tuple[Array, Array, Array]:
         """Next latent states `[B, E]`, reward logits `[B, bins]` and continuation `[B]`."""
@@ -139,7 +170,7 @@ class MLPNetwork(MuZeroNetwork):
         hidden = self.transition(jnp.concatenate([embedding, onehot], axis=-1))
         change = self.transition_out(hidden).astype(jnp.float32)
         continuation = jnp.full(embedding.shape[0], self.continuation)
-        return scale_embedding(embedding + change), self.reward_head(hidden), continuation
+        return self.bound(embedding + change), self.reward_head(hidden), continuation
 
 
 class ResNetNetwork(MuZeroNetwork):
@@ -169,7 +200,7 @@ class ResNetNetwork(MuZeroNetwork):
             x = nn.relu(convolution(x))
         for block in self.representation:
             x = block(x)
-        return scale_embedding(x.astype(jnp.float32))
+        return self.bound(x)
 
     def dynamics(self, embedding: Array, action: Array) -> tuple[Array, Array, Array]:
         """Next latent states, reward logits `[B, bins]` and continuation `[B]`.
@@ -183,7 +214,7 @@ class ResNetNetwork(MuZeroNetwork):
         for block in self.transition:
             x = block(x)
         # The latent comes before the reward: gradients are added in the reverse order of the uses.
-        following = scale_embedding(x.astype(jnp.float32))
+        following = self.bound(x)
         reward_logits = self.reward_head(self.reward_torso(x))
         return following, reward_logits, jnp.full(embedding.shape[0], self.continuation)
 

@@ -96,17 +96,24 @@ class MuZeroModel:
         prior, value = self._predict(params, embedding)
         return NetworkOutput(embedding, prior, value, reward, continuation, self.support_spacing)
 
-    def unroll(self, params: Params, observation: Array, actions: Array) -> NetworkOutput:
+    def unroll(
+        self,
+        params: Params,
+        observation: Array,
+        actions: Array,
+        gradient_scale: Array | float = 0.5,
+    ) -> NetworkOutput:
         """Unrolls the model along given actions, as the loss does.
 
         Equal to `initial_inference` and then `recurrent_inference` for each action, but all
-        predictions are made in one batch, and the gradient into the dynamics is halved at every
-        step (paper, appendix G).
+        predictions are made in one batch, and the gradient is scaled at every step of the dynamics
+        (halved in the paper, appendix G).
 
         Args:
           params: the parameters.
           observation: `[B, ...]` first observations.
           actions: `[K, B]` int32, the actions taken.
+          gradient_scale: `[]` scale of the gradient between one latent state and the next.
 
         Returns:
           A `NetworkOutput` with a leading axis `K + 1`.
@@ -114,7 +121,7 @@ class MuZeroModel:
 
         def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             following, reward, continuation = self.dynamics(params, embedding, action)
-            return scale_gradient(following, 0.5), (following, reward, continuation)
+            return scale_gradient(following, gradient_scale), (following, reward, continuation)
 
         root = self.represent(params, observation)
         _, (embedding, reward, continuation) = jax.lax.scan(step, root, actions)
@@ -134,6 +141,6 @@ class MuZeroModel:
         return prior_logits, value_logits
 
 
-def scale_gradient(x: Array, scale: float) -> Array:
+def scale_gradient(x: Array, scale: Array | float) -> Array:
     """The identity, whose gradient is multiplied by `scale`."""
     return x * scale + jax.lax.stop_gradient(x) * (1.0 - scale)

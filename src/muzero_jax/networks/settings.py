@@ -9,6 +9,8 @@ from muzero_jax.core.settings import Section, bounded
 
 # Of a layer; a support has two atoms for each unit of its half-width.
 _WIDEST = 2**17
+SIMPLEX_SIZE = 8
+"""Entries of a latent state that share one softmax, where `latent` is simplex."""
 _KINDS = ("auto", "mlp", "resnet")
 
 
@@ -23,6 +25,10 @@ class NetworkConfig(Section, name="network"):
     """mlp: width of the latent state."""
     hidden_sizes: tuple[int, ...] = (128,)
     """mlp: widths of the hidden layers of each of the three functions."""
+    latent: Literal["min_max", "layer_norm", "simplex"] = "min_max"
+    """How a latent state is kept in bounds: scaled to [0, 1] by its lowest and highest entry
+    (paper), normalised to mean 0 and variance 1, or as softmaxes of 8 entries each (SimNorm,
+    Hansen et al. 2024, arXiv 2310.16828)."""
     stem_channels: int = bounded(16, 0, _WIDEST)
     """mlp: channels of the 3x3 convolution that grid observations pass first; 0 for none."""
     num_channels: int = bounded(32, 1, _WIDEST)
@@ -60,6 +66,15 @@ class NetworkConfig(Section, name="network"):
             min(self.hidden_sizes, default=0) >= 1 and max(self.hidden_sizes) <= _WIDEST,
             f"network.hidden_sizes must be one or more sizes between 1 and {_WIDEST:,}, "
             f"found {self.hidden_sizes}.",
+        )
+
+        widths = {"mlp": (self.embedding_size,), "resnet": (self.num_channels,)}
+        checked = widths.get(self.kind, (self.embedding_size, self.num_channels))
+        require(
+            self.latent != "simplex" or all(width % SIMPLEX_SIZE == 0 for width in checked),
+            f"network.latent simplex needs widths that are multiples of {SIMPLEX_SIZE}, found "
+            f"network.embedding_size {self.embedding_size} and network.num_channels "
+            f"{self.num_channels}.",
         )
 
     @property

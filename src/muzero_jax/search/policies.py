@@ -48,12 +48,14 @@ class SearchNoise(struct.PyTreeNode):
       dirichlet_alpha: concentration of the root's Dirichlet noise (PUCT).
       dirichlet_fraction: share of the Dirichlet noise in the root's prior (PUCT).
       temperature: softmax temperature over the visit counts (PUCT).
+      prior_power: the root's prior is raised to this power.
     """
 
     gumbel_scale: Array | float
     dirichlet_alpha: Array | float
     dirichlet_fraction: Array | float
     temperature: Array | float
+    prior_power: Array | float = 1.0
 
     @classmethod
     def none(cls) -> "SearchNoise":
@@ -119,7 +121,8 @@ class Search:
         chex.assert_equal_shape([root.prior_logits, legal_action_mask])
         config = self.config
         # Illegal actions must get lower logits than legal actions that a network masks.
-        root = root.replace(prior_logits=finite_logits(root.prior_logits))
+        prior_logits = noise.prior_power * finite_logits(root.prior_logits)
+        root = root.replace(prior_logits=prior_logits)
         search_tree = functools.partial(
             self.engine,
             params=params,

@@ -25,6 +25,10 @@ class SearchConfig(Section, name="search"):
     """Longest path from the root in tree edges; 0 for no limit."""
     max_num_considered_actions: int = bounded(16, 1)
     """gumbel: actions sampled at the root without replacement (Gumbel paper: 16)."""
+    prior_power: float = traced(1.0, 0, 1)
+    """Traced: power of the root's prior while acting and in Reanalyse. Below 1 a preference that no
+    Q-value supports fades from search to search, instead of being its own target for ever (1: every
+    published MuZero)."""
     gumbel_scale: float = traced(1.0, 0)
     """gumbel, traced: scale of the root's exploration noise while acting; evaluation uses 0."""
     value_scale: float = bounded(0.1, 0)
@@ -44,9 +48,6 @@ class SearchConfig(Section, name="search"):
     root_value: Literal["policy", "mean"] = "policy"
     """Value of a searched state: policy weighs the root's Q-values by the improved policy; mean is
     the root's average backup (paper), which sequential halving biases towards bad actions."""
-    epsilon: float = traced(0.0, 0, 1)
-    """Traced: share of acted steps that take a random legal action instead of the searched one; a
-    deterministic task is otherwise seen from few sides (paper: 0; DQN: 0.1)."""
     dirichlet_alpha: float = traced(0.3)
     """muzero, traced: concentration of the root noise (paper: 0.25 Atari, 0.3 chess, 0.03 Go)."""
     dirichlet_fraction: float = traced(0.25, 0, 1)

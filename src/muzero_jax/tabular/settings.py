@@ -104,7 +104,7 @@ class DiscountConfig(Section, name="target"):
 
 @dataclasses.dataclass(frozen=True)
 class ExplorationConfig(Section, name="exploration"):
-    """Exploration of a learner that acts greedily on its values."""
+    """Actions that are others than the agent's own, while it acts to learn."""
 
     epsilon: float = traced(0.0, 0, 1)
     """Traced: share of the steps that take a random legal action."""
@@ -116,6 +116,7 @@ class TableMuZeroSettings(Section):
 
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
     target: TargetConfig = dataclasses.field(
         default_factory=lambda: TargetConfig(num_unroll_steps=0)

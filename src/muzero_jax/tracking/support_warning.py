@@ -36,11 +36,11 @@ class SupportWarning:
         return (
             f"warning: {' and '.join(told)} lie beyond the support of the networks, which take "
             f"them all for its edge; the largest target is {largest:.4g}, so "
-            f"{self._advice(largest)}."
+            f"{self._advice(largest / metrics.get('target/reward_unit', 1.0))}."
         )
 
     def _advice(self, largest: float) -> str:
-        """The setting to change so that a target of size `largest` is not clipped."""
+        """The setting to change so that a target of `largest` units of reward is not clipped."""
         reach = _HEADROOM * float(signed_hyperbolic(jnp.float32(largest)))
         if not math.isfinite(reach):
             return "look at the rewards of the environment"

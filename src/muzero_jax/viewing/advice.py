@@ -62,7 +62,7 @@ def _distinct(metrics: Metrics) -> str:
         return ""
     if share < FEW_DISTINCT:
         return (
-            "The ring holds few distinct observations: explore more (search.epsilon, "
+            "The ring holds few distinct observations: explore more (exploration.epsilon, "
             "loss.entropy_weight), or keep a smaller ring (replay.capacity). In a task of few "
             "states it cannot hold more."
         )
@@ -76,12 +76,12 @@ def _nongreedy(metrics: Metrics) -> str:
     if share < NEARLY_GREEDY:
         return (
             "Acting hardly leaves the greedy choice, so that little else is tried: raise "
-            "search.epsilon or search.gumbel_scale."
+            "exploration.epsilon or search.gumbel_scale."
         )
     if share > HARDLY_GREEDY:
         return (
             "Most actions differ from the greedy ones, so that the ring says little about greedy "
-            "play: lower search.epsilon, search.gumbel_scale or search.temperature."
+            "play: lower exploration.epsilon, search.gumbel_scale or search.temperature."
         )
     return "Acting tries other actions beside the greedy ones."
 
@@ -139,7 +139,7 @@ def _values(metrics: Metrics, way: str) -> str:
     if way == "random":
         return (
             "The model is wrong about actions that the agent does not take, so that the search "
-            "cannot find better ones: explore more (search.epsilon), unroll further "
+            "cannot find better ones: explore more (exploration.epsilon), unroll further "
             "(target.num_unroll_steps), or search less (search.num_simulations)."
         )
     return (

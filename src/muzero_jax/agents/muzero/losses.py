@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from muzero_jax.agents.base import Hyperparameters
+from muzero_jax.agents.muzero.settings import LossConfig
 from muzero_jax.agents.muzero.targets import Targets
 from muzero_jax.core.types import Array, Metrics, Params
 from muzero_jax.maths.value_support import scalar_to_support, support_to_scalar
@@ -18,14 +19,15 @@ def muzero_loss(
     model: MuZeroModel,
     params: Params,
     hyperparameters: Hyperparameters,
-    consistency_weight: float,
+    settings: LossConfig,
     observation: Array,
     targets: Targets,
     importance_weights: Array,
 ) -> tuple[Array, tuple[Metrics, Array]]:
     """The loss of one batch.
 
-    The root counts 1 and each of the K unrolled states 1/K, so that the loss does not grow with K.
+    The root counts 1 and the K unrolled states together `loss.unrolled_weight`, so that the loss
+    does not grow with K.
     The entropy of the prior over legal actions is subtracted (as in A3C, arXiv 1602.01783, section
     4): where the search finds no difference its target is the prior itself, and only the entropy
     keeps the prior from settling on an action that nothing speaks for.
@@ -33,8 +35,8 @@ def muzero_loss(
     Args:
       model: the model.
       params: its parameters.
-      hyperparameters: the `loss.*_weight`.
-      consistency_weight: 0 leaves the consistency term out.
+      hyperparameters: the traced settings of the section `loss`.
+      settings: those of the section `loss` that are not traced.
       observation: `[B, O, ...]`; the first is the root's, and for the consistency term those of
         the next K states follow.
       targets: the targets of the batch.
@@ -44,13 +46,16 @@ def muzero_loss(
       The `[]` loss, and its terms and the prior's entropy by name with the `[B]` absolute error
       of the roots' values.
     """
-    output = model.unroll(params, observation[:, 0], targets.action.T)
+    scale = hyperparameters["loss.gradient_scale"]
+    output = model.unroll(params, observation[:, 0], targets.action.T, scale)
     num_steps = targets.action.shape[1]
-    weights = jnp.full(num_steps + 1, 1.0 / max(num_steps, 1)).at[0].set(1.0)
+    unrolled_weight = hyperparameters["loss.unrolled_weight"] / max(num_steps, 1)
+    weights = jnp.full(num_steps + 1, unrolled_weight).at[0].set(1.0)
     labels = functools.partial(
         scalar_to_support,
         support_size=(output.value_logits.shape[-1] - 1) // 2,
         spacing=model.support_spacing,
+        width=settings.label_width,
     )
     term = functools.partial(_cross_entropy, importance_weights)
     value_mask, reward_mask = targets.value_mask, targets.reward_mask
@@ -64,12 +69,12 @@ def muzero_loss(
     total = -hyperparameters["loss.entropy_weight"] * mean_entropy
     for name, value in terms.items():
         total = total + hyperparameters[f"loss.{name}_weight"] * value
-    if consistency_weight:
+    if settings.consistency_weight:
         seen = observation[:, 1 : num_steps + 1].swapaxes(0, 1)
         distance = consistency(model, params, output.embedding[1:], seen)
         per_window = jnp.where(targets.policy_mask[:, 1:].T, distance, 0.0).mean(axis=0)
         terms["consistency"] = jnp.mean(importance_weights * per_window)
-        total = total + consistency_weight * terms["consistency"]
+        total = total + settings.consistency_weight * terms["consistency"]
     root_value = support_to_scalar(output.value_logits[0], model.support_spacing)
     error = jnp.abs(root_value - targets.value[:, 0])
     metrics = {f"loss/{name}": value for name, value in terms.items()}

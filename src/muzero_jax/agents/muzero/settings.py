@@ -7,7 +7,7 @@ is named.
 import dataclasses
 from typing import Literal
 
-from muzero_jax.agents.settings import OptimizerConfig
+from muzero_jax.agents.settings import ExplorationConfig, OptimizerConfig
 from muzero_jax.core.checks import require
 from muzero_jax.core.settings import Section, bounded, traced
 from muzero_jax.networks.settings import NetworkConfig
@@ -21,6 +21,10 @@ class TargetConfig(Section, name="target"):
 
     discount: float = traced(0.997, 0, 1)
     """Traced: discount of one environment step (paper: 0.997 Atari, 1 boards)."""
+    reward_unit: float = bounded(0.0, 0)
+    """Rewards are divided by this much before anything is learned from them; 0 measures the unit
+    that suits the task until learning begins (docs/learning.md). What a run reports is not divided.
+    """
     num_unroll_steps: int = bounded(5, 0, 10_000)
     """Model unroll steps K of the loss (paper: 5)."""
     td_steps: int = bounded(10, 0, 10_000)
@@ -61,9 +65,17 @@ class LossConfig(Section, name="loss"):
     """Traced: cross-entropy of the value (paper: 1; Reanalyze: 0.25)."""
     reward_weight: float = traced(1.0, 0)
     """Traced: cross-entropy of the reward (paper: 1)."""
+    unrolled_weight: float = traced(1.0, 0)
+    """Traced: weight of all unrolled states together; the root's is 1 (paper: 1)."""
+    gradient_scale: float = traced(0.5, 0, 1)
+    """Traced: scale of the gradient between an unrolled latent state and the one before (paper:
+    0.5); 1 lets errors at depth reach every step of the model."""
     entropy_weight: float = traced(0.0, 0)
     """Traced: entropy of the prior over legal actions, subtracted; it undoes preferences that no
     Q-value supports and so keeps exploring alive (paper: 0; A3C: 0.01)."""
+    label_width: float = bounded(0.0, 0, 10)
+    """Standard deviation, in atoms, of the labels of values and rewards (HL-Gauss, Farebrother et
+    al. 2024: 0.75); 0 for two-hot labels (paper)."""
     consistency_weight: float = bounded(0.0, 0)
     """Self-predictive consistency of unrolled with encoded latents; 0 leaves its heads out
     (EfficientZero, Ye et al. 2021: 2)."""
@@ -75,6 +87,7 @@ class MuZeroSettings(Section):
 
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+    exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
     target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -53,16 +53,19 @@ class Targets(struct.PyTreeNode):
     reward_mask: Array
 
 
-def make_window_spec(config: TargetConfig, *, all_unrolled: bool) -> WindowSpec:
+def make_window_spec(
+    config: TargetConfig, *, all_unrolled: bool, second: bool = False
+) -> WindowSpec:
     """The window that `make_targets` reads.
 
     Args:
       config: the targets.
       all_unrolled: whether the loss reads the observations of all unrolled states, as the
         consistency loss does.
+      second: whether the state after the first is read too, as a learner of single steps does.
     """
     length = config.window_length
-    offsets = {0}
+    offsets = {0, 1} if second else {0}
     if config.bootstrap != "search" or config.reanalyse_fraction > 0:
         offsets |= set(bootstrap_rows(config))
     if config.reanalyse_fraction > 0 or all_unrolled:
@@ -141,10 +144,15 @@ def clipped_share(targets: Targets, support_size: int, spacing: float) -> Metric
     return metrics
 
 
-def largest_size(targets: Targets) -> Metrics:
-    """`target/value_largest` and `target/reward_largest`: absolute values, of unmasked targets."""
+def largest_size(targets: Targets, reward_unit: Array | float = 1.0) -> Metrics:
+    """`target/value_largest` and `target/reward_largest`: absolute values, of unmasked targets.
+
+    Args:
+      targets: the targets, counted in `reward_unit`.
+      reward_unit: `[]` the unit; the metrics are in the environment's rewards.
+    """
     return {
-        f"target/{name}_largest": jnp.where(mask, jnp.abs(x), 0.0).max(initial=0.0)
+        f"target/{name}_largest": reward_unit * jnp.where(mask, jnp.abs(x), 0.0).max(initial=0.0)
         for name, x, mask in _trained(targets)
     }
 

@@ -51,7 +51,7 @@ class _TableMuZero:
         self.num_states = require_num_states(env, "table_muzero")
         self.num_actions = env.spec.num_actions
         self.model = TableModel(settings.table, self.num_states, self.num_actions)
-        self.planner = Planner(self.model, settings.search, sizes.num_updates, env)
+        self.planner = Planner(self.model, settings.search, sizes.num_updates, env=env)
         self.window = make_window_spec(self.targets, all_unrolled=False)
 
     def init(self, rng_key: PRNGKey, hyperparameters: Hyperparameters) -> TableMuZeroState:
