@@ -205,7 +205,17 @@ def test_learners_of_tables_are_diagnosed_as_far_as_it_applies(name):
     assert len(missing(answers)) == (0 if searches else 2)
 
 
-def test_it_is_an_observer_of_evaluations_and_can_be_vmapped():
+def test_the_score_of_the_true_model_is_an_observer():
+    """Two steps of 2 each, in every episode, whatever the learned model says."""
+    env = Climb(length=2)
+    agent, state = climber(env, overpay=-9.0)
+    observer = TrueModelScore(env, agent, num_episodes=3)
+    answers = jax.device_get(jax.jit(observer.answers)(state, jax.random.key(0)))
+    assert observer.metrics(answers) == {"evaluation/score_true_model": 4.0}
+
+
+@pytest.mark.slow
+def test_they_are_observers_of_evaluations_and_can_be_vmapped():
     env = Climb(length=4)
     agent, state = climber(env, drift=0.4)
     config = EvaluationConfig(num_episodes=2, final_num_episodes=2, num_envs=2)
