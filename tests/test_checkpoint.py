@@ -40,6 +40,7 @@ def _groups(scale: float) -> dict[str, Any]:
             jnp.zeros((0, 3)),
             jnp.array([jnp.nan, -0.0, jnp.inf]),
         ),
+        "replay": (),
     }
 
 

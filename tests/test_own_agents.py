@@ -63,6 +63,11 @@ MISTAKES = [
     ("settings.replay)", "ReplayConfig(capacity=9_000))", "must be the field `replay: ReplayC"),
     ("    window_length = 2\n", "", "reads windows of 2 steps, but the window_length"),
     ('greedy={"it": act}', "greedy={}", "has no greedy way of acting"),
+    (
+        'greedy={"it": act}',
+        'greedy={"it": act}, unaveraged=lambda state: state.params',
+        "the state from unaveraged of own:IT must have the structure",
+    ),
     ("return Agent(data", "return dict(data", "make of own:IT must return an Agent, found a dict"),
     ("data=data", "data=data.spec", "must be Windows or Rollouts, found a WindowSpec"),
     ("data=data", "data=Rollouts()", "learns from Rollouts, but its settings have a replay"),

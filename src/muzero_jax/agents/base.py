@@ -164,6 +164,8 @@ class Agent:
         learned model along given actions, which a diagnosis compares with the environment; None for
         an agent without a model.
       network_work: what a profile compares the agent's chunk with; None where it is not described.
+      unaveraged: `state -> state`, pure: the state whose last parameters are evaluated in the place
+        of their average; None for an agent that is evaluated with its last parameters anyway.
     """
 
     data: Windows | Rollouts
@@ -176,6 +178,7 @@ class Agent:
     plan: Callable[[PyTree, PRNGKey, Moment], SearchOutput] | None = None
     unroll: Callable[[PyTree, Array, Array], Unrolled] | None = None
     network_work: NetworkWork | None = None
+    unaveraged: Callable[[PyTree], PyTree] | None = None
 
     @property
     def act_greedily(self) -> ActFn:

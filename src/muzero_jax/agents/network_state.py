@@ -4,6 +4,7 @@ The optimiser's numbers arrive with every update, so that one compiled program c
 a sweep that differ in them.
 """
 
+import dataclasses
 from typing import Any, Self
 
 import jax
@@ -11,9 +12,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from muzero_jax.agents.base import Hyperparameters
+from muzero_jax.agents.base import ActOutput, Agent, Hyperparameters, Moment
 from muzero_jax.agents.settings import OptimizerConfig
-from muzero_jax.core.types import Array, Params, PyTree
+from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 
 
 def _adamw(
@@ -63,6 +64,10 @@ class NetworkState(struct.PyTreeNode):
     def evaluated_params(self) -> Params:
         """The parameters of greedy acting: the average where there is one, or else the last."""
         return self.params if self.average_params is None else self.average_params
+
+    def unaveraged(self) -> Self:
+        """The state whose last parameters are evaluated in the place of their average, if any."""
+        return self if self.average_params is None else self.replace(average_params=self.params)
 
     @classmethod
     def fresh(
@@ -127,6 +132,20 @@ class NetworkState(struct.PyTreeNode):
             num_updates=self.num_updates + 1,
         )
         return state, jnp.asarray(optax.tree.norm(gradient))
+
+
+def with_last_acting(agent: Agent) -> Agent:
+    """Gives an agent that is evaluated with averaged parameters the way of acting `last`.
+
+    It acts like the first greedy way of acting, with the last parameters. The agent's states are
+    `NetworkState`s.
+    """
+
+    def act(state: NetworkState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
+        return agent.act_greedily(state.unaveraged(), rng_key, moment)
+
+    greedy = {**agent.greedy, "last": act}
+    return dataclasses.replace(agent, greedy=greedy, unaveraged=NetworkState.unaveraged)
 
 
 def _moved(slow: Params | None, params: Params, rate: Array | float) -> Params | None:

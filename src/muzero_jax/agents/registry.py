@@ -31,7 +31,8 @@ _TAKEN = frozenset(
         *("init_from", "checkpoint", "help", "trust", "traceback", "set", "seeds", "points"),
         *("samples", "sample_seed", "study", "trials", "pruner", "deterministic", "ray", "devices"),
         *("width", "json", "repeats", "status", "setting", "reason", "folder", "device"),
-        *("num_updates", "env_steps", "score_mean", "score_std"),
+        *("num_updates", "env_steps", "score_mean", "score_std", "last_score_mean"),
+        *("last_score_std", "best_score_mean", "best_score_std", "best_env_steps"),
     }
 )
 

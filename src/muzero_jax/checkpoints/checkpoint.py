@@ -86,7 +86,9 @@ class CheckpointWriter:
         }
         sealed["digest"] = _json_digest(sealed)
         kinds = self._ocp.args
-        args = {name: kinds.StandardSave(named_arrays(tree)) for name, tree in groups.items()}
+        # orbax refuses a group without arrays, such as the replay of an agent that has none.
+        named = {name: named_arrays(tree) for name, tree in groups.items()}
+        args = {name: kinds.StandardSave(arrays) for name, arrays in named.items() if arrays}
         args[_RECORD] = kinds.JsonSave(sealed)
         try:
             is_saved = self._manager.save(step, args=kinds.Composite(**args))
@@ -179,14 +181,16 @@ def _read_groups(
                 f"checkpoint {path.name} in {path.parent} does not fit the settings and the "
                 f"environment: {difference}."
             )
-    args = {name: ocp.args.StandardRestore(named_shapes(tree)) for name, tree in shapes.items()}
+    named = {name: named_shapes(tree) for name, tree in shapes.items()}
+    args = {name: ocp.args.StandardRestore(tree) for name, tree in named.items() if tree}
     options = _alone()
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=options)
     )
     with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
         restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**args))
-    groups = {name: from_named(restored[name], tree) for name, tree in shapes.items()}
+    arrays = {name: restored[name] if named[name] else {} for name in shapes}
+    groups = {name: from_named(arrays[name], tree) for name, tree in shapes.items()}
     for name, tree in groups.items():
         if digest_arrays(tree) != sealed["digests"][name]:
             raise _DamageError(f"its {name} is not what was saved")

@@ -88,7 +88,8 @@ class EvaluateOptions(EpisodeOptions):
     episodes: _Episodes = 100
     """Complete episodes."""
     acting: str = ""
-    """Way of acting, for example prior; by default the agent's first, that of the score."""
+    """Way of acting, for example prior, or last where averaged parameters are the agent's score;
+    by default the agent's first, that of the score."""
     json: bool = False
     """Print one JSON object."""
 

@@ -62,7 +62,8 @@ class EvaluationConfig(Section, name="evaluation"):
     num_episodes: int = bounded(32, 1, 1_000_000)
     """Complete episodes an evaluation during training."""
     final_num_episodes: int = bounded(100, 1, 1_000_000)
-    """Complete episodes of the last evaluation."""
+    """Complete episodes of each evaluation at the end: of the score of record, of the last
+    parameters where the agent averages, and of the best agent."""
     num_envs: int = bounded(32, 1, 1_000_000)
     """Episodes that run at a time."""
     max_episode_steps: int = bounded(10_000, 1)

@@ -26,6 +26,16 @@ def fresh_evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
     return _fold_in_steps(jax.random.fold_in(jax.random.key(seed), 2), num_env_steps)
 
 
+def last_evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
+    """The key of a run's final evaluation of its last parameters, where others are averaged."""
+    return _fold_in_steps(jax.random.fold_in(jax.random.key(seed), 3), num_env_steps)
+
+
+def best_evaluation_key(seed: int, num_env_steps: int) -> PRNGKey:
+    """The key of a run's evaluation of its best agent when the run ends at `num_env_steps`."""
+    return _fold_in_steps(jax.random.fold_in(jax.random.key(seed), 4), num_env_steps)
+
+
 def _fold_in_steps(rng_key: PRNGKey, num_env_steps: int) -> PRNGKey:
     """Folds a number of steps in, in two parts because JAX takes 32 bits at a time."""
     high, low = divmod(num_env_steps, 2**32)

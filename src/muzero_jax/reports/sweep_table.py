@@ -29,6 +29,8 @@ from muzero_jax.reports.extras import import_extra
 _IDENTITY = ("setting", "seed", "status", "reason", "folder")
 _MEASURED = (
     *("score_mean", "score_std", "score_min", "score_max", "length_mean", "episodes"),
+    *("last_score_mean", "last_score_std"),
+    *("best_score_mean", "best_score_std", "best_env_steps"),
     *("env_steps", "num_updates", "train_seconds", "compile_seconds", "total_seconds"),
     *("runs_at_once", "device"),
 )
@@ -132,7 +134,8 @@ def read_member(run_dir: Path) -> dict[str, Any]:
 
     `status` is `finished`, `failed`, `pruned` or `unfinished`; `reason` says why. Times are
     wall-clock seconds, which `runs_at_once` runs shared. Scores are those of the final greedy
-    evaluation.
+    evaluation; the columns of the last parameters and of the best agent are empty where
+    `result.json` has no such number.
 
     Args:
       run_dir: the run folder.

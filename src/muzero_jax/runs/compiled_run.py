@@ -97,9 +97,9 @@ class Programs:
 
     def init(self, configs: Sequence[ExperimentConfig]) -> TrainState:
         """The first states of at most `width` runs, side by side."""
-        keys = self._beside([run_keys(config.seed)[0] for config in configs])
+        keys = self.beside([run_keys(config.seed)[0] for config in configs])
         state: TrainState = self._init(
-            keys, self._beside([jax.tree.map(jnp.float32, traced_settings(c)) for c in configs])
+            keys, self.beside([jax.tree.map(jnp.float32, traced_settings(c)) for c in configs])
         )
         return state
 
@@ -115,11 +115,16 @@ class Programs:
         # All devices hold the same; the evaluation is for one.
         return jax.tree.map(lambda x: x.addressable_data(0), state.agent)
 
+    def unaveraged(self, agents: PyTree) -> PyTree:
+        """The agents, with their last parameters in the place of averages, if they average."""
+        unaveraged = self.experiment.agent.unaveraged
+        return agents if unaveraged is None else self._wide(unaveraged)(agents)
+
     def join(self, states: Sequence[TrainState]) -> TrainState:
         """Puts the states of at most `width` runs side by side, where they belong."""
         if self.experiment.layout is not None:
             return multihost.distribute(states[0], self.shapes)
-        joined: TrainState = self._beside(states)
+        joined: TrainState = self.beside(states)
         return joined
 
     def take(self, tree: PyTree, place: int) -> PyTree:
@@ -130,7 +135,7 @@ class Programs:
         """Repeats the last of the items until there are `width`."""
         return [*items, *[items[-1]] * (self.width - len(items))]
 
-    def _beside(self, trees: Sequence[PyTree]) -> PyTree:
+    def beside(self, trees: Sequence[PyTree]) -> PyTree:
         """Stacks the trees of at most `width` runs; the tree of one run alone has no such axis."""
         if self.width == 1:
             return trees[0]

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 
 from muzero_jax.core.errors import InterruptedRunError
-from muzero_jax.core.keys import evaluation_key
-from muzero_jax.core.types import PyTree
+from muzero_jax.core.keys import best_evaluation_key, evaluation_key, last_evaluation_key
+from muzero_jax.core.types import PRNGKey, PyTree
 from muzero_jax.process.signals import StopAsked
 from muzero_jax.runs import multihost
 from muzero_jax.runs.compiled_run import Programs
-from muzero_jax.runs.run_writer import RunWriter
+from muzero_jax.runs.run_writer import BEST, LAST, RunWriter
 from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.train_state import TrainState
 
 KeepGoing = Callable[[int], bool]
 # A run, its evaluation, and the state of the evaluated agent.
 _Evaluated = tuple[RunWriter, EvaluationResult, PyTree]
+# What is evaluated at the end beside the score of record, and how that is shown.
+_TOLD = {LAST: "evaluating the last parameters", BEST: "evaluating the best agent"}
 
 
 class HostLoop:
@@ -50,7 +52,7 @@ class HostLoop:
         self.most_saving, self._save_seconds = most_saving, 0.0
         self.config = runs[0].config
         self.env_steps, self.total = runs[0].counters.env_steps, self.config.total_env_steps
-        self._tell("compiling")
+        _tell(self.runs, "compiling")
         start = time.perf_counter()
         programs.compile()
         self.slices = []
@@ -63,7 +65,7 @@ class HostLoop:
         programs.compile_evaluation()
 
     def finish(self) -> bool:
-        """Trains to the end and makes the final evaluation; returns whether it got there."""
+        """Trains to the end and makes the final evaluations; returns whether it got there."""
         while self.env_steps < self.total and any(part.unfailed() for part in self.slices):
             self._stop_if_asked()
             if self._is_due(self.config.evaluation.interval):
@@ -73,7 +75,7 @@ class HostLoop:
                 if not self.keep_going(self.env_steps):
                     self.save()
                     return False
-            self._tell("training")
+            _tell(self.runs, "training")
             for part in self.slices:
                 part.train()
             self.env_steps += self.config.env_steps_per_chunk
@@ -81,9 +83,26 @@ class HostLoop:
                 self.save()
         self.save()
         self._stop_if_asked()
-        for run, result, agent in self._evaluate(self.config.evaluation.final_num_episodes):
-            run.write_result(result, agent, self.programs.width)
+        for part in self.slices:
+            self._conclude(part)
         return True
+
+    def _conclude(self, part: "_Slice") -> None:
+        """Makes the final evaluations of the runs of a slice, and then writes their results."""
+        num_episodes = self.config.evaluation.final_num_episodes
+        _tell(part.runs, "evaluating")
+        results: dict[RunWriter, EvaluationResult] = {}
+        for run, result, agent in part.evaluate(self.env_steps, num_episodes):
+            run.write_evaluation(result, agent)
+            results[run] = result
+        others: dict[RunWriter, dict[str, EvaluationResult]] = {run: {} for run in results}
+        for name in part.others():
+            self._stop_if_asked()
+            _tell(part.runs, _TOLD[name])
+            for run, result in part.evaluate_other(name, self.env_steps, num_episodes):
+                others[run][name] = result
+        for run, result in results.items():
+            run.write_result(result, others[run], self.programs.width)
 
     def _is_due(self, interval: int) -> bool:
         """Whether the last chunk passed a multiple of `interval` (0: never)."""
@@ -91,7 +110,7 @@ class HostLoop:
         return interval > 0 and 0 <= before // interval < self.env_steps // interval
 
     def _evaluate(self, num_episodes: int) -> Iterator[_Evaluated]:
-        self._tell("evaluating")
+        _tell(self.runs, "evaluating")
         for part in self.slices:
             yield from part.evaluate(self.env_steps, num_episodes)
 
@@ -117,11 +136,6 @@ class HostLoop:
         self.save()
         told = f"stopped and saved at {self.env_steps:,} environment steps"
         raise InterruptedRunError(told, number)
-
-    def _tell(self, activity: str) -> None:
-        for run in self.runs:
-            if run.failure is None:
-                run.display.activity(activity)
 
 
 class _Slice:
@@ -162,12 +176,56 @@ class _Slice:
         """Evaluates the runs that have not failed."""
         if not self.unfailed() or not multihost.is_main():
             return
-        keys = [evaluation_key(run.config.seed, env_steps) for run in self.runs]
-        keys = self.programs.fill(keys)
         agents = self.programs.agents(self.state)
-        results = self.programs.evaluate.each(agents, keys, num_episodes)
+        results = self._results(agents, evaluation_key, env_steps, num_episodes)
         for place, run in self.unfailed():
             yield run, results[place], self.programs.take(agents, place)
+
+    def others(self) -> tuple[str, ...]:
+        """What is evaluated at the end beside the score of record; the same in all processes."""
+        averages = self.programs.experiment.agent.unaveraged is not None
+        last = (LAST,) if averages and self.unfailed() else ()
+        has_best = multihost.agree(1 if self._best_agents() else None) is not None
+        return (*last, BEST) if has_best else last
+
+    def evaluate_other(
+        self, name: str, env_steps: int, num_episodes: int
+    ) -> Iterator[tuple[RunWriter, EvaluationResult]]:
+        """Evaluates the last parameters or the best agent of the runs that have not failed.
+
+        Args:
+          name: name from `others`.
+          env_steps: environment steps of the runs.
+          num_episodes: episodes of each run.
+        """
+        if not multihost.is_main():
+            return
+        if name == LAST:
+            agents = self.programs.unaveraged(self.programs.agents(self.state))
+            results = self._results(agents, last_evaluation_key, env_steps, num_episodes)
+            yield from ((run, results[place]) for place, run in self.unfailed())
+            return
+        best = self._best_agents()
+        some = next(iter(best.values()))  # It fills the places of runs that have none.
+        agents = self.programs.beside([best.get(run, some) for run in self.runs])
+        results = self._results(agents, best_evaluation_key, env_steps, num_episodes)
+        yield from ((run, results[place]) for place, run in self.unfailed() if run in best)
+
+    def _best_agents(self) -> dict[RunWriter, PyTree]:
+        """The best agents of the runs that have not failed and were evaluated more than once."""
+        best = {run: run.best_of_several for _, run in self.unfailed()}
+        return {run: found.agent for run, found in best.items() if found is not None}
+
+    def _results(
+        self,
+        agents: PyTree,
+        key_of: Callable[[int, int], PRNGKey],
+        env_steps: int,
+        num_episodes: int,
+    ) -> list[EvaluationResult]:
+        """The evaluations of agents that lie side by side, by place."""
+        keys = [key_of(run.config.seed, env_steps) for run in self.runs]
+        return self.programs.evaluate.each(agents, self.programs.fill(keys), num_episodes)
 
     def save(self) -> None:
         """Saves a checkpoint of every run that has not failed."""
@@ -177,3 +235,10 @@ class _Slice:
     def _state_of(self, place: int) -> TrainState:
         state: TrainState = multihost.collect(self.programs.take(self.state, place))
         return state
+
+
+def _tell(runs: Sequence[RunWriter], activity: str) -> None:
+    """Shows what is done now with the runs that have not failed."""
+    for run in runs:
+        if run.failure is None:
+            run.display.activity(activity)

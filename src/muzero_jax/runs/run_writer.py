@@ -31,6 +31,9 @@ from muzero_jax.tracking.tracker import Tracker, summarise, write_scores
 from muzero_jax.training.evaluation import EvaluationResult
 from muzero_jax.training.train_state import TrainState
 
+# What `result.json` tells beside the score of record: the last parameters and the best agent.
+LAST, BEST = "last", "best"
+
 
 class RunWriter:
     """A run that writes to its folder, whose lock the caller holds.
@@ -130,6 +133,14 @@ class RunWriter:
         if self._best is None or self._best.is_behind(row["score_mean"]):
             self._best = BestAgent(jax.tree.map(copy_to_host, agent), env_steps, row["score_mean"])
 
+    @property
+    def best_of_several(self) -> BestAgent | None:
+        """The best agent of all evaluations, once the final one is among them.
+
+        It is None where the final evaluation is the only one.
+        """
+        return None if self._best_of_chunk is None else self._best
+
     def save(self, state: TrainState) -> None:
         """Saves a checkpoint of the end of the last chunk, unless it is there already."""
         if not self._writes or self._saved_step == self.counters.env_steps:
@@ -164,21 +175,27 @@ class RunWriter:
             f"saved in {folder / str(step)}."
         )
 
-    def write_result(self, evaluation: EvaluationResult, agent: PyTree, runs_at_once: int) -> None:
-        """Writes the final evaluation, and last `result.json`, which makes the run finished.
+    def write_result(
+        self,
+        evaluation: EvaluationResult,
+        others: Mapping[str, EvaluationResult],
+        runs_at_once: int,
+    ) -> None:
+        """Writes the final scores, and last `result.json`, which makes the run finished.
 
         Args:
-          evaluation: evaluation of the final parameters.
-          agent: state of the agent.
+          evaluation: final evaluation, the score of record, which is written already.
+          others: final evaluations of the last parameters (`LAST`) and of the best agent (`BEST`),
+            where there are any.
           runs_at_once: number of runs in the program, each of which counts its seconds as its own.
         """
-        self.write_evaluation(evaluation, agent)
         self._count_seconds()
         result = {
             "experiment": self.config.name,
             "environment": self.config.environment.name,
             "seed": self.config.seed,
             **self._row_of(evaluation),
+            **self._scores_of(others),
             **dataclasses.asdict(self.counters),
             "runs_at_once": runs_at_once,
             "device": jax.local_devices()[0].device_kind,
@@ -212,6 +229,16 @@ class RunWriter:
             "train_seconds": self.counters.train_seconds,
             **summarise(result),
         }
+
+    def _scores_of(self, others: Mapping[str, EvaluationResult]) -> dict[str, float]:
+        """The numbers of `result.json` about other agents than that of the score of record."""
+        told: dict[str, float] = {}
+        for name, result in others.items():
+            row = summarise(result)
+            told |= {f"{name}_{number}": row[number] for number in ("score_mean", "score_std")}
+        if BEST in others and self._best is not None:
+            told["best_env_steps"] = self._best.env_steps
+        return told
 
     def _count_seconds(self) -> None:
         self.counters.total_seconds = time.perf_counter() - self._started

@@ -112,7 +112,7 @@ def resume(
         changed = continued_config(run_dir, config, changes)
         result = read_result(run_dir)
         if result is not None and not is_extended(config, changed):
-            print(f"{run_dir} is finished: {describe_result(result)}.")
+            print(f"{run_dir} is finished: {describe_result(result)}.", *describe_others(result))
             return result
         if multihost.is_main():
             check_login([changed])
@@ -154,6 +154,21 @@ def describe_result(result: Mapping[str, Any]) -> str:
     )
 
 
+def describe_others(result: Mapping[str, Any]) -> list[str]:
+    """A sentence about the scores of the last parameters and of the best agent, if any."""
+
+    def score(name: str) -> str:
+        return f"{result[f'{name}_score_mean']:.4g} ± {result[f'{name}_score_std']:.3g}"
+
+    told = []
+    if result.get("last_score_mean") is not None:
+        told.append(f"the last parameters, without averaging, score {score('last')}")
+    if result.get("best_score_mean") is not None:
+        steps = f"{result['best_env_steps']:,} environment steps"
+        told.append(f"the best agent, after {steps}, scores {score('best')}")
+    return [f"In fresh episodes, {' and '.join(told)}."] if told else []
+
+
 def _execute(
     programs: Programs,
     run_dir: Path,
@@ -192,6 +207,8 @@ def _execute(
         if notice := _draw_learning_curve(run_dir):
             display.note(notice)
     print(f"finished: {describe_result(run.result)}; everything is in {run_dir}")
+    for sentence in describe_others(run.result):
+        print(sentence)
     return run.result
 
 

@@ -52,6 +52,9 @@ def check_agent(agent: Any, config: ExperimentConfig, env: Environment) -> None:
     for way, act in ways.items():
         output = _traced(f"{way} of {name}", act, state, key, collector.moment)
         _check_action(f"{way} of {name}", output, collector, env)
+    if agent.unaveraged is not None:
+        unaveraged = _traced(f"unaveraged of {name}", agent.unaveraged, state)
+        _require_same(f"the state from unaveraged of {name}", unaveraged, state)
     _check_unroll(agent, config.agent, (state, collector))
     _check_learn(agent, config, collect, (state, collector))
 

@@ -29,7 +29,7 @@ from muzero_jax.agents.muzero.targets import (
     make_targets,
     make_window_spec,
 )
-from muzero_jax.agents.network_state import NetworkState
+from muzero_jax.agents.network_state import NetworkState, with_last_acting
 from muzero_jax.agents.reward_unit import RewardUnit
 from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, Params, PRNGKey
@@ -133,6 +133,8 @@ class _MuZero:
             observe=self.observe if observes else None,
             network_work=make_network_work(self.settings, self.spec, self.model, self.window),
         )
+        if self.settings.optimizer.average_updates > 0:
+            agent = with_last_acting(agent)
         if self.explorer is None:
             return agent
         return dataclasses.replace(agent, act=functools.partial(self.act, agent.act))
