@@ -10,6 +10,7 @@ from typing import Any
 
 import chex
 import jax
+import numpy as np
 import pytest
 from payout import averaged_after, last_after
 from tiny import moment_of, muzero_agent, tiny_config, tiny_spec
