@@ -63,8 +63,8 @@ class DiagnosisSizes:
 class Diagnosis:
     """Measures an agent on its own greedy episodes; in games it plays all sides.
 
-    The agent acts `num_envs * num_steps` times, 4,096 by default, which is about what an evaluation
-    of 32 episodes of 128 steps costs. What an agent cannot be asked for is left out, see
+    The agent acts `num_envs * num_steps` times, 4,096 by default. All in all that is about what an
+    evaluation of 32 episodes of 240 steps costs. What an agent cannot be asked for is left out, see
     `diagnosis_metrics.missing`.
 
     Args:
