@@ -1,5 +1,6 @@
 """The diagnosis of models whose errors are known by hand."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,8 +10,8 @@ import pytest
 from climbing import Climb, climber
 from tiny import scripted_agent
 
+from muzero_jax.agents.base import ActOutput
 from muzero_jax.config import ConfigError, EvaluationConfig
-from muzero_jax.envs.probes import action_and_observation_reward
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.wrappers import TimeLimit
 from muzero_jax.tabular.presets import tabular
@@ -156,19 +157,37 @@ def test_q_values_and_priors_are_read_at_the_root():
     assert math.isnan(metrics["policy/prior_entropy_where_q_agrees"])
 
 
-def test_how_often_acting_leaves_the_greedy_choice():
-    def action_fn(rng_key, timestep, explore):
-        return jnp.where(explore, timestep.observation[:, 0] > 0, 0)
+def remembering_agent(first_action):
+    """An agent that notes how many steps it has explored; greedily it takes action 0."""
 
-    agent = scripted_agent(action_fn)
+    def explore(state, rng_key, moment):
+        return ActOutput(action=first_action(moment.memory), memory=moment.memory + 1)
+
+    def greedy(state, rng_key, moment):
+        return ActOutput(action=jnp.zeros_like(moment.memory), memory=moment.memory)
+
+    notes = {"init_memory": lambda num_envs: jnp.zeros(num_envs, jnp.int32)}
+    return scripted_agent(None, act=explore, greedy={"it": greedy}, **notes)
+
+
+@pytest.mark.parametrize(
+    ("first_action", "share"),
+    [
+        (lambda memory: memory % 2, 0.5),  # What was noted counts.
+        (lambda memory: (jnp.arange(len(memory)) == 0).astype(jnp.int32), 0.25),  # And the place.
+        (lambda memory: jnp.zeros_like(memory), 0.0),
+    ],
+)
+def test_how_often_acting_leaves_the_greedy_choice(first_action, share):
+    agent = remembering_agent(first_action)
+    sizes = dataclasses.replace(SIZES, num_acting=4)
     state = agent.init(jax.random.key(0), {})
-    # The cue is drawn, +1 or -1, so that about half of the actions differ.
-    metrics, answers = diagnose(action_and_observation_reward(), agent, state)
-    assert metrics["explore/nongreedy_action_share"] == answers["differs"].mean()
-    assert 0.2 < metrics["explore/nongreedy_action_share"] < 0.8
-    assert set(metrics) == {"explore/nongreedy_action_share", "model/value_spread"}
+    metrics, answers = diagnose(Climb(length=ENDLESS), agent, state, sizes)
+    assert answers["differs"].shape == (256, 4)
+    assert metrics == {"explore/nongreedy_action_share": share}
     assert set(missing(answers)) == {
-        *("policy/*", "model/value_error_at_depth_0_own", "model/*_at_depth_1, 2, ..."),
+        *("policy/*", "model/value_*", "model/value_error_at_depth_0_own"),
+        "model/*_at_depth_1, 2, ...",
     }
 
 
@@ -186,7 +205,17 @@ def test_learners_of_tables_are_diagnosed_as_far_as_it_applies(name):
     assert len(missing(answers)) == (0 if searches else 2)
 
 
-def test_it_is_an_observer_of_evaluations_and_can_be_vmapped():
+def test_the_score_of_the_true_model_is_an_observer():
+    """Two steps of 2 each, in every episode, whatever the learned model says."""
+    env = Climb(length=2)
+    agent, state = climber(env, overpay=-9.0)
+    observer = TrueModelScore(env, agent, num_episodes=3)
+    answers = jax.device_get(jax.jit(observer.answers)(state, jax.random.key(0)))
+    assert observer.metrics(answers) == {"evaluation/score_true_model": 4.0}
+
+
+@pytest.mark.slow
+def test_they_are_observers_of_evaluations_and_can_be_vmapped():
     env = Climb(length=4)
     agent, state = climber(env, drift=0.4)
     config = EvaluationConfig(num_episodes=2, final_num_episodes=2, num_envs=2)

@@ -10,6 +10,7 @@ from typing import Any
 
 import chex
 import jax
+import numpy as np
 import pytest
 from payout import averaged_after, last_after
 from tiny import moment_of, muzero_agent, tiny_config, tiny_spec
@@ -283,8 +284,10 @@ def test_muzero_acts_last_with_its_last_parameters() -> None:
     agent, other = muzero_agent(averaging, tiny_spec()), muzero_agent(plain, tiny_spec())
     keys = jax.random.split(jax.random.key(0), 3)
     first = jax.jit(other.init)(keys[0], traced_settings(plain))
-    # A fresh network values all states alike.
-    first = first.replace(params=jax.tree.map(lambda x: x + 0.1, first.params))
+    # A fresh network values all states alike, and equal bins are worth exactly 0.
+    rng = np.random.default_rng(0)
+    noisy = jax.tree.map(lambda x: x + rng.normal(0, 0.3, x.shape).astype(x.dtype), first.params)
+    first = first.replace(params=noisy)
     second = first.replace(params=jax.tree.map(lambda x: -x, first.params))
     state = jax.jit(agent.init)(keys[0], traced_settings(averaging))
     state = state.replace(params=first.params, average_params=second.params)

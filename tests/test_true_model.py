@@ -1,7 +1,5 @@
 """Acting by the search of the environment itself."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ from climbing import Climb, climber
 
 from muzero_jax.agents.base import Moment
 from muzero_jax.agents.muzero.true_model import TrueModel
+from muzero_jax.agents.reward_unit import RewardUnit
 from muzero_jax.config import EvaluationConfig, traced_settings
 from muzero_jax.envs.registry import make_environment
 from muzero_jax.envs.tic_tac_toe import TicTacToe
@@ -121,7 +120,7 @@ def test_a_table_can_be_replaced_too():
 def test_the_unit_of_reward_is_read_from_the_state():
     env = Climb(length=3)
     agent, state = climber(env)
-    of_unit = types.SimpleNamespace(**vars(state), reward_unit=10.0)
+    of_unit = state.replace(reward_unit=RewardUnit.fixed(10.0))
     observation, actions = jnp.array([[2.0, 0.0]]), jnp.array([[1], [0]])
     plain = agent.unroll(state, observation, actions)
     scaled = agent.unroll(of_unit, observation, actions)

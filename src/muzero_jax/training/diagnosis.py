@@ -22,6 +22,7 @@ from muzero_jax.training.diagnosis_metrics import mean_of, metrics_of
 from muzero_jax.training.evaluation import Evaluate
 from muzero_jax.training.greedy_play import (
     Steps,
+    explores,
     play_at_random,
     play_greedily,
     returns_to_go,
@@ -43,19 +44,27 @@ class DiagnosisSizes:
       num_steps: greedy steps in each of them.
       num_states: states of these episodes, drawn without replacement, that are looked at closely.
       num_depths: steps for which the model is unrolled from each.
+      num_acting: environments that act in one batch in training, because an agent may explore more
+        in some of them; about 1,024 exploring steps are taken.
     """
 
     num_envs: int = 8
     num_steps: int = 512
     num_states: int = 256
     num_depths: int = 5
+    num_acting: int = 16
+
+    @property
+    def num_exploring_steps(self) -> int:
+        """Exploring steps in each of `num_acting` environments."""
+        return max(1, 1_024 // self.num_acting)
 
 
 class Diagnosis:
     """Measures an agent on its own greedy episodes; in games it plays all sides.
 
-    The agent acts `num_envs * num_steps` times, 4,096 by default, which is about what an evaluation
-    of 32 episodes of 128 steps costs. What an agent cannot be asked for is left out, see
+    The agent acts `num_envs * num_steps` times, 4,096 by default. All in all that is about what an
+    evaluation of 32 episodes of 240 steps costs. What an agent cannot be asked for is left out, see
     `diagnosis_metrics.missing`.
 
     Args:
@@ -133,12 +142,14 @@ class Diagnosis:
         return drawn // sizes.num_envs, drawn % sizes.num_envs
 
     def _ask(self, agent_state: PyTree, rng_key: PRNGKey, moment: Moment) -> dict[str, Any]:
-        """What the agent would do at `[M]` moments, and what its search finds there."""
-        act_key, greedy_key, plan_key = jax.random.split(rng_key, 3)
-        agent, found = self._agent, dict[str, Any]()
-        if isinstance(self._env.spec.action_space, Discrete):
-            action = agent.act(agent_state, act_key, moment).action
-            found["differs"] = action != agent.act_greedily(agent_state, greedy_key, moment).action
+        """How the agent explores from some of `[M]` moments, and what its search finds there."""
+        explore_key, plan_key = jax.random.split(rng_key)
+        env, agent, found = self._env, self._agent, dict[str, Any]()
+        if isinstance(env.spec.action_space, Discrete):
+            rows = jnp.arange(self.sizes.num_acting) % len(moment.episode_step)
+            begin: Moment = jax.tree.map(lambda x: x[rows], moment)
+            num_steps = self.sizes.num_exploring_steps
+            found["differs"] = explores(env, agent, agent_state, explore_key, begin, num_steps)
         tree = None
         if agent.plan is not None:
             tree = agent.plan(agent_state, plan_key, moment).tree

@@ -1,4 +1,4 @@
-"""Records of greedy play, and what truly follows actions, for whoever compares an agent with it."""
+"""Records of play, and what truly follows actions, for whoever compares an agent with them."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from flax import struct
 from muzero_jax.agents.base import Agent, Moment
 from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, random_action
+from muzero_jax.envs.wrappers import AutoResetState
 from muzero_jax.maths.returns import window_ends
 from muzero_jax.training.collect import Collect, Collector, choose_rows
 
@@ -144,6 +145,47 @@ def play_at_random(
 
     _, steps = jax.lax.scan(step, moment, jax.random.split(rng_key, num_steps))
     return steps
+
+
+def explores(
+    env: Environment,
+    agent: Agent,
+    agent_state: PyTree,
+    rng_key: PRNGKey,
+    moment: Moment,
+    num_steps: int,
+) -> Array:
+    """Where an agent that acts as in training leaves its greedy choice.
+
+    Args:
+      env: one environment, neither batched nor auto-resetting.
+      agent: the learner, which may treat the places of the batch differently.
+      agent_state: its state.
+      rng_key: consumed.
+      moment: `[N, ...]` where to begin; the notes of the agent included.
+      num_steps: steps from each, `T`.
+
+    Returns:
+      `[T, N]` bool, whether the action differs from the greedy one.
+    """
+    collect = Collect(env, agent, len(moment.episode_step), length=1)
+    act_key, greedy_key = jax.random.split(rng_key)
+    begin = Collector(
+        env_state=AutoResetState(env_state=moment.env_state, outcome=moment.timestep),
+        timestep=moment.timestep,
+        memory=moment.memory,
+        rng_key=act_key,
+        episode_return=jnp.zeros(len(moment.episode_step)),
+        episode_step=moment.episode_step,
+    )
+
+    def step(now: Collector, rng_key: PRNGKey) -> tuple[Collector, Array]:
+        greedy = agent.act_greedily(agent_state, rng_key, now.moment).action
+        following, rollout, _ = collect(agent_state, now)
+        return following, rollout.transitions.action[0] != greedy
+
+    _, differs = jax.lax.scan(step, begin, jax.random.split(greedy_key, num_steps))
+    return differs
 
 
 def _step_between(

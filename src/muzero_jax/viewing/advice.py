@@ -7,13 +7,13 @@ that is not; they are no laws, and a number beside its limit says little.
 import math
 from collections.abc import Mapping
 
-# A Breakout run that was stuck for good held 1.2 % distinct observations.
+# A Breakout run that was stuck held 1.2 % distinct observations.
 FEW_DISTINCT = 0.05
 # A share of this size is one action in an episode of a hundred steps.
 NEARLY_GREEDY, HARDLY_GREEDY = 0.01, 0.5
-# In the stuck run the prior had 0.27 nats of 1.10 in states whose Q-values agreed.
+# In that run a prior had 0.27 nats of 1.10 in a state whose Q-values agreed.
 FEW_STATES, CLOSED_PRIOR = 0.05, 0.5
-# Errors of 13 % of the spread at depth 1 and of 35 % at depth 5 made more simulations harmful.
+# Errors of about 13 % of the spread at depth 1 and of 35 % at 5 went with harmful simulations.
 WRONG_AT_ONCE, WRONG_LATER = 0.10, 0.25
 # A model that predicts no reward at all misses 100 % of them.
 MISSED_REWARDS = 0.5
@@ -63,8 +63,8 @@ def _distinct(metrics: Metrics) -> str:
     if share < FEW_DISTINCT:
         return (
             "The ring holds few distinct observations: explore more (exploration.epsilon, "
-            "loss.entropy_weight), or keep a smaller ring (replay.capacity). In a task of few "
-            "states it cannot hold more."
+            "exploration.novelty_share, loss.entropy_weight), or keep a smaller ring "
+            "(replay.capacity). In a task of few states it cannot hold more."
         )
     return "The ring is more varied than that of a run that is stuck for want of exploration."
 

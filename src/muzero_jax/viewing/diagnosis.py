@@ -65,7 +65,7 @@ def diagnose_run(
 
     Args:
       run_dir: the run folder.
-      sizes: how much is played and compared.
+      sizes: how much is played and compared; as many environments explore as in the run.
       seed: seed of everything random in the episodes.
       checkpoint: the checkpoint to use, see `load_run`.
       true_model_episodes: episodes that are played with the learned and with the true model; 0
@@ -82,6 +82,7 @@ def diagnose_run(
         )
     rng_key = fresh_evaluation_key(seed, run.num_env_steps)
     stage("playing, and asking the model")
+    sizes = dataclasses.replace(sizes, num_acting=run.config.training.num_envs)
     diagnosis = Diagnosis(run.env, run.agent, sizes)
     answers = jax.device_get(jax.jit(diagnosis.answers)(run.agent_state, rng_key))
     metrics, lacking = diagnosis.metrics(answers), missing(answers)
