@@ -116,7 +116,30 @@ def test_windows_are_consecutive_in_every_field_and_never_cross_the_head(
             np.testing.assert_array_equal(got.observation[..., 0], tag[:, list(offsets)])
             assert got.final_observation.shape == (64, 2)
             np.testing.assert_array_equal(batch.index, row % time_capacity * num_envs + env)
+            # The newest row is one step of all environments old.
+            np.testing.assert_array_equal(batch.age, (total - row) * num_envs)
             assert np.isfinite(batch.importance_weights).all()
+
+
+@pytest.mark.parametrize("recency", [1.0, 2.0])
+@pytest.mark.parametrize("num_steps", [60, 150])
+def test_new_windows_are_likelier_as_recency_says(num_steps, recency):
+    """Of n starts the share of the newest m is (m / n) ** (1 / (1 + recency)), in every column."""
+    window = WindowSpec(4, (0,))
+    replay, states = filled(
+        202, 2, 1, window, num_steps=num_steps, batch_size=20_000, recency=recency
+    )
+    total, state = states[-1]
+    num_starts = min(total, 101) - 3
+    batch = jax.jit(replay.sample)(state, jax.random.key(0), 1.0, 1.0)
+    row, env = starts_of(batch, 2)
+    newest = total - 4
+    assert row.max() == newest and row.min() >= newest - num_starts + 1
+    for count in (1, 5, num_starts // 2, num_starts):
+        expected = (count / num_starts) ** (1 / (1 + recency))
+        assert np.mean(row > newest - count) == pytest.approx(expected, abs=0.015)
+    assert np.mean(env) == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_array_equal(batch.importance_weights, 1.0)
 
 
 @pytest.mark.parametrize("prioritised", [False, True])

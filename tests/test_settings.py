@@ -56,6 +56,10 @@ def test_pairs_need_only_suit_in_the_end() -> None:
     [
         ({"replay.capacity": 900}, r"replay.min_size \(2000\) must not exceed"),
         (
+            {"replay.recency": 2, "replay.prioritised": True},
+            "replay.recency is for uniform sampling; set it to 0",
+        ),
+        (
             {"replay": {"capacty": 9}},
             "unknown setting replay.capacty; did you mean replay.capacity",
         ),

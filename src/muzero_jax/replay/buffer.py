@@ -6,6 +6,7 @@ episodes, but never crosses the write head.
 """
 
 import dataclasses
+import functools
 import math
 
 import chex
@@ -57,11 +58,13 @@ class Batch(struct.PyTreeNode):
         and `final_observation` is `[B, ...]`, that of the window's first end.
       importance_weights: `[B]` in (0, 1], 1 for uniform sampling.
       index: `[B]` int32, flat positions of the starts, for `update_priorities`.
+      age: `[B]` int32, environment steps that were stored since the windows began.
     """
 
     transitions: Transition
     importance_weights: Array
     index: Array
+    age: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +136,9 @@ class Replay:
           priority_exponent: exponent of the priorities (Schaul et al. 2016, arXiv 1511.05952).
           importance_exponent: exponent of the importance weights.
         """
-        draw = _draw_by_priority if self.config.prioritised else _draw_uniformly
+        draw = _draw_by_priority
+        if not self.config.prioritised:
+            draw = functools.partial(_draw_by_age, recency=self.config.recency)
         probabilities = jnp.power(state.priorities + PRIORITY_FLOOR, priority_exponent)
         length, batch_size = self.window.length, self.config.batch_size
         row, env, weights = draw(state, rng_key, probabilities, length, batch_size)
@@ -142,6 +147,7 @@ class Replay:
             transitions=_read(state.transitions, row, env, self.window),
             importance_weights=weights / weights.max(),
             index=row * self.num_envs + env,
+            age=((state.head - row - 1) % len(state.priorities) + 1) * self.num_envs,
         )
 
     def update_priorities(self, state: ReplayState, index: Array, priorities: Array) -> ReplayState:
@@ -156,16 +162,29 @@ class Replay:
         return state.replace(priorities=state.priorities.at[row, env].set(priorities))
 
 
-def _draw_uniformly(
-    state: ReplayState, rng_key: PRNGKey, probabilities: Array, length: int, batch_size: int
+def _draw_by_age(
+    state: ReplayState,
+    rng_key: PRNGKey,
+    probabilities: Array,
+    length: int,
+    batch_size: int,
+    recency: float,
 ) -> tuple[Array, Array, Array]:
-    """Rows, environments and importance weights (all 1) of uniformly drawn windows, `[B]` each."""
+    """Rows, environments and importance weights (all 1) of drawn windows, `[B]` each.
+
+    All windows are as likely, or new ones are likelier than old ones (`ReplayConfig.recency`).
+    """
     del probabilities
     time_capacity, num_envs = state.priorities.shape
     row_key, env_key = jax.random.split(rng_key)
     num_starts = jnp.maximum(state.size - length + 1, 1)
-    age = jax.random.randint(row_key, (batch_size,), 0, num_starts)
-    row = (state.head - state.size + age) % time_capacity
+    if recency:
+        from_newest = jnp.power(jax.random.uniform(row_key, (batch_size,)), 1.0 + recency)
+        place = num_starts - 1 - jnp.floor(num_starts * from_newest).astype(jnp.int32)
+        place = jnp.maximum(place, 0)
+    else:
+        place = jax.random.randint(row_key, (batch_size,), 0, num_starts)
+    row = (state.head - state.size + place) % time_capacity
     env = jax.random.randint(env_key, (batch_size,), 0, num_envs)
     return row, env, jnp.ones(batch_size)
 

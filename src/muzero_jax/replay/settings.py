@@ -19,6 +19,11 @@ class ReplayConfig(Section, name="replay"):
     """Windows a batch (paper: 1024 Atari, 2048 boards)."""
     ratio: float = 4.0
     """Replay ratio: windows learned from for each environment step (paper, Reanalyze: 2)."""
+    recency: float = bounded(0.0, 0)
+    """Uniform sampling's preference for new windows: the age of a window, as a share of the oldest
+    one's, is u ** (1 + recency) for a uniform u. With 2, three in five windows come from the newest
+    fifth, and the rest keeps what is old from being forgotten; 0 prefers none (emphasising recent
+    experience: Wang and Ross 2019, arXiv 1906.04009)."""
     prioritised: bool = False
     """Sample windows by the root value's distance from its target (before a window is first learned
     from: from the search value) instead of uniformly."""
@@ -29,6 +34,10 @@ class ReplayConfig(Section, name="replay"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not (self.recency and self.prioritised),
+            "replay.recency is for uniform sampling; set it to 0 where replay.prioritised is true.",
+        )
         require(
             0 < self.ratio < math.inf,
             f"replay.ratio must be above 0 and finite, found {self.ratio!r}.",

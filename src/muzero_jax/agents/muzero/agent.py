@@ -28,6 +28,7 @@ from muzero_jax.agents.muzero.targets import (
     largest_size,
     make_targets,
     make_window_spec,
+    without_policies,
 )
 from muzero_jax.agents.network_state import NetworkState, with_last_acting
 from muzero_jax.agents.reward_unit import RewardUnit
@@ -193,6 +194,8 @@ class _MuZero:
             value_fn=lambda seen: self.planner.model.root(slow_params, seen).value,
             search_fn=self.planner.fresh_search(state, slow_params, rng_key),
         )
+        if self.settings.target.policy_age:
+            targets = without_policies(targets, batch.age >= self.settings.target.policy_age)
 
         def loss(params: Params) -> tuple[Array, tuple[dict[str, Array], Array]]:
             return muzero_loss(
