@@ -87,7 +87,13 @@ class Explorer:
         )
 
     def observed(self, state: ExplorerState, rollout: Rollout, num_updates: Array) -> ExplorerState:
-        """The state after one more rollout was counted; see `Novelty.observed`."""
+        """The state after one more rollout was counted.
+
+        Args:
+          state: what is known of novelty.
+          rollout: the rollout.
+          num_updates: `[]` int32, the updates that were made before.
+        """
         visits = self._novelty.observed(state.visits, rollout, num_updates, self.average)
         return state.replace(visits=visits)
 

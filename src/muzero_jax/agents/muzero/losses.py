@@ -36,7 +36,7 @@ def muzero_loss(
       model: the model.
       params: its parameters.
       hyperparameters: the traced settings of the section `loss`.
-      settings: those of the section `loss` that are not traced.
+      settings: the section `loss`, of which what is not traced is read.
       observation: `[B, O, ...]`; the first is the root's, and for the consistency term those of
         the next K states follow.
       targets: the targets of the batch.
@@ -49,8 +49,7 @@ def muzero_loss(
     scale = hyperparameters["loss.gradient_scale"]
     output = model.unroll(params, observation[:, 0], targets.action.T, scale)
     num_steps = targets.action.shape[1]
-    unrolled_weight = hyperparameters["loss.unrolled_weight"] / max(num_steps, 1)
-    weights = jnp.full(num_steps + 1, unrolled_weight).at[0].set(1.0)
+    weights = _state_weights(hyperparameters["loss.unrolled_weight"], num_steps)
     labels = functools.partial(
         scalar_to_support,
         support_size=(output.value_logits.shape[-1] - 1) // 2,
@@ -79,6 +78,11 @@ def muzero_loss(
     error = jnp.abs(root_value - targets.value[:, 0])
     metrics = {f"loss/{name}": value for name, value in terms.items()}
     return total, ({"loss/total": total, **metrics, "policy/entropy": mean_entropy}, error)
+
+
+def _state_weights(unrolled_weight: Array | float, num_steps: int) -> Array:
+    """`[K + 1]` weights of the root and of the `K` unrolled states."""
+    return jnp.full(num_steps + 1, unrolled_weight / max(num_steps, 1)).at[0].set(1.0)
 
 
 def _mean(importance_weights: Array, values: Array, mask: Array, weights: Array) -> Array:
