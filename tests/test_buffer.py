@@ -116,8 +116,6 @@ def test_windows_are_consecutive_in_every_field_and_never_cross_the_head(
             np.testing.assert_array_equal(got.observation[..., 0], tag[:, list(offsets)])
             assert got.final_observation.shape == (64, 2)
             np.testing.assert_array_equal(batch.index, row % time_capacity * num_envs + env)
-            # The newest row is one step of all environments old.
-            np.testing.assert_array_equal(batch.age, (total - row) * num_envs)
             assert np.isfinite(batch.importance_weights).all()
 
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_novelty import seen
-from tiny import make_batch, moment_of, muzero_agent, tiny_config, tiny_spec
+from tiny import Described, make_batch, moment_of, muzero_agent, tiny_config, tiny_spec
 
 from muzero_jax.agents.explorer import Explorer
+from muzero_jax.agents.muzero.agent import make_muzero
 from muzero_jax.config import traced_settings
 from muzero_jax.core.types import Transition
 from muzero_jax.envs.base import make_timestep
@@ -145,3 +146,28 @@ def test_muzeros_environments_stop_acting_for_novelty_where_the_settings_say():
         new = jax.jit(agent.learn)(aged, jax.random.key(0), batch).state.explorer
         moved = jax.tree.map(lambda x, y: bool((x != y).any()), new.params, aged.explorer.params)
         assert any(jax.tree.leaves(moved)) == is_young
+
+
+def test_shards_agree_on_what_is_novel():
+    """Each shard sees other steps; counts and values are those of all of them."""
+    config = tiny_config(exploration={"novelty_share": 0.5})
+    sizes = config.sizes(lambda tree: jax.lax.pmean(tree, "shard"))
+    agent = make_muzero(config.learner, Described(tiny_spec()), sizes)
+    init = jax.vmap(agent.init, in_axes=(None, None), axis_name="shard", axis_size=1)
+    state = jax.tree.map(lambda x: x[0], init(jax.random.key(0), traced_settings(config)))
+    batches = [make_batch(agent.data.spec, 8, 3, seed=seed) for seed in (0, 1)]
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+
+    def of_shard(state, batch):
+        steps = batch.transitions
+        seen_here = seen(steps.observation[:, :1].swapaxes(0, 1), steps.action[:, :1].T)
+        state = agent.observe(state, seen_here)
+        return agent.learn(state, jax.random.key(0), batch).state.explorer
+
+    explorer = jax.vmap(of_shard, in_axes=(None, 0), axis_name="shard")(state, batch)
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x[0], x[1]), explorer)
+    assert explorer.visits.counts[0].sum() == 8  # Of 16 steps in two shards.
+    moved = jax.tree.map(
+        lambda x, y: bool((x[0] != y).any()), explorer.params, state.explorer.params
+    )
+    assert any(jax.tree.leaves(moved))

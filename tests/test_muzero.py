@@ -284,28 +284,6 @@ def test_learn_priorities_are_the_distances_of_the_roots_values():
     np.testing.assert_allclose(output.priorities, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_learn_leaves_out_the_policies_of_old_windows():
-    """Two windows differ in their policies alone; only the younger one's are learned."""
-    _, agent, state = counting_agent(target={"policy_age": 100})
-    batch = make_batch(agent.data.spec, 2, 3)
-    steps = jax.tree.map(lambda x: x.at[1].set(x[0]), batch.transitions)
-    weights = steps.record.action_weights.at[0].set(jnp.array([1.0, 0.0, 0.0]))
-    weights = weights.at[1].set(jnp.array([0.0, 0.5, 0.5]))
-    steps = steps.replace(record=steps.record.replace(action_weights=weights))
-    batch = batch.replace(transitions=steps)
-    learn = jax.jit(agent.learn)
-
-    def loss(*ages):
-        aged = batch.replace(age=jnp.array(ages, jnp.int32))
-        return learn(state, jax.random.key(0), aged).metrics["loss/policy"]
-
-    # The counting model's prior is uniform: log 3 for each state, the root 1 and the others 1.
-    np.testing.assert_allclose(loss(99, 99), 2 * np.log(3), rtol=1e-5)
-    np.testing.assert_allclose(loss(99, 100), np.log(3), rtol=1e-5)
-    np.testing.assert_allclose(loss(100, 99), np.log(3), rtol=1e-5)
-    np.testing.assert_allclose(loss(5_000, 100), 0.0, atol=1e-6)
-
-
 def test_learn_weighs_each_window_by_its_importance():
     _, agent, state = counting_agent(target={"num_unroll_steps": 1, "td_steps": 1})
     batch, learn = make_batch(agent.data.spec, 4, 3), jax.jit(agent.learn)

@@ -131,8 +131,7 @@ def make_batch(window: WindowSpec, batch_size: int, num_actions: int, seed: int 
         final_observation=None,
         record=SearchRecord(weights, rng.normal(size=shape)),
     ).replace(**fields)
-    index = np.arange(batch_size, dtype=np.int32)
-    batch = Batch(transitions, np.ones(batch_size), index, np.zeros_like(index))
+    batch = Batch(transitions, np.ones(batch_size), np.arange(batch_size, dtype=np.int32))
     return jax.tree.map(_to_device, batch)
 
 

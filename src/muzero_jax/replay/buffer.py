@@ -58,13 +58,11 @@ class Batch(struct.PyTreeNode):
         and `final_observation` is `[B, ...]`, that of the window's first end.
       importance_weights: `[B]` in (0, 1], 1 for uniform sampling.
       index: `[B]` int32, flat positions of the starts, for `update_priorities`.
-      age: `[B]` int32, environment steps that were stored since the windows began.
     """
 
     transitions: Transition
     importance_weights: Array
     index: Array
-    age: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +145,6 @@ class Replay:
             transitions=_read(state.transitions, row, env, self.window),
             importance_weights=weights / weights.max(),
             index=row * self.num_envs + env,
-            age=((state.head - row - 1) % len(state.priorities) + 1) * self.num_envs,
         )
 
     def update_priorities(self, state: ReplayState, index: Array, priorities: Array) -> ReplayState:

@@ -28,7 +28,6 @@ from muzero_jax.agents.muzero.targets import (
     largest_size,
     make_targets,
     make_window_spec,
-    without_policies,
 )
 from muzero_jax.agents.network_state import NetworkState, with_last_acting
 from muzero_jax.agents.reward_unit import RewardUnit
@@ -175,15 +174,20 @@ class _MuZero:
             state = state.replace(explorer=explorer)
         return state
 
+    def _learn_novelty(self, state: MuZeroState, batch: Batch) -> MuZeroState:
+        if self.explorer is None or state.explorer is None:
+            return state
+        learned = functools.partial(self.explorer.learned, steps=batch.transitions)
+        goes_on = self._seeks_novelty(state)
+        explorer = jax.lax.cond(goes_on, learned, lambda old: old, state.explorer)
+        novel: MuZeroState = state.replace(explorer=explorer)
+        return novel
+
     def _discount(self, state: MuZeroState) -> Array:
         return self.sign * jnp.asarray(state.hyperparameters["target.discount"])
 
     def learn(self, state: MuZeroState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
-        if self.explorer is not None and state.explorer is not None:
-            learned = functools.partial(self.explorer.learned, steps=batch.transitions)
-            goes_on = self._seeks_novelty(state)
-            explorer = jax.lax.cond(goes_on, learned, lambda old: old, state.explorer)
-            state = state.replace(explorer=explorer)
+        state = self._learn_novelty(state, batch)
         slow_params = state.params if state.target_params is None else state.target_params
         unit = state.reward_unit.size
         targets = make_targets(
@@ -194,8 +198,6 @@ class _MuZero:
             value_fn=lambda seen: self.planner.model.root(slow_params, seen).value,
             search_fn=self.planner.fresh_search(state, slow_params, rng_key),
         )
-        if self.settings.target.policy_age:
-            targets = without_policies(targets, batch.age >= self.settings.target.policy_age)
 
         def loss(params: Params) -> tuple[Array, tuple[dict[str, Array], Array]]:
             return muzero_loss(

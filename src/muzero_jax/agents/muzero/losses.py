@@ -76,8 +76,8 @@ def muzero_loss(
         total = total + settings.consistency_weight * terms["consistency"]
     root_value = support_to_scalar(output.value_logits[0], model.support_spacing)
     error = jnp.abs(root_value - targets.value[:, 0])
-    metrics = {f"loss/{name}": value for name, value in terms.items()}
-    return total, ({"loss/total": total, **metrics, "policy/entropy": mean_entropy}, error)
+    metrics = {f"loss/{name}": value for name, value in [*terms.items(), ("total", total)]}
+    return total, ({**metrics, "policy/entropy": mean_entropy}, error)
 
 
 def _state_weights(unrolled_weight: Array | float, num_steps: int) -> Array:

@@ -32,9 +32,6 @@ class TargetConfig(Section, name="target"):
     state itself, which does not depend on the action that was taken there."""
     td_lambda: float = bounded(1.0, 0, 1)
     """TD(lambda) mix of the 1- to n-step returns; 1 is the pure n-step return (paper)."""
-    policy_age: int = bounded(0, 0)
-    """Environment steps after which a stored policy is no longer a target: policies grow stale
-    long before what a step led to does. 0 for any age (paper)."""
     bootstrap: Literal["search", "network", "target_network"] = "target_network"
     """Value at the end of the n steps: search is the one stored when acting (paper), network the
     current parameters' value of the stored observation, target_network that of slow parameters."""

@@ -125,12 +125,6 @@ def make_targets(
     )
 
 
-def without_policies(targets: Targets, is_stale: Array) -> Targets:
-    """The targets without the policies of the windows for which `is_stale` (`[B]` bool) holds."""
-    masked: Targets = targets.replace(policy_mask=targets.policy_mask & ~is_stale[:, None])
-    return masked
-
-
 def clipped_share(targets: Targets, support_size: int, spacing: float) -> Metrics:
     """`target/value_clipped` and `target/reward_clipped`: shares of targets beyond the support.
 
