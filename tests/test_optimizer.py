@@ -106,7 +106,7 @@ def test_members_of_a_vmap_differ_by_their_settings():
 
 def test_the_average_forgets_the_first_parameters_and_then_lags_by_its_updates():
     config = OptimizerConfig(schedule="constant", warmup_updates=0, average_updates=50)
-    rates = [float(average_rate(config, jnp.int32(n))) for n in (0, 3, 147, 10_000)]
+    rates = [float(average_rate(config, jnp.int32(n))) for n in (0, 2, 98, 10_000)]
     np.testing.assert_allclose(rates, [1.0, 0.5, 0.02, 0.02], rtol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_a_step_moves_the_average_towards_the_new_parameters():
     np.testing.assert_array_equal(state.evaluated_params, [1.0])
     state = state.replace(num_updates=jnp.int32(12))
     new, _ = state.descended(jnp.array([0.3]), config, total_updates=100)
-    # Half of the new ones: 1 / 2, which is more than 3 / 15.
+    # Half of the new ones: 1 / 2, which is more than 2 / 14.
     np.testing.assert_allclose(new.average_params, 0.5 * (1.0 + new.params), rtol=1e-6)
     np.testing.assert_array_equal(new.evaluated_params, new.average_params)
     assert fresh(jnp.array([1.0])).average_params is None

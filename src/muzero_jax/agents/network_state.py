@@ -158,14 +158,14 @@ def _moved(slow: Params | None, params: Params, rate: Array | float) -> Params |
 def average_rate(config: OptimizerConfig, update: Array) -> Array:
     """The share of the new parameters in their average, `[]`.
 
-    It begins at 1 and falls, so that the average is about over the last third of the updates
-    until that third is as long as the settings ask.
+    It begins at 1 and falls, so that the average is about over the last half of the updates until
+    that half is as long as the settings ask.
 
     Args:
       config: the settings of the average.
       update: `[]` int32, the number of updates that were made before.
     """
-    return jnp.maximum(1.0 / max(config.average_updates, 1), 3.0 / (update + 3.0))
+    return jnp.maximum(1.0 / max(config.average_updates, 1), 2.0 / (update + 2.0))
 
 
 def learning_rate_factor(config: OptimizerConfig, num_updates: int, update: Array) -> Array:
