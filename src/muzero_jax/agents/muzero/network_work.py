@@ -24,7 +24,8 @@ def make_network_work(
     Acting makes a root inference and one recurrent inference a simulation. An update works out the
     values of the bootstrapped observations and runs the unrolled model forward and backward, with
     the searches of Reanalyse and the heads of the consistency loss. Values of final observations
-    are not counted, since they are computed only where a batch holds one.
+    are not counted, since they are computed only where a batch holds one; nor are the small
+    networks of `agents.explorer`.
 
     Args:
       settings: the settings of the agent.
