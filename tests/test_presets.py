@@ -1,4 +1,4 @@
-"""Experiments of one kind differ in the environment and the number of steps, and in nothing else."""
+"""Experiments of one kind differ in the environment and the number of steps, and nothing else."""
 
 import pytest
 
