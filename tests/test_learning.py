@@ -1,7 +1,5 @@
 """MuZero learns the probe environments, which say which mechanism is broken, and Catch."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,9 +46,9 @@ def learn(env, config, num_chunks, seed=0):
     for _ in range(num_chunks):
         state, _ = chunk(state)
     assert state.first_failure.update == -1
-    params = state.agent.params
-    infer = jax.jit(functools.partial(model.initial_inference, params))
-    return agent, state.agent, lambda rows: np.asarray(infer(jnp.array(rows, jnp.float32)).value)
+    params, unit = state.agent.params, state.agent.reward_unit.size
+    infer = jax.jit(lambda rows: unit * model.initial_inference(params, rows).value)
+    return agent, state.agent, lambda rows: np.asarray(infer(jnp.array(rows, jnp.float32)))
 
 
 def greedy_score(env, agent, agent_state):
