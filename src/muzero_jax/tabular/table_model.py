@@ -15,11 +15,11 @@ from muzero_jax.core.errors import ConfigError
 from muzero_jax.core.types import Array, PRNGKey, Transition
 from muzero_jax.envs.base import Environment, require_discrete
 from muzero_jax.envs.wrappers import without_time_limit
+from muzero_jax.maths.rows import choose_rows
 from muzero_jax.search.policies import RecurrentFn, RecurrentFnOutput, RootFnOutput
 from muzero_jax.search.row_model import NodeModel
 from muzero_jax.tabular.outcomes import OutcomeTable, Steps, empty_table
 from muzero_jax.tabular.settings import TableConfig
-from muzero_jax.training.collect import choose_rows
 
 # Pairs of states and actions of a table that the kernel of a search copies for each root.
 _MOST_IN_KERNEL = 4096

@@ -10,6 +10,7 @@ from muzero_jax.agents.base import Agent, Moment, Rollout
 from muzero_jax.core.types import Array, Metrics, PRNGKey, PyTree, TimeStep, Transition
 from muzero_jax.envs.base import Environment, EnvState
 from muzero_jax.envs.wrappers import AutoReset, Vectorised
+from muzero_jax.maths.rows import choose_rows
 from muzero_jax.training.chunk_metrics import Sums, gather
 
 
@@ -122,18 +123,3 @@ class Collect:
             episode_step=jnp.where(last, 0, episode_step),
         )
         return collector, (transition, priority, act.metrics, finished, last.sum())
-
-
-def choose_rows(wanted: Array, tree: PyTree, otherwise: PyTree) -> PyTree:
-    """Rows of one pytree where they are wanted, and of another elsewhere.
-
-    Args:
-      wanted: `[B]` bool.
-      tree: `[B, ...]` what is taken where `wanted` holds.
-      otherwise: `[B, ...]` what is taken elsewhere, of the structure of `tree`.
-    """
-
-    def choose(x: Array, other: Array) -> Array:
-        return jnp.where(wanted.reshape(-1, *[1] * (x.ndim - 1)), x, other)
-
-    return jax.tree.map(choose, tree, otherwise)

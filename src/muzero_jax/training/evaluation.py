@@ -22,7 +22,8 @@ from muzero_jax.config import EvaluationConfig
 from muzero_jax.core import user_code
 from muzero_jax.core.types import Array, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment, random_legal_action
-from muzero_jax.training.collect import Collect, Collector, choose_rows
+from muzero_jax.maths.rows import choose_rows
+from muzero_jax.training.collect import Collect, Collector
 
 
 @dataclasses.dataclass(frozen=True)

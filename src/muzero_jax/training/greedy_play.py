@@ -9,7 +9,8 @@ from muzero_jax.core.types import Array, PRNGKey, PyTree, TimeStep
 from muzero_jax.envs.base import Environment, random_action
 from muzero_jax.envs.wrappers import AutoResetState
 from muzero_jax.maths.returns import window_ends
-from muzero_jax.training.collect import Collect, Collector, choose_rows
+from muzero_jax.maths.rows import choose_rows
+from muzero_jax.training.collect import Collect, Collector
 
 
 class Steps(struct.PyTreeNode):

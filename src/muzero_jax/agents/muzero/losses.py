@@ -56,11 +56,10 @@ def muzero_loss(
         spacing=model.support_spacing,
         width=settings.label_width,
     )
-    term = functools.partial(_cross_entropy, importance_weights)
-    value_mask, reward_mask = targets.value_mask, targets.reward_mask
+    term, reward_mask = functools.partial(_cross_entropy, importance_weights), targets.reward_mask
     terms = {
         "policy": term(output.prior_logits, targets.policy, targets.policy_mask, weights),
-        "value": term(output.value_logits, labels(targets.value), value_mask, weights),
+        "value": term(output.value_logits, labels(targets.value), targets.value_mask, weights),
         "reward": term(output.reward_logits[1:], labels(targets.reward), reward_mask, weights[1:]),
     }
     entropy = legal_entropy(output.prior_logits, targets.legal_action_mask.swapaxes(0, 1))
@@ -76,7 +75,7 @@ def muzero_loss(
         total = total + settings.consistency_weight * terms["consistency"]
     root_value = support_to_scalar(output.value_logits[0], model.support_spacing)
     error = jnp.abs(root_value - targets.value[:, 0])
-    metrics = {f"loss/{name}": value for name, value in [*terms.items(), ("total", total)]}
+    metrics = {f"loss/{name}": value for name, value in {**terms, "total": total}.items()}
     return total, ({**metrics, "policy/entropy": mean_entropy}, error)
 
 

@@ -16,6 +16,7 @@ from muzero_jax.agents.base import Moment
 from muzero_jax.core.keys import from_numbers, is_key
 from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
 from muzero_jax.envs.base import Environment
+from muzero_jax.maths.rows import choose_rows
 from muzero_jax.search.policies import RecurrentFnOutput, RootFnOutput
 
 
@@ -102,7 +103,7 @@ class TrueModel:
             value=jnp.where(timestep.discount == 0.0, 0.0, found.value),
         )
         has_ended = (before.discount == 0.0) | before.truncated
-        after = jax.tree.map(lambda old, new: _choose(has_ended, old, new), before, after)
+        after = choose_rows(has_ended, before, after)
         reward = jnp.take_along_axis(timestep.reward, before.to_play[:, None], axis=1)[:, 0]
         sign = jnp.where(timestep.to_play == before.to_play, 1.0, -1.0)
         step = RecurrentFnOutput(
@@ -114,11 +115,6 @@ class TrueModel:
             value=after.value,
         )
         return step, after
-
-
-def _choose(wanted: Array, x: Array, other: Array) -> Array:
-    """Rows of `x` where they are `wanted` (`[B]`), and of `other` elsewhere."""
-    return jnp.where(wanted.reshape(-1, *[1] * (x.ndim - 1)), x, other)
 
 
 def _as_numbers(x: Any) -> Array:
