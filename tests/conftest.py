@@ -95,6 +95,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+@pytest.fixture(scope="module")
+def compile_once() -> Iterator[None]:
+    """Compiles the programs of equal settings once for a module's tests, and draws no curves."""
+    from tiny_run import shared_programs
+
+    from muzero_jax.runs import runner
+
+    with shared_programs(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no long file is begun last, beside idle workers."""
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from tiny import gradient_mean
-from tiny_run import shared_programs, tiny
+from tiny_run import tiny
 
 from muzero_jax.checkpoints.checkpoint import CheckpointWriter, restore
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
@@ -40,12 +40,7 @@ SEEDED = tiny(**CONSTANT, training__num_env_steps=256, seed=5, logging__checkpoi
 MORE = {"training.num_env_steps": 512}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_once() -> Iterator[None]:
-    """Compiles the programs of equal settings once for all tests, and draws no curves."""
-    with shared_programs(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
-        yield
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from payout import averaged_after, last_after
 from tiny import moment_of, muzero_agent, tiny_config, tiny_spec
-from tiny_run import shared_programs, tiny
+from tiny_run import tiny
 
 from muzero_jax.checkpoints.checkpoint import restore
 from muzero_jax.checkpoints.checkpoint_folder import checkpoint_steps
@@ -63,12 +63,7 @@ OTHERS = {"last_score_mean", "last_score_std", "best_score_mean", "best_score_st
 OTHERS |= {"best_env_steps"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_once() -> Iterator[None]:
-    """Compiles the programs of equal settings once for all tests, and draws no curves."""
-    with shared_programs(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "_draw_learning_curve", lambda run_dir: None)
-        yield
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 @pytest.fixture(scope="module")
