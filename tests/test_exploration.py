@@ -23,9 +23,8 @@ def moment_of(memory, legal=None):
     return Moment(timestep, memory, jnp.zeros(NUM_ENVS, jnp.int32), None)
 
 
-def settings(epsilon, exponent=None):
-    found = {"exploration.epsilon": jnp.asarray(epsilon)}
-    return found if exponent is None else found | {"exploration.epsilon_exponent": exponent}
+def settings(epsilon, exponent=0.0):
+    return {"exploration.epsilon": jnp.asarray(epsilon), "exploration.epsilon_exponent": exponent}
 
 
 def act_for(num_steps, longest, epsilon, legal=None):
@@ -59,7 +58,7 @@ def test_environments_explore_as_often_as_their_epsilon_says(longest):
     assert actions[NUM_ENVS // 2 :].astype(bool).mean() == pytest.approx(0.75 * 0.75, abs=0.04)
 
 
-def test_the_ladder_is_climbed_by_agents_that_have_an_exponent():
+def test_the_ladder_is_climbed_by_an_exponent():
     own, steps = jnp.zeros(NUM_ENVS, jnp.int32), RandomActions()
     chosen = functools.partial(steps.act, jax.random.key(0), own, moment_of(()))
     few = chosen(settings(1.0, 9.0))[0][NUM_ENVS // 2 :].astype(bool).mean()

@@ -40,16 +40,17 @@ class RandomActions:
           action: `[B]` int32.
           moment: what acting looks at.
           hyperparameters: `exploration.epsilon`, the probability with which a burst begins, and
-            `exploration.epsilon_exponent` for agents that have it.
+            `exploration.epsilon_exponent`, its ladder over the environments.
 
         Returns:
           The actions, and the memory for the next step.
         """
         legal = moment.timestep.legal_action_mask
-        epsilon = jnp.asarray(hyperparameters["exploration.epsilon"])
-        if "exploration.epsilon_exponent" in hyperparameters:
-            exponent = jnp.asarray(hyperparameters["exploration.epsilon_exponent"])
-            epsilon = epsilon_ladder(epsilon, exponent, len(action))
+        epsilon, exponent = (
+            jnp.asarray(hyperparameters[f"exploration.{name}"])
+            for name in ("epsilon", "epsilon_exponent")
+        )
+        epsilon = epsilon_ladder(epsilon, exponent, len(action))
         if self.longest == 1:
             return sometimes_random(rng_key, action, legal, epsilon), moment.memory
         action_key, begin_key, steps_key = jax.random.split(rng_key, 3)

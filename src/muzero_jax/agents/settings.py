@@ -8,8 +8,8 @@ from muzero_jax.core.settings import Section, bounded, traced
 
 
 @dataclasses.dataclass(frozen=True)
-class ExplorationConfig(Section, name="exploration"):
-    """Actions that are others than the agent's own, while it acts to learn."""
+class EpsilonConfig(Section, name="exploration"):
+    """Random actions in the place of the agent's own, while it acts to learn."""
 
     epsilon: float = traced(0.0, 0, 1)
     """Traced: probability of a random legal action instead of the agent's own, or of a burst of
@@ -18,6 +18,12 @@ class ExplorationConfig(Section, name="exploration"):
     """Traced: exponent alpha that spreads epsilon over the environments, epsilon ** (1 + alpha i /
     (N - 1)) in the i-th of N, so that some explore much and some little (Ape-X, Horgan et al. 2018,
     section 4.1: 7 with epsilon 0.4)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorationConfig(EpsilonConfig):
+    """Actions that are others than the agent's own, while it acts to learn."""
+
     longest_burst: int = bounded(1, 1)
     """Most steps of a burst of random actions; a burst is longer than n steps with probability
     1 / (n + 1). Bursts lead further from what the agent prefers than single random actions do."""

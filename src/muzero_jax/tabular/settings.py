@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 from muzero_jax.agents.muzero.settings import TargetConfig
+from muzero_jax.agents.settings import EpsilonConfig
 from muzero_jax.core.checks import require
 from muzero_jax.core.settings import Section, bounded, traced
 from muzero_jax.replay.settings import ReplayConfig
@@ -103,20 +104,12 @@ class DiscountConfig(Section, name="target"):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExplorationConfig(Section, name="exploration"):
-    """Actions that are others than the agent's own, while it acts to learn."""
-
-    epsilon: float = traced(0.0, 0, 1)
-    """Traced: share of the steps that take a random legal action."""
-
-
-@dataclasses.dataclass(frozen=True)
 class TableMuZeroSettings(Section):
     """MuZero with a table in the place of networks; nothing is unrolled."""
 
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
-    exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
+    exploration: EpsilonConfig = dataclasses.field(default_factory=EpsilonConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
     target: TargetConfig = dataclasses.field(
         default_factory=lambda: TargetConfig(num_unroll_steps=0)
@@ -133,7 +126,7 @@ class QSettings(Section):
     """Q-learning from replayed steps (Sutton and Barto 2018, section 6.5)."""
 
     table: QTableConfig = dataclasses.field(default_factory=QTableConfig)
-    exploration: ExplorationConfig = dataclasses.field(default_factory=ExplorationConfig)
+    exploration: EpsilonConfig = dataclasses.field(default_factory=EpsilonConfig)
     target: DiscountConfig = dataclasses.field(default_factory=DiscountConfig)
     replay: ReplayConfig = dataclasses.field(default_factory=ReplayConfig)
 

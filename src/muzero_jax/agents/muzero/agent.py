@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -170,18 +171,26 @@ class _MuZero:
             unit = state.reward_unit.observed(rollout, discount, state.num_updates, average)
             state = state.replace(reward_unit=unit)
         if self.explorer is not None and state.explorer is not None:
-            explorer = self.explorer.observed(state.explorer, rollout, state.num_updates)
-            state = state.replace(explorer=explorer)
+            counted = functools.partial(
+                self.explorer.observed, rollout=rollout, num_updates=state.num_updates
+            )
+            state = self._while_novelty_counts(state, counted)
         return state
 
     def _learn_novelty(self, state: MuZeroState, batch: Batch) -> MuZeroState:
         if self.explorer is None or state.explorer is None:
             return state
         learned = functools.partial(self.explorer.learned, steps=batch.transitions)
+        return self._while_novelty_counts(state, learned)
+
+    def _while_novelty_counts(
+        self, state: MuZeroState, change: Callable[[ExplorerState], ExplorerState]
+    ) -> MuZeroState:
+        """The state after a change of its explorer, which is left out once nobody explores."""
         goes_on = self._seeks_novelty(state)
-        explorer = jax.lax.cond(goes_on, learned, lambda old: old, state.explorer)
-        novel: MuZeroState = state.replace(explorer=explorer)
-        return novel
+        explorer = jax.lax.cond(goes_on, change, lambda old: old, state.explorer)
+        changed: MuZeroState = state.replace(explorer=explorer)
+        return changed
 
     def _discount(self, state: MuZeroState) -> Array:
         return self.sign * jnp.asarray(state.hyperparameters["target.discount"])

@@ -20,7 +20,7 @@ from muzero_jax.agents.base import (
     Windows,
 )
 from muzero_jax.agents.definition import Sizes
-from muzero_jax.agents.exploration import sometimes_random
+from muzero_jax.agents.exploration import RandomActions
 from muzero_jax.core.types import Array, Metrics, PRNGKey
 from muzero_jax.envs.base import Environment, random_legal_action
 from muzero_jax.replay.buffer import Batch, WindowSpec
@@ -104,11 +104,10 @@ class _QLearning:
     def act(self, state: TabularQState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
         """Any of equally good actions, and sometimes any action at all."""
         qvalue, value = self._values(state, moment)
-        legal = moment.timestep.legal_action_mask
         tie_key, epsilon_key = jax.random.split(rng_key)
         action = random_legal_action(tie_key, qvalue == value[:, None])
-        epsilon = state.hyperparameters["exploration.epsilon"]
-        return ActOutput(action=sometimes_random(epsilon_key, action, legal, epsilon), value=value)
+        action, _ = RandomActions().act(epsilon_key, action, moment, state.hyperparameters)
+        return ActOutput(action=action, value=value)
 
     def act_greedily(self, state: TabularQState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
         """The first of the best actions."""
