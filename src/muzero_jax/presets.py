@@ -21,17 +21,18 @@ def vector_task(name: str, environment: str, num_env_steps: int = 100_000) -> Ex
         name=name,
         environment=config.EnvironmentConfig(name=environment),
         network=config.NetworkConfig(
-            kind="mlp", stem_channels=0, support_size=60, support_spacing=0.25
+            kind="mlp", stem_channels=0, support_size=30, support_spacing=0.5
         ),
         search=config.SearchConfig(num_simulations=16, min_qvalue_range=0.06),
         exploration=config.ExplorationConfig(
             epsilon=0.4, epsilon_exponent=4.0, novelty_share=0.125
         ),
         replay=config.ReplayConfig(min_size=1_000, ratio=16.0, recency=2.0),
-        target=config.TargetConfig(target_update_rate=0.05),
+        target=config.TargetConfig(num_unroll_steps=3, target_update_rate=0.05),
         loss=config.LossConfig(value_weight=1.0, entropy_weight=0.1, label_width=0.75),
-        optimizer=config.OptimizerConfig(average_updates=1_500),
+        optimizer=config.OptimizerConfig(average_updates=3_000),
         training=config.TrainingConfig(num_env_steps=num_env_steps),
+        evaluation=config.EvaluationConfig(num_episodes=50, num_envs=50),
     )
 
 

@@ -48,22 +48,22 @@ def two_hot(x: Array, support_size: int) -> Array:
 
 
 def gaussian_labels(x: Array, support_size: int, width: float) -> Array:
-    """Spreads `[...]` numbers over the integers `-S..S` by a normal distribution around them.
+    """Spreads `[...]` numbers over the integers `-S..S` by a normal density around them.
 
-    The atoms get the probability of the interval of length 1 around them (HL-Gauss, Farebrother et
-    al. 2024, arXiv 2403.03950, section 3.1).
+    HL-Gauss (Farebrother et al. 2024, arXiv 2403.03950, section 3.1) gives an atom the probability
+    of an interval around it. The density at the atom, normalised, has the same shape without an
+    error function, whose price is a tenth of an update; its mean is the number up to
+    `4 pi width^2 exp(-2 pi^2 width^2)` atoms (1e-4 for 0.75).
 
     Args:
       x: numbers, which are clipped to the support's edges.
       support_size: half-width S.
-      width: standard deviation of the normal distribution, in atoms.
+      width: standard deviation of the labels, in atoms.
     """
     x = jnp.clip(x, -support_size, support_size)[..., None]
-    edges = jnp.arange(-support_size, support_size + 2, dtype=jnp.float32) - 0.5
-    edges = edges.reshape((1,) * (x.ndim - 1) + edges.shape)
-    below = jax.scipy.stats.norm.cdf((edges - x) / width)
-    labels = below[..., 1:] - below[..., :-1]
-    return labels / (below[..., -1:] - below[..., :1])
+    atoms = jnp.arange(-support_size, support_size + 1, dtype=jnp.float32)
+    atoms = atoms.reshape((1,) * (x.ndim - 1) + atoms.shape)
+    return jax.nn.softmax(-0.5 * jnp.square((atoms - x) / width), axis=-1)
 
 
 def scalar_to_support(
