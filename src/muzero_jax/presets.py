@@ -21,7 +21,7 @@ def vector_task(name: str, environment: str, num_env_steps: int = 100_000) -> Ex
         name=name,
         environment=config.EnvironmentConfig(name=environment),
         network=config.NetworkConfig(
-            kind="mlp", stem_channels=0, support_size=30, support_spacing=0.5
+            kind="mlp", stem_channels=0, support_size=60, support_spacing=0.25
         ),
         search=config.SearchConfig(num_simulations=16, min_qvalue_range=0.06),
         exploration=config.ExplorationConfig(
@@ -51,15 +51,19 @@ def grid_task(name: str, environment: str, num_env_steps: int = 1_000_000) -> Ex
         name=name,
         environment=config.EnvironmentConfig(name=environment),
         network=config.NetworkConfig(
-            kind="mlp", stem_channels=0, support_size=60, support_spacing=0.1
+            kind="mlp", stem_channels=0, support_size=30, support_spacing=0.25
         ),
-        search=config.SearchConfig(num_simulations=16, min_qvalue_range=0.1),
+        search=config.SearchConfig(num_simulations=16, min_qvalue_range=0.4),
         exploration=config.ExplorationConfig(epsilon=0.4, epsilon_exponent=7.0),
-        replay=config.ReplayConfig(capacity=20_000, min_size=5_000, ratio=12.0),
-        target=config.TargetConfig(discount=0.99, td_steps=5, target_update_rate=0.02),
-        loss=config.LossConfig(value_weight=0.5, entropy_weight=0.1),
+        replay=config.ReplayConfig(
+            capacity=100_000, min_size=5_000, batch_size=64, ratio=32.0, recency=2.0
+        ),
+        target=config.TargetConfig(
+            discount=0.99, num_unroll_steps=3, td_steps=5, target_update_rate=0.02
+        ),
+        loss=config.LossConfig(value_weight=0.5, entropy_weight=0.1, label_width=0.75),
         optimizer=config.OptimizerConfig(
-            learning_rate=5e-4, final_fraction=0.15, average_updates=500
+            learning_rate=5e-4, final_fraction=0.15, average_updates=2_000
         ),
         training=config.TrainingConfig(num_env_steps=num_env_steps, num_envs=64),
         evaluation=config.EvaluationConfig(interval=50_000),
