@@ -16,6 +16,7 @@ import pytest
 import yaml
 from tiny_run import TINY, tiny
 
+from muzero_jax.agents.base import Agent
 from muzero_jax.agents.registry import find_definition
 from muzero_jax.cli import experiments, main
 from muzero_jax.cli.options import parse_options
@@ -71,7 +72,8 @@ def _docstrings(agent: str) -> list[str]:
     kinds = [ExperimentConfig, find_definition(agent).settings]
     hints = [hint for kind in kinds for hint in typing.get_type_hints(kind).values()]
     sections = [hint for hint in hints if dataclasses.is_dataclass(hint)]
-    bodies = [ast.parse(inspect.getsource(section)).body[0].body for section in sections]
+    classes = {base for kind in sections for base in kind.__mro__ if dataclasses.is_dataclass(base)}
+    bodies = [ast.parse(inspect.getsource(kind)).body[0].body for kind in classes]
     return [
         ast.literal_eval(text.value)
         for body in bodies
@@ -297,6 +299,27 @@ def test_evaluate_prints_one_object(finished_run: Path, capsys: pytest.CaptureFi
     assert (result["episodes"], result["env_steps"]) == (7, 512)
     assert main(["evaluate", str(finished_run), "--episodes", "7"]) == 0
     assert f"score {result['score_mean']:.4g} ± " in capsys.readouterr().out
+
+
+def test_evaluate_searches_as_long_as_it_is_told(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from muzero_jax.training import evaluation
+
+    searched: list[int] = []
+
+    class Noted(evaluation.Evaluate):
+        def __init__(self, env: object, agent: Agent, *args: object, **named: object) -> None:
+            assert agent.network_work is not None
+            searched.append(agent.network_work.num_simulations)
+            super().__init__(env, agent, *args, **named)
+
+    monkeypatch.setattr(evaluation, "Evaluate", Noted)
+    assert main(["evaluate", str(finished_run), "--search.num_simulations", "5"]) == 0
+    assert main(["evaluate", str(finished_run)]) == 0
+    assert searched == [5, TINY.learner.search.num_simulations]
+    assert main(["evaluate", str(finished_run), "--search.num_simulations", "0"]) == 2
+    assert "must be between 1 and 100,000, found 0" in capsys.readouterr().err
 
 
 def test_plot_writes_the_file(finished_run: Path, tmp_path: Path) -> None:

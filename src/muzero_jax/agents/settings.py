@@ -12,8 +12,9 @@ class EpsilonConfig(Section, name="exploration"):
     """Random actions in the place of the agent's own, while it acts to learn."""
 
     epsilon: float = traced(0.0, 0, 1)
-    """Traced: probability of a random legal action instead of the agent's own, or of a burst of
-    them; a deterministic task is otherwise seen from few sides (paper: 0; DQN: 0.1)."""
+    """Traced: probability of a random legal action in the place of the agent's own; where there is
+    a longest_burst, of the begin of a burst. A deterministic task is otherwise seen from few sides
+    (paper: 0; DQN: 0.1)."""
     epsilon_exponent: float = traced(0.0, 0)
     """Traced: exponent alpha that spreads epsilon over the environments, epsilon ** (1 + alpha i /
     (N - 1)) in the i-th of N, so that some explore much and some little (Ape-X, Horgan et al. 2018,

@@ -63,10 +63,19 @@ class ChangedEvaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChangedSearch:
+    """The search, where it shall be another than the run's."""
+
+    num_simulations: Annotated[int | None, Between(1, 100_000)] = None
+    """Simulations a search; by default as in the run."""
+
+
+@dataclasses.dataclass(frozen=True)
 class EpisodeOptions(RunOptions):
     """Options of a command that plays episodes with a checkpoint of a run."""
 
     environment: ChangedEnvironment = ChangedEnvironment()
+    search: ChangedSearch = ChangedSearch()
     evaluation: ChangedEvaluation = ChangedEvaluation()
     episodes: _Episodes = 1
     """Complete episodes."""
@@ -77,7 +86,8 @@ class EpisodeOptions(RunOptions):
 
     def changes(self) -> dict[str, Any]:
         """The settings that shall be others than in the run, by dotted name."""
-        sections = {"environment": vars(self.environment), "evaluation": vars(self.evaluation)}
+        names = ("environment", "search", "evaluation")
+        sections = {name: vars(getattr(self, name)) for name in names}
         return {name: value for name, value in flatten(sections).items() if value is not None}
 
 
