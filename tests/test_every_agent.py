@@ -17,7 +17,9 @@ from muzero_jax.training.loop import Train, make_agent, make_train
 
 def config_of(agent: str) -> ExperimentConfig:
     """Small settings of an agent, with the search that accelerators run."""
-    config = TINY if agent == "muzero" else tabular("tiny", "line", agent)
+    learns_networks = agent in ("muzero", "dqn")
+    config = TINY if learns_networks else tabular("tiny", "line", agent)
+    config = apply_settings(config, {"agent": agent})
     engine = {"search.engine": "mctx"} if "search.engine" in setting_types(config) else {}
     return apply_settings(config, {"training.iterations_per_chunk": 2, **engine})
 

@@ -13,7 +13,7 @@ from muzero_jax.config import TargetConfig
 FINAL = 100.0
 
 
-def observed(observation):
+def observed(observation, legal_action_mask):
     """The value of a state is 10 x its row in the window; that of a final observation is 100."""
     return observation[:, 0]
 
@@ -225,7 +225,7 @@ def test_reanalyse_searches_once_with_the_right_masks():
 def test_value_fn_reads_only_rows_that_are_needed():
     shapes = []
 
-    def value_fn(observation):
+    def value_fn(observation, legal_action_mask):
         shapes.append(observation.shape)
         return observation[:, 0]
 
@@ -238,7 +238,7 @@ def test_value_fn_reads_only_rows_that_are_needed():
     np.testing.assert_allclose(targets.value[3], [7.0, 11.0, 15.0])
 
 
-def noise(observation):
+def noise(observation, legal_action_mask):
     """The value of a state is drawn at random."""
     return observation[:, 1]
 

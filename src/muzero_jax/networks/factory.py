@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from muzero_jax.networks.settings import NetworkConfig
 
 _ARCHITECTURES: dict[str, type[MuZeroNetwork]] = {"mlp": MLPNetwork, "resnet": ResNetNetwork}
 _METHODS = ("represent", "predict", "dynamics")
+ModuleT = TypeVar("ModuleT", bound=MuZeroNetwork)
 
 
 def make_model(
@@ -45,6 +46,42 @@ def make_model(
     """
     if config.is_own:
         return _make_own_model(config, observation, num_actions, num_players)
+    module = make_module(
+        _ARCHITECTURES,
+        config,
+        observation,
+        num_actions,
+        num_players=num_players,
+        use_projection=use_projection,
+    )
+    model = model_from_linen(module, observation, config.support_spacing)
+    return dataclasses.replace(model, may_mask_actions=False)
+
+
+def make_module(
+    architectures: Mapping[str, type[ModuleT]],
+    config: NetworkConfig,
+    observation: jax.ShapeDtypeStruct,
+    num_actions: int,
+    *,
+    num_players: int = 1,
+    use_projection: bool = False,
+    **heads: Any,
+) -> ModuleT:
+    """The module of this package that `config` describes.
+
+    Args:
+      architectures: the classes for `mlp` and `resnet`.
+      config: the architecture.
+      observation: shape and dtype of one observation.
+      num_actions: `A`.
+      num_players: 1, or 2 that alternate.
+      use_projection: whether to build the heads of the consistency loss.
+      **heads: fields of these classes beside those of `MuZeroNetwork`.
+
+    Raises:
+      ConfigError: a resnet is asked for and the observation is no grid.
+    """
     is_grid = len(observation.shape) == 3
     kind = ("resnet" if is_grid else "mlp") if config.kind == "auto" else config.kind
     if kind == "resnet" and not is_grid:
@@ -52,17 +89,16 @@ def make_model(
             f"network.kind resnet needs grid observations [height, width, channels], "
             f"found shape {observation.shape}; take mlp."
         )
-    names = {field.name for field in dataclasses.fields(_ARCHITECTURES[kind])}
-    module = _ARCHITECTURES[kind](
+    names = {field.name for field in dataclasses.fields(architectures[kind])}
+    return architectures[kind](
         num_actions=num_actions,
         num_bins=config.num_bins,
         continuation=-1.0 if num_players == 2 else 1.0,
         use_projection=use_projection,
         dtype=jnp.dtype(config.compute_dtype),
         **{name: value for name, value in vars(config).items() if name in names},
+        **heads,
     )
-    model = model_from_linen(module, observation, config.support_spacing)
-    return dataclasses.replace(model, may_mask_actions=False)
 
 
 def _make_own_model(

@@ -204,7 +204,7 @@ class _MuZero:
             self.window,
             batch.transitions.replace(reward=batch.transitions.reward / unit),
             self._discount(state),
-            value_fn=lambda seen: self.planner.model.root(slow_params, seen).value,
+            value_fn=lambda seen, legal: self.planner.model.root(slow_params, seen).value,
             search_fn=self.planner.fresh_search(state, slow_params, rng_key),
         )
 

@@ -6,22 +6,23 @@ the windows takes both its values and its policies from a fresh search (MuZero R
 H; Schrittwieser et al. 2021, arXiv 2104.06294).
 """
 
-import functools
 import math
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 
+from muzero_jax.agents.bootstraps import (
+    ValueFn,
+    bootstrap_values,
+    bootstrapped_returns,
+    ends_of_windows,
+)
 from muzero_jax.agents.muzero.settings import TargetConfig
 from muzero_jax.core.types import Array, Metrics, Transition
-from muzero_jax.maths.returns import n_step_returns, window_ends
 from muzero_jax.maths.value_support import is_beyond_support
 from muzero_jax.replay.buffer import WindowSpec
 
-ValueFn = Callable[[Array], Array]
-"""Observations `[M, ...]` to values `[M]`."""
 SearchFn = Callable[[Array, Array], tuple[Array, Array]]
 """Observations `[M, ...]` and legal masks `[M, A]` to policies `[M, A]` and values `[M]`."""
 
@@ -93,24 +94,27 @@ def make_targets(
       search_fn: the fresh search of the reanalysed share.
     """
     num_steps = config.num_unroll_steps
+    rows = () if config.bootstrap == "search" else tuple(bootstrap_rows(config))
+    stored = transitions.record.search_value
     old = (
         transitions.record.action_weights[:, : num_steps + 1],
-        *_bootstrap_values(config, window, transitions, value_fn),
+        *bootstrap_values(rows, window, transitions, stored, value_fn),
     )
     reanalyses = config.reanalyse_fraction > 0
     policy, row_values, final_value = (
         _reanalyse(config, window, transitions, old, search_fn) if reanalyses else old
     )
-    ends = jax.vmap(window_ends)(transitions.discount, transitions.truncated)
-    reward, done = transitions.reward[:, :-1], transitions.truncated[:, :-1]
-    value = row_values
+    ends, value = ends_of_windows(transitions), row_values
     if config.td_steps > 0:
-        is_cut = (jnp.arange(window.length - 1)[None] == ends.first_end[:, None]) & done
-        value_tp1 = jnp.where(is_cut, final_value[:, None], row_values[:, 1:])
-        returns = functools.partial(
-            n_step_returns, td_steps=config.td_steps, td_lambda=config.td_lambda
+        value = bootstrapped_returns(
+            transitions,
+            row_values,
+            final_value,
+            ends,
+            discount,
+            td_steps=config.td_steps,
+            td_lambda=config.td_lambda,
         )
-        value = jax.vmap(returns)(reward, discount * transitions.discount[:, :-1], done, value_tp1)
     alive = ends.alive[:, : num_steps + 1]
     known = ~ends.truncated_before[:, : num_steps + 1]
     return Targets(
@@ -118,7 +122,7 @@ def make_targets(
         policy=policy,
         legal_action_mask=transitions.legal_action_mask[:, : num_steps + 1],
         value=jnp.where(alive, value[:, : num_steps + 1], 0.0),
-        reward=jnp.where(alive[:, :-1], reward[:, :num_steps], 0.0),
+        reward=jnp.where(alive[:, :-1], transitions.reward[:, :num_steps], 0.0),
         policy_mask=alive,
         value_mask=known,
         reward_mask=known[:, :-1],
@@ -169,30 +173,6 @@ def bootstrap_rows(config: TargetConfig) -> range:
     """
     first = config.td_steps if config.td_lambda == 1.0 else min(1, config.td_steps)
     return range(first, config.num_unroll_steps + config.td_steps + 1)
-
-
-def _bootstrap_values(
-    config: TargetConfig, window: WindowSpec, transitions: Transition, value_fn: ValueFn
-) -> tuple[Array, Array]:
-    """Values `[B, L]` of the rows that are read, and `[B]` of the final observations."""
-    batch_size = transitions.action.shape[0]
-    final_value = jnp.zeros(batch_size)
-    if transitions.final_observation is not None:
-        # Truncations are rare; most batches can do without these values.
-        final_value = jax.lax.cond(
-            transitions.truncated.any(),
-            value_fn,
-            lambda _: final_value,
-            transitions.final_observation,
-        )
-    values = transitions.record.search_value
-    if config.bootstrap == "search":
-        return values, final_value
-    rows = jnp.array(bootstrap_rows(config))
-    position = jnp.array([window.observation_offsets.index(r) for r in bootstrap_rows(config)])
-    observation = transitions.observation[:, position]
-    fresh = value_fn(observation.reshape((-1, *observation.shape[2:])))
-    return values.at[:, rows].set(fresh.reshape((batch_size, -1))), final_value
 
 
 def _reanalyse(

@@ -83,7 +83,7 @@ class _TableMuZero:
             self.window,
             batch.transitions,
             state.hyperparameters["target.discount"],
-            value_fn=lambda observation: self.model.root(state.params, observation).value,
+            value_fn=lambda observation, legal: self.model.root(state.params, observation).value,
             search_fn=self.planner.fresh_search(state, state.params, rng_key),
         )
         rate = state.hyperparameters["table.step_size"]
