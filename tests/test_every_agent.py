@@ -17,7 +17,7 @@ from muzero_jax.training.loop import Train, make_agent, make_train
 
 def config_of(agent: str) -> ExperimentConfig:
     """Small settings of an agent, with the search that accelerators run."""
-    learns_networks = agent in ("muzero", "dqn")
+    learns_networks = agent in ("muzero", "dqn", "pqn")
     config = TINY if learns_networks else tabular("tiny", "line", agent)
     config = apply_settings(config, {"agent": agent})
     engine = {"search.engine": "mctx"} if "search.engine" in setting_types(config) else {}

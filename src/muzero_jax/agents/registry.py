@@ -16,6 +16,7 @@ from muzero_jax.replay.settings import ReplayConfig
 BUILT_IN: Mapping[str, str] = {
     "muzero": "muzero_jax.agents.muzero:DEFINITION",
     "dqn": "muzero_jax.agents.dqn:DEFINITION",
+    "pqn": "muzero_jax.agents.pqn:DEFINITION",
     "table_muzero": "muzero_jax.tabular.agents:TABLE_MUZERO",
     "q_learning": "muzero_jax.tabular.agents:Q_LEARNING",
     "dyna_q": "muzero_jax.tabular.agents:DYNA_Q",

@@ -87,3 +87,39 @@ def n_step_returns(
     offsets = jnp.arange(td_steps)
     result, _ = jax.lax.scan(backward, value_tp1[td_steps - 1 :], offsets, reverse=True)
     return result
+
+
+def lambda_returns(
+    reward_t: Array,
+    discount_t: Array,
+    truncated_t: Array,
+    value_tp1: Array,
+    *,
+    td_lambda: float | Array,
+) -> Array:
+    """The TD(lambda) returns of all `T` transitions of a rollout, over the ends of its episodes.
+
+    `G_t = r_t + d_t ((1 - lambda) v_{t+1} + lambda G_{t+1})` from the last transition backwards;
+    the last one and a truncated one bootstrap at once, `G_t = r_t + d_t v_{t+1}` (Sutton and Barto
+    2018, equation 12.18).
+
+    Args:
+      reward_t: `[T]` rewards.
+      discount_t: `[T]` discounts, 0 where terminated.
+      truncated_t: `[T]` bool, whether a time limit ended the episode at the transition.
+      value_tp1: `[T]` values of the states that the transitions lead to; at a truncation the value
+        of the final observation.
+      td_lambda: lambda.
+    """
+    chex.assert_rank([reward_t, discount_t, truncated_t, value_tp1], 1)
+    chex.assert_equal_shape([reward_t, discount_t, truncated_t, value_tp1])
+
+    def backward(return_tp1: Array, step: tuple[Array, ...]) -> tuple[Array, Array]:
+        reward, discount, truncated, value = step
+        mixed = (1.0 - td_lambda) * value + td_lambda * return_tp1
+        found = reward + discount * jnp.where(truncated, value, mixed)
+        return found, found
+
+    steps = reward_t, discount_t, truncated_t, value_tp1
+    returns: Array = jax.lax.scan(backward, value_tp1[-1], steps, reverse=True)[1]
+    return returns

@@ -129,9 +129,9 @@ def make_q_model(
     observation: jax.ShapeDtypeStruct,
     num_actions: int,
     *,
-    categorical: bool,
-    dueling: bool,
-    unrolls: bool,
+    categorical: bool = False,
+    dueling: bool = False,
+    unrolls: bool = False,
 ) -> QModel:
     """Builds the network of action values that `config` describes.
 
