@@ -31,7 +31,7 @@ from muzero_jax.runs.build import load_run
 from muzero_jax.training.evaluation import Evaluate
 
 COLUMNS = ("experiment", "seed", "env_steps", "evaluation_seed", "num_simulations", "episodes")
-SCORES = ("score_mean", "score_std")
+SCORES = ("evaluation_score", "evaluation_std")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +61,9 @@ def comparisons(rows: Sequence[dict[str, str]], simulations: Sequence[int]) -> l
     lines = []
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         scores = {
-            (row["seed"], row["evaluation_seed"], int(row["num_simulations"])): row["score_mean"]
+            (row["seed"], row["evaluation_seed"], int(row["num_simulations"])): row[
+                "evaluation_score"
+            ]
             for row in rows
             if row["experiment"] == experiment
         }
@@ -121,10 +123,10 @@ def _evaluate(
     )
     rng_key = fresh_evaluation_key(options.seed, run.num_env_steps)
     scores = Evaluate(run.env, run.agent, config)(run.agent_state, rng_key, options.episodes).scores
-    found |= {"score_mean": f"{scores.mean():.6g}", "score_std": f"{scores.std():.6g}"}
+    found |= {"evaluation_score": f"{scores.mean():.6g}", "evaluation_std": f"{scores.std():.6g}"}
     rows.append(found)
     _write(options.results, rows)
-    print(f"{run_dir}, {num_simulations} simulations: {found['score_mean']}", flush=True)
+    print(f"{run_dir}, {num_simulations} simulations: {found['evaluation_score']}", flush=True)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

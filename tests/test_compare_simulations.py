@@ -20,7 +20,7 @@ def rows_of(**scores):
             "seed": seed,
             "evaluation_seed": "0",
             "num_simulations": number,
-            "score_mean": str(score),
+            "evaluation_score": str(score),
         }
         for seed, pair in scores.items()
         for number, score in zip(("4", "16"), pair, strict=True)
