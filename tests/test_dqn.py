@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import make_batch, tiny_spec
+from tiny import make_batch, tiny_spec, trained
 from tiny_run import TINY
 
 from muzero_jax.agents.definition import Sizes
 from muzero_jax.agents.dqn.agent import make_dqn
-from muzero_jax.agents.dqn.losses import best_values, dqn_loss, make_q_targets, make_window_spec
+from muzero_jax.agents.dqn.losses import dqn_loss, make_q_targets, make_window_spec
 from muzero_jax.agents.dqn.settings import DQNSettings, QTargetConfig, QValueConfig, UnrolledConfig
 from muzero_jax.config import ConfigError, EvaluationConfig
 from muzero_jax.envs import probes
@@ -21,7 +21,6 @@ from muzero_jax.networks.q_networks import make_q_model
 from muzero_jax.networks.settings import NetworkConfig
 from muzero_jax.settings import apply_settings
 from muzero_jax.training.evaluation import Evaluate
-from muzero_jax.training.loop import make_agent, make_train
 
 NETWORK = NetworkConfig(kind="mlp", embedding_size=16, hidden_sizes=(32,), support_size=5)
 OBSERVATION = jax.ShapeDtypeStruct((2,), jnp.float32)
@@ -86,9 +85,9 @@ def test_the_learned_parameters_choose_and_the_slow_ones_value_the_action_if_dou
         dynamics=model.dynamics,
         support_spacing=1.0,
     )
-    find = functools.partial(best_values, model, learned, slow, seen=jnp.zeros((3, 2)), legal=legal)
-    np.testing.assert_allclose(find(double=False), [7.0, 7.0, 0.0])
-    np.testing.assert_allclose(find(double=True), [3.0, 7.0, 0.0])
+    find = functools.partial(model.best_values, slow, jnp.zeros((3, 2)), legal)
+    np.testing.assert_allclose(find(), [7.0, 7.0, 0.0])
+    np.testing.assert_allclose(find(choosing=learned), [3.0, 7.0, 0.0])
 
 
 def with_random_heads(model, seed=0):
@@ -155,18 +154,6 @@ def dqn(**changes):
     """The tiny run's settings with DQN in the place of MuZero; a double underscore is the dot."""
     named = {name.replace("__", "."): value for name, value in changes.items()}
     return apply_settings(TINY, {"agent": "dqn", **named})
-
-
-def trained(env, config, num_chunks=1):
-    """The agent and its state after some chunks."""
-    agent = make_agent(config, env)
-    train = make_train(env, agent, config)
-    state = jax.jit(train.init)(jax.random.key(0))
-    chunk = jax.jit(train.train_chunk, donate_argnums=0)
-    for _ in range(num_chunks):
-        state, _ = chunk(state)
-    assert state.first_failure.update == -1
-    return agent, state.agent
 
 
 def test_an_unrolled_loss_that_weighs_nothing_is_no_unrolled_loss():

@@ -1,9 +1,12 @@
 """PQN: the returns of its rollouts, its updates, and what it learns."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import trained
 from tiny_run import TINY
 
 from muzero_jax.agents.base import Rollout
@@ -17,7 +20,6 @@ from muzero_jax.envs.base import make_timestep
 from muzero_jax.maths.returns import lambda_returns
 from muzero_jax.settings import apply_settings
 from muzero_jax.training.evaluation import Evaluate
-from muzero_jax.training.loop import make_agent, make_train
 
 PROBE = {
     "agent": "pqn",
@@ -89,24 +91,15 @@ def test_returns_of_a_rollout_bootstrap_on_the_best_legal_action_that_follows():
     state = agent.init(jax.random.key(0), names)
     # Action 0 is worth ten times what is observed, action 1 five times.
     values = jnp.array([[10.0, 5.0, 1.0]])
-    object.__setattr__(
-        agent.acting, "model", type("M", (), {"qvalues": lambda _, params, x: x[:, :1] * values})()
+    agent.acting.model = dataclasses.replace(
+        agent.acting.model,
+        represent=lambda params, seen: seen,
+        outputs=lambda params, seen: (seen[:, :1] * values)[..., None],
     )
     rollout = rollout_of([1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 0.0, 1.0], [False, False, False, True])
     returns = agent.returns(state, rollout)[:, 0]
     # In the state after step 1 action 0 is not legal; step 2 terminates; step 3 is truncated.
     np.testing.assert_allclose(returns, [1 + 5.0, 2 + 0.5 * 10.0, 3.0, 4 + 0.5 * 500.0])
-
-
-def trained(env, config, num_chunks):
-    agent = make_agent(config, env)
-    train = make_train(env, agent, config)
-    state = jax.jit(train.init)(jax.random.key(0))
-    chunk = jax.jit(train.train_chunk, donate_argnums=0)
-    for _ in range(num_chunks):
-        state, _ = chunk(state)
-    assert state.first_failure.update == -1
-    return agent, state.agent
 
 
 def test_every_epoch_is_a_step_of_the_optimiser_for_each_minibatch():

@@ -25,6 +25,7 @@ from muzero_jax.envs.base import EnvironmentSpec
 from muzero_jax.maths.value_support import scalar_to_support
 from muzero_jax.networks.model import MuZeroModel
 from muzero_jax.replay.buffer import Batch, WindowSpec
+from muzero_jax.training.loop import make_agent, make_train
 
 
 def tiny_config(**sections) -> ExperimentConfig:
@@ -67,6 +68,18 @@ def muzero_agent(config: ExperimentConfig, spec: EnvironmentSpec, model=None) ->
 def with_replay(agent: Agent, config: ExperimentConfig) -> Agent:
     """The agent, learning from a ring as a config describes it."""
     return dataclasses.replace(agent, data=Windows(agent.data.spec, config.replay))
+
+
+def trained(env, config: ExperimentConfig, num_chunks: int = 1):
+    """An agent of `config`, and its state after some chunks, in which nothing failed."""
+    agent = make_agent(config, env)
+    train = make_train(env, agent, config)
+    state = jax.jit(train.init)(jax.random.key(0))
+    chunk = jax.jit(train.train_chunk, donate_argnums=0)
+    for _ in range(num_chunks):
+        state, _ = chunk(state)
+    assert state.first_failure.update == -1
+    return agent, state.agent
 
 
 def gradient_mean(optimizer):

@@ -12,7 +12,7 @@ from muzero_jax.agents.network_state import NetworkState, with_last_acting
 from muzero_jax.agents.reward_unit import RewardUnit
 from muzero_jax.agents.settings import OptimizerConfig
 from muzero_jax.core.errors import ConfigError
-from muzero_jax.core.types import Array, Params, PRNGKey, PyTree
+from muzero_jax.core.types import Params, PRNGKey, PyTree
 from muzero_jax.envs.base import EnvironmentSpec, require_discrete
 from muzero_jax.networks.q_networks import make_q_model
 from muzero_jax.networks.settings import NetworkConfig
@@ -103,17 +103,6 @@ class QActing:
             **learning,
         )
         return with_last_acting(agent) if has_average else agent
-
-    def best(self, params: Params, seen: Array, legal: Array) -> Array:
-        """`[B]` values of the best of the legal actions; 0 where none is legal.
-
-        Args:
-          params: the parameters.
-          seen: `[B, ...]` observations.
-          legal: `[B, A]` bool.
-        """
-        values = jnp.where(legal, self.model.qvalues(params, seen), -jnp.inf)
-        return jnp.where(legal.any(axis=-1), values.max(axis=-1), 0.0)
 
     def _act(self, state: QState, rng_key: PRNGKey, moment: Moment) -> ActOutput:
         """Acts by the parameters that are learned, and now and then at random."""

@@ -5,6 +5,7 @@ makes them from modules of flax.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -118,14 +119,10 @@ class MuZeroModel:
         Returns:
           A `NetworkOutput` with a leading axis `K + 1`.
         """
-
-        def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-            following, reward, continuation = self.dynamics(params, embedding, action)
-            return scale_gradient(following, gradient_scale), (following, reward, continuation)
-
         root = self.represent(params, observation)
-        _, (embedding, reward, continuation) = jax.lax.scan(step, root, actions)
-        embedding = jnp.concatenate([root[None], embedding])
+        embedding, reward, continuation = unroll_dynamics(
+            functools.partial(self.dynamics, params), root, actions, gradient_scale
+        )
         flat = embedding.reshape((-1, *root.shape[1:]))
         prior, value = jax.tree.map(
             lambda x: x.reshape((*embedding.shape[:2], -1)), self._predict(params, flat)
@@ -144,3 +141,30 @@ class MuZeroModel:
 def scale_gradient(x: Array, scale: Array | float) -> Array:
     """The identity, whose gradient is multiplied by `scale`."""
     return x * scale + jax.lax.stop_gradient(x) * (1.0 - scale)
+
+
+def unroll_dynamics(
+    dynamics: Callable[[Array, Array], tuple[Array, Array, Array]],
+    root: Array,
+    actions: Array,
+    gradient_scale: Array | float,
+) -> tuple[Array, Array, Array]:
+    """Steps a model along given actions.
+
+    Args:
+      dynamics: `(embedding [B, *E], action [B]) -> (embedding, reward_logits, continuation)`.
+      root: `[B, *E]` first latent states.
+      actions: `[K, B]` int32.
+      gradient_scale: `[]` scale of the gradient between one latent state and the next.
+
+    Returns:
+      `[K + 1, B, *E]` latent states, `[K, B, bins]` logits of the rewards, and `[K, B]`
+      continuations.
+    """
+
+    def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        following, reward, continuation = dynamics(embedding, action)
+        return scale_gradient(following, gradient_scale), (following, reward, continuation)
+
+    _, (embedding, reward, continuation) = jax.lax.scan(step, root, actions)
+    return jnp.concatenate([root[None], embedding]), reward, continuation

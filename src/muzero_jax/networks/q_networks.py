@@ -22,7 +22,7 @@ from muzero_jax.networks.architectures import (
     ResNetNetwork,
 )
 from muzero_jax.networks.factory import make_module
-from muzero_jax.networks.model import scale_gradient
+from muzero_jax.networks.model import unroll_dynamics
 from muzero_jax.networks.settings import NetworkConfig
 
 
@@ -91,6 +91,23 @@ class QModel:
         """`[B, A]` values of the actions in `[B, ...]` observations."""
         return self.scalars(self.outputs(params, self.represent(params, observation)))
 
+    def best_values(
+        self, params: Params, seen: Array, legal: Array, choosing: Params | None = None
+    ) -> Array:
+        """`[M]` values of the best legal actions; 0 where none is legal, as where an episode ended.
+
+        Args:
+          params: the parameters that value the actions.
+          seen: `[M, ...]` observations.
+          legal: `[M, A]` bool.
+          choosing: the parameters that choose the action; those that value it where None.
+        """
+        values = self.qvalues(params, seen)
+        ranked = values if choosing is None else self.qvalues(choosing, seen)
+        action = jnp.argmax(jnp.where(legal, ranked, -jnp.inf), axis=-1)
+        best = jnp.take_along_axis(values, action[:, None], axis=-1)[:, 0]
+        return jnp.where(legal.any(axis=-1), best, 0.0)
+
     def scalars(self, outputs: Array) -> Array:
         """`[..., A]` values from `[..., A, bins]` logits or `[..., A, 1]` values."""
         is_number = outputs.shape[-1] == 1
@@ -110,16 +127,11 @@ class QModel:
         Returns:
           The `[K + 1, B, A, bins or 1]` outputs, and the `[K, B, bins]` logits of the rewards.
         """
-
-        def step(embedding: Array, action: Array) -> tuple[Array, tuple[Array, Array]]:
-            following, reward, _ = self.dynamics(params, embedding, action)
-            return scale_gradient(following, gradient_scale), (following, reward)
-
         root = self.represent(params, observation)
         if not len(actions):
             return self.outputs(params, root)[None], jnp.zeros((0, len(root), 1))
-        _, (embedding, reward) = jax.lax.scan(step, root, actions)
-        embedding = jnp.concatenate([root[None], embedding])
+        dynamics = functools.partial(self.dynamics, params)
+        embedding, reward, _ = unroll_dynamics(dynamics, root, actions, gradient_scale)
         outputs = self.outputs(params, embedding.reshape((-1, *root.shape[1:])))
         return outputs.reshape((*embedding.shape[:2], *outputs.shape[1:])), reward
 

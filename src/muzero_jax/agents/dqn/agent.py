@@ -1,10 +1,12 @@
 """DQN as an `Agent`: act by the best action value, learn from replayed windows."""
 
+import functools
+
 import jax
 
 from muzero_jax.agents.base import Agent, Hyperparameters, LearnOutput, Windows
 from muzero_jax.agents.definition import Sizes
-from muzero_jax.agents.dqn.losses import best_values, dqn_loss, make_q_targets, make_window_spec
+from muzero_jax.agents.dqn.losses import dqn_loss, make_q_targets, make_window_spec
 from muzero_jax.agents.dqn.settings import DQNSettings
 from muzero_jax.agents.q_acting import QActing, QState, make_q_state
 from muzero_jax.core.types import Array, Metrics, Params, PRNGKey
@@ -64,16 +66,15 @@ class _DQN:
 
     def learn(self, state: QState, rng_key: PRNGKey, batch: Batch) -> LearnOutput:
         del rng_key  # Nothing is random.
-        steps, unit, double = batch.transitions, state.reward_unit.size, self.settings.target.double
+        steps, unit = batch.transitions, state.reward_unit.size
         slow_params = state.params if state.target_params is None else state.target_params
+        choosing = state.params if self.settings.target.double and self.has_target else None
         targets = make_q_targets(
             self.settings,
             self.window,
             steps.replace(reward=steps.reward / unit),
             state.hyperparameters["target.discount"],
-            lambda seen, legal: best_values(
-                self.model, state.params, slow_params, double and self.has_target, seen, legal
-            ),
+            functools.partial(self.model.best_values, slow_params, choosing=choosing),
         )
 
         def loss(params: Params) -> tuple[Array, tuple[Metrics, Array]]:

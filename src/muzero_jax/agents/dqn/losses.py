@@ -58,7 +58,7 @@ def make_q_targets(
       window: the window, made by `make_window_spec`.
       transitions: windows as `Batch.transitions`, with rewards in units.
       discount: `[]` of one step.
-      value_fn: the value of the best action, see `best_values`.
+      value_fn: the value of the best action, see `QModel.best_values`.
     """
     num_steps, ends = settings.num_unroll_steps, ends_of_windows(transitions)
     stored = jnp.zeros(transitions.reward.shape)
@@ -80,26 +80,6 @@ def make_q_targets(
         reward=jnp.where(alive[:, :-1], transitions.reward[:, :num_steps], 0.0),
         reward_mask=known[:, :-1],
     )
-
-
-def best_values(
-    model: QModel, params: Params, slow_params: Params, double: bool, seen: Array, legal: Array
-) -> Array:
-    """`[M]` values of the best legal actions.
-
-    Args:
-      model: the network.
-      params: the parameters that are learned, which choose the action where `double` is true.
-      slow_params: the parameters that value the action, and choose it otherwise.
-      double: whether the two differ.
-      seen: `[M, ...]` observations.
-      legal: `[M, A]` bool; where no action is legal, as where an episode ended, the value is 0.
-    """
-    values = model.qvalues(slow_params, seen)
-    choosing = model.qvalues(params, seen) if double else values
-    action = jnp.argmax(jnp.where(legal, choosing, -jnp.inf), axis=-1)
-    best = jnp.take_along_axis(values, action[:, None], axis=-1)[:, 0]
-    return jnp.where(legal.any(axis=-1), best, 0.0)
 
 
 def dqn_loss(

@@ -83,7 +83,7 @@ class _PQN:
         steps, final = rollout.transitions, rollout.timestep
         legal = jnp.concatenate([steps.legal_action_mask[1:], final.legal_action_mask[None]])
         seen = jnp.concatenate([steps.observation[1:], final.observation[None]])
-        best = jax.vmap(functools.partial(self.acting.best, state.params))
+        best = jax.vmap(functools.partial(self.acting.model.best_values, state.params))
         value_tp1 = best(seen, legal)
         if steps.final_observation is not None:
             # Which actions are legal after a time limit was not stored.
